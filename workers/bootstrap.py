@@ -31,7 +31,7 @@ from workers.moderation.publish import Topics
 from workers.moderation.read_event import EventLimits
 from workers.moderation.recall_verdict import VerdictKeys
 from workers.policies import load_policies
-from workers.ports import VerdictCache
+from workers.ports import NoJournal, VerdictCache
 from workers.settings import Settings
 from workers.stream.loop import LoopLimits, StreamLoop
 from workers.stream.outage import Outage
@@ -218,6 +218,7 @@ def make_stream(
         ),
         budget=budget,
         outage=outage,
+        journal=NoJournal(),
         limits=LoopLimits(
             poll_s=stream.poll_ms / 1000,
             commit_interval_s=stream.commit_interval_ms / 1000,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -36,11 +36,30 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     """What the order is kept for; None: no order, and none is waited for."""
 
 
+Stage = Literal["cache", "queue", "guard", "hold", "order", "delivery", "commit"]
+"""What an unfinished record waits for: the verdict cache, a place at the guard, its answer, a guard that is
+down, an earlier message of its conversation, the broker's acknowledgement, the next commit."""
+
+Report = Callable[[Stage], None]
+"""Told what a record waits for from now on. Cheap, and may be called at any time and any number of times."""
+
+
 class Pending(msgspec.Struct, frozen=True):
-    """A record whose outcome needs the guard: to be run as a task of its own."""
+    """A record whose outcome needs the guard: to be run as a task of its own.
+
+    `tokens`: prompt tokens of its question, as estimated; they are in flight until `judge` returns.
+    """
 
     line: bytes
-    judge: Callable[[], Awaitable[Publication]]
+    judge: Callable[[Report], Awaitable[Publication]]
+    tokens: int = 0
+
+
+class Position(msgspec.Struct, frozen=True, gc=False):
+    """What is committed of a partition: the next offset to read, and the note that is kept with it."""
+
+    offset: int
+    note: str = ""
 
 
 class Path(Protocol):
@@ -55,10 +74,55 @@ class Path(Protocol):
         ...
 
 
+class Journal(Protocol):
+    """What must outlive the worker, partition by partition: kept in the notes of commits."""
+
+    def recall(self, partition: int, note: str) -> None:
+        """The partition was assigned; `note` stood in its last commit, "" when none did.
+
+        Never raises for what a note holds: another version may have written it.
+        """
+        ...
+
+    def note(self, partition: int) -> str:
+        """What should stand in the commit now, "" for nothing; at most 3,000 bytes of UTF-8."""
+        ...
+
+    def stale(self) -> Collection[int]:
+        """Partitions whose written note is not `note` any more; they are committed without delay."""
+        ...
+
+    def written(self, partition: int, note: str) -> None:
+        """The broker took a commit with this note."""
+        ...
+
+    def forget(self, partition: int) -> None:
+        """The partition is gone; another worker recalls what was written."""
+        ...
+
+
+class NoJournal:
+    """Nothing must outlive the worker: every note is empty."""
+
+    def recall(self, partition: int, note: str) -> None: ...
+
+    def note(self, partition: int) -> str:
+        return ""
+
+    def stale(self) -> Collection[int]:
+        return ()
+
+    def written(self, partition: int, note: str) -> None: ...
+    def forget(self, partition: int) -> None: ...
+
+
 class RebalanceListener(Protocol):
     """Told by the source while it fetches; `partitions` are numbers of the one topic that is read."""
 
-    async def assigned(self, partitions: Sequence[int]) -> None: ...
+    async def assigned(self, partitions: Mapping[int, str]) -> None:
+        """These came, with the note of each one's last commit ("" when there is none)."""
+        ...
+
     async def revoked(self, partitions: Sequence[int]) -> None: ...
     async def lost(self, partitions: Sequence[int]) -> None: ...
 
@@ -75,11 +139,18 @@ class EventSource(Protocol):
         """
         ...
 
-    async def pause(self) -> None:
-        """Fetch nothing of any partition, later ones included, while staying in the group."""
+    async def pause(self, partitions: Collection[int] | None = None) -> None:
+        """Fetch nothing of these partitions while staying in the group.
+
+        None: of any partition, those included that are assigned from now on until `resume()`. Numbers that
+        are not assigned are passed over. What was prefetched is thrown away and fetched again.
+        """
         ...
 
-    async def resume(self) -> None: ...
+    async def resume(self, partitions: Collection[int] | None = None) -> None:
+        """Fetch these again; None: all. Numbers that are not assigned are passed over."""
+        ...
+
     async def leave(self) -> None: ...
 
 
@@ -101,8 +172,11 @@ class Outcomes(Protocol):
         """
         ...
 
-    async def commit(self, positions: Mapping[int, int]) -> Mapping[int, int]:
-        """Commit the next offset to read per partition; the answer holds those that the broker took."""
+    async def commit(self, positions: Mapping[int, Position]) -> Collection[int]:
+        """Commit per partition; the answer is the partitions whose position and note the broker took.
+
+        The others may be tried again. Raises `StreamStopped` when trying again cannot help.
+        """
         ...
 
     async def flush(self, timeout_s: float) -> None:

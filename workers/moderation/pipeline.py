@@ -42,7 +42,7 @@ from workers.moderation.publish import Topics, dead_letter, publication_of
 from workers.moderation.read_event import EventLimits, decode_event
 from workers.moderation.recall_verdict import VerdictKeys, judged_before, recall_verdicts, use_of
 from workers.moderation.trace import read_trace
-from workers.ports import CachedVerdict, Clock, Guard, Pending, Publication, Record, VerdictCache
+from workers.ports import CachedVerdict, Clock, Guard, Pending, Publication, Record, Report, VerdictCache
 from workers.stream.outage import Outage
 from workers.stream.window import GuardBudget
 
@@ -168,10 +168,10 @@ class ModerationPath:
         self._observer.dead_lettered(outcome.letter.reason)
         return publication_of(outcome, self._options.topics)
 
-    async def _judge(self, ask: Asked) -> Publication:
+    async def _judge(self, ask: Asked, report: Report) -> Publication:
         """The last four steps of a question that nobody answered before."""
         begun_s = self._clock.monotonic_s()
-        answer, source, asked_s, guard_s = await self._answer(ask)
+        answer, source, asked_s, guard_s = await self._answer(ask, report)
         took = Took(
             queue_ms=max(0.0, asked_s - begun_s) * 1000,
             guard_ms=guard_s * 1000,
@@ -181,17 +181,18 @@ class ModerationPath:
         self._observer.decided([decision])
         return publication_of(Decided(decision, ask), self._options.topics)
 
-    async def _answer(self, ask: Asked) -> tuple[Answer, Source, float, float]:
+    async def _answer(self, ask: Asked, report: Report) -> tuple[Answer, Source, float, float]:
         """The answer, when the guard was asked (monotonic seconds), and how long it took."""
         late_ms, used = deadline_ms(ask), self._guards[ask.chosen.policy.mode]
         while True:
             now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
             if late_ms is not None and now_ms >= late_ms:
                 return NotJudged(Unjudged(reason="late", detail="not asked")), Source(), now_s, 0.0
+            report("queue")
             try:
                 judgement, shared = await self._flights.join(
                     ask.cache_key,
-                    partial(self._ask_and_keep, ask),
+                    partial(self._ask_and_keep, ask, report),
                     None if late_ms is None else (late_ms - now_ms) / 1000,
                 )
             except TimeoutError:
@@ -206,18 +207,20 @@ class ModerationPath:
                 self._outage.begin()
                 if ask.chosen.policy.on_unavailable != "hold":
                     return NotJudged(Unjudged(reason="unavailable")), Source(), now_s, 0.0
+                report("hold")
                 await self._outage.hold()
                 late_ms = None  # what waited for the guard is judged late rather than not at all
                 continue
             return *answer_of(judgement, used, shared=shared), judgement.asked_s, judgement.guard_s
 
-    async def _ask_and_keep(self, ask: Asked) -> Judgement:
+    async def _ask_and_keep(self, ask: Asked, report: Report) -> Judgement:
         """One question to the guard, whoever waits for the answer."""
         question = question_of(ask)
         async with self._budget.hold(self._guard.estimate_tokens(question)):
             if self._outage.down:
                 raise EngineDead("the guard is being brought back")
             asked_s = self._clock.monotonic_s()
+            report("guard")
             answer = await ask_guard(question, self._guard)
             guard_s = self._clock.monotonic_s() - asked_s
         self._observer.asked(answer, guard_s)
@@ -225,6 +228,7 @@ class ModerationPath:
         if isinstance(answer, Verdict):
             used = self._guards[ask.chosen.policy.mode]
             kept = cacheable(ask, answer, used, self._options.rationale, self._clock.now_ms())
+            report("cache")
             await keep_verdict(ask, kept, self._cache, self._options.ttl_s)
         else:
             kept = answer

@@ -7,12 +7,23 @@ guard is a task of its own and publishes when its line lets it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from workers.errors import StreamStopped
-from workers.ports import Clock, EventSource, Outcomes, Path, Pending, Publication, Record
+from workers.ports import (
+    Clock,
+    EventSource,
+    Journal,
+    Outcomes,
+    Path,
+    Pending,
+    Position,
+    Publication,
+    Record,
+    Stage,
+)
 from workers.stream.outage import Outage
 from workers.stream.partition import AssignedPartition, Ticket
 from workers.stream.window import GuardBudget, Window
@@ -61,18 +72,20 @@ class StreamLoop:
         window: Window,
         budget: GuardBudget,
         outage: Outage,
+        journal: Journal,
         limits: LoopLimits,
         clock: Clock,
         observer: StreamObserver,
     ) -> None:
         self._source, self._path, self._outcomes = source, path, outcomes
         self._window, self._budget, self._outage, self._limits = window, budget, outage, limits
-        self._clock, self._observer = clock, observer
+        self._journal, self._clock, self._observer = journal, clock, observer
         self._partitions: dict[int, AssignedPartition] = {}
         self._failure: BaseException | None = None
         self._paused = False
         self._stalled_at: float | None = None
         self._commit_at = 0.0
+        self._refused = False
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping`, then drain and leave. Raises `StreamStopped`; unfinished stays uncommitted."""
@@ -161,8 +174,11 @@ class StreamLoop:
         partition = ticket.partition
         place = partition.lines.enter(pending.line)
 
+        def report(stage: Stage) -> None:
+            ticket.stage = stage
+
         async def judge() -> None:
-            publication = await pending.judge()
+            publication = await pending.judge(report)
             if not partition.discarded:
                 for waiting, outcome in partition.lines.finish(place, (ticket, publication)):
                     self._outcomes.publish(waiting, outcome)
@@ -194,18 +210,28 @@ class StreamLoop:
 
     async def _commit_if_due(self) -> None:
         now = self._clock.monotonic_s()
-        if now >= self._commit_at:
+        if now >= self._commit_at or (self._journal.stale() and not self._refused):
             self._commit_at = now + self._limits.commit_interval_s
             await self._commit(self._partitions.values())
 
     async def _commit(self, partitions: Collection[AssignedPartition]) -> None:
-        positions = {p.number: at for p in partitions if (at := p.offsets.to_commit) is not None}
+        stale = self._journal.stale()
+        positions: dict[int, Position] = {}
+        for partition in partitions:
+            number, at = partition.number, partition.offsets.to_commit
+            if at is None and number in stale:
+                at = partition.offsets.base
+            if at is not None:
+                positions[number] = Position(at, self._journal.note(number))
         if not positions:
             return
         taken = await self._outcomes.commit(positions)
         for partition in partitions:
-            if (position := taken.get(partition.number)) is not None:
-                partition.offsets.committed(position)
+            if partition.number in taken:
+                position = positions[partition.number]
+                partition.offsets.committed(position.offset)
+                self._journal.written(partition.number, position.note)
+        self._refused = len(taken) < len(positions)
         self._observer.committed(len(positions), len(taken))
 
     async def _give_up(self, partitions: list[AssignedPartition], why: str) -> None:
@@ -231,11 +257,13 @@ class StreamLoop:
                 self._observer.discarded(partition.number, partition.offsets.in_flight, why)
             partition.discard()
             self._partitions.pop(partition.number, None)
+            self._journal.forget(partition.number)
         self._observer.partitions(self._partitions)
 
-    async def assigned(self, partitions: Sequence[int]) -> None:
-        for number in partitions:
+    async def assigned(self, partitions: Mapping[int, str]) -> None:
+        for number, note in partitions.items():
             self._partitions[number] = AssignedPartition(number)
+            self._journal.recall(number, note)
         self._observer.partitions(self._partitions)
 
     async def revoked(self, partitions: Sequence[int]) -> None:

@@ -55,6 +55,11 @@ class PartitionOffsets:
         return self._position
 
     @property
+    def base(self) -> int | None:
+        """The position, or the first offset read while nothing is finished; None before the first read."""
+        return self._open[0] if self._position is None and self._open else self._position
+
+    @property
     def to_commit(self) -> int | None:
         """The position, when it was not committed yet."""
         return None if self._position == self._committed else self._position

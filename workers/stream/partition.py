@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from workers.ports import Publication, Record
+from workers.ports import Publication, Record, Stage
 from workers.stream.offsets import PartitionOffsets
 from workers.stream.ordering import Lines
 
@@ -13,11 +13,12 @@ from workers.stream.ordering import Lines
 class Ticket:
     """A record in flight, and the assignment under which it was read."""
 
-    __slots__ = ("partition", "record")
+    __slots__ = ("partition", "record", "stage")
 
     def __init__(self, partition: AssignedPartition, record: Record) -> None:
         self.partition = partition
         self.record = record
+        self.stage: Stage = "cache"
 
 
 @dataclass(eq=False, slots=True)

@@ -124,7 +124,7 @@ class World:
 
 
 async def finish(result: Publication | Pending) -> Publication:
-    return await result.judge() if isinstance(result, Pending) else result
+    return await result.judge(lambda _stage: None) if isinstance(result, Pending) else result
 
 
 def record_of(event: Event, **changes: Any) -> Record:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from workers.errors import StreamStopped
-from workers.ports import Pending, Publication, RebalanceListener, Record
+from workers.ports import NoJournal, Pending, Position, Publication, RebalanceListener, Record, Report
 from workers.stream.loop import LoopLimits, StreamLoop
 from workers.stream.outage import Outage
 from workers.stream.partition import Ticket
@@ -28,7 +28,7 @@ class Source:
 
     async def join(self, listener: RebalanceListener) -> None:
         self.listener = listener
-        await listener.assigned([0, 1])
+        await listener.assigned({0: "", 1: ""})
         self.owned = {0, 1}
 
     async def fetch(self, limit: int, timeout_s: float) -> list[Record]:
@@ -48,10 +48,10 @@ class Source:
             await asyncio.sleep(0.001)
         return records
 
-    async def pause(self) -> None:
+    async def pause(self, partitions: Collection[int] | None = None) -> None:
         self.paused = True
 
-    async def resume(self) -> None:
+    async def resume(self, partitions: Collection[int] | None = None) -> None:
         self.paused = False
 
     async def leave(self) -> None:
@@ -67,7 +67,7 @@ class Outcomes:
         self.deliver = True
         self.failure: str | None = None
         self.too_large: set[bytes] = set()
-        self.commits: list[Mapping[int, int]] = []
+        self.commits: list[Mapping[int, Position]] = []
         self.refuse_commits = False
 
     def publish(self, ticket: Any, publication: Publication) -> None:
@@ -85,17 +85,17 @@ class Outcomes:
             [ticket for (ticket, _), big in zip(new, large, strict=True) if big],
         )
 
-    async def commit(self, positions: Mapping[int, int]) -> Mapping[int, int]:
+    async def commit(self, positions: Mapping[int, Position]) -> Collection[int]:
         if self.refuse_commits:
-            return {}
+            return ()
         self.commits.append(positions)
-        return positions
+        return positions.keys()
 
     async def flush(self, timeout_s: float) -> None:
         pass
 
     def committed(self) -> dict[int, int]:
-        return {number: at for commit in self.commits for number, at in commit.items()}
+        return {number: at.offset for commit in self.commits for number, at in commit.items()}
 
     def values(self) -> list[bytes | None]:
         return [publication.value for _, publication in self.sent]
@@ -122,7 +122,7 @@ class Path:
             return publication
         gate = self.gates[record.value] = asyncio.get_running_loop().create_future()
 
-        async def judge() -> Publication:
+        async def judge(_: Report) -> Publication:
             await gate
             return publication
 
@@ -171,6 +171,7 @@ class World:
             window=window or Window(records=100, per_partition=50, batch=20),
             budget=GuardBudget(calls=10, tokens=100),
             outage=self.outage,
+            journal=NoJournal(),
             limits=LoopLimits(poll_s=0.001, commit_interval_s=0.001, drain_s=drain_s, tokens=100),
             clock=Clock(),
             observer=self.observer,
@@ -280,7 +281,7 @@ async def test_results_of_a_partition_that_is_gone_are_discarded(why: str) -> No
     world.source.queue.append(lambda listener: getattr(listener, why)([0]))
     await world.until(lambda: world.observer.given_up == [(0, 2, why)])
     world.outcomes.deliver = True  # the report of the earlier assignment comes late
-    world.source.queue += [lambda listener: listener.assigned([0]), record(0, b"again")]
+    world.source.queue += [lambda listener: listener.assigned({0: ""}), record(0, b"again")]
     await world.until(lambda: world.outcomes.committed() == {0: 1})
     assert world.outcomes.values() == [b"known", b"again"]
     await world.stop()
