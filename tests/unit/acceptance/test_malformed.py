@@ -22,6 +22,7 @@ def test_every_reason_of_an_input_is_among_them() -> None:
     assert {one.due.reason for one in RECORDS} == set(get_args(DeadLetterReason)) - {
         "no_policy",
         "undeliverable",
+        "poisoned",
     }
 
 
