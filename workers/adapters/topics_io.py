@@ -51,21 +51,11 @@ def read_records(
     With `follow` it never ends, and gives an empty batch now and then, so that the caller may stop. Raises
     `StartError` (no broker within `timeout_s`, no such topic) and `StreamStopped`.
     """
-    consumer = Consumer(
-        {
-            **options,
-            # The name is never used: assigned readers join no group. librdkafka wants one nevertheless.
-            "group.id": "rsafe-reader",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "enable.partition.eof": True,
-            "logger": quiet_logger(),
-        }
-    )
+    consumer = _reader(options)
     try:
         places = [
             Place(topic, partition, _first(consumer, topic, partition, start, timeout_s))
-            for partition in _partitions(consumer, topic, options, timeout_s)
+            for partition in partitions_of(consumer, topic, options, timeout_s)
         ]
         consumer.assign(places)
         unfinished = {place.partition for place in places}
@@ -85,6 +75,55 @@ def read_records(
         raise StreamStopped(f"reading {topic}: {error.args[0].str()}") from error
     finally:
         consumer.close()
+
+
+def read_span(
+    options: Mapping[str, Option], topic: str, partition: int, first: int, last: int
+) -> Iterator[list[Record]]:
+    """The records of one partition from offset `first` to `last`, both included, as far as they are there.
+
+    Raises `StreamStopped`.
+    """
+    consumer = _reader(options)
+    try:
+        consumer.assign([Place(topic, partition, first)])
+        reached = first - 1
+        while reached < last:
+            batch = []
+            for message in consumer.consume(_BATCH, _POLL_S):
+                error = message.error()
+                if error is None:
+                    reached = message.offset()
+                    if reached <= last:
+                        batch.append(_record(message))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    reached = last  # the rest was deleted meanwhile
+                else:
+                    raise StreamStopped(f"reading {topic}: {error.str()}")
+            if batch:
+                yield batch
+    except KafkaException as error:
+        raise StreamStopped(f"reading {topic}: {error.args[0].str()}") from error
+    finally:
+        consumer.close()
+
+
+def _reader(options: Mapping[str, Option]) -> Any:
+    return Consumer(
+        {
+            **options,
+            # The name is never used: assigned readers join no group. librdkafka wants one nevertheless.
+            "group.id": "rsafe-reader",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            # Where records were deleted meanwhile, the oldest that is left comes next.
+            "auto.offset.reset": "earliest",
+            # What a transaction took back is not there.
+            "isolation.level": "read_committed",
+            "logger": quiet_logger(),
+        }
+    )
 
 
 def _first(consumer: Any, topic: str, partition: int, start: Start, timeout_s: float) -> int:
@@ -136,7 +175,7 @@ class RecordWriter:
                 "logger": quiet_logger(),
             }
         )
-        _partitions(self._producer, topic, options, timeout_s)
+        partitions_of(self._producer, topic, options, timeout_s)
         self.delivered = 0
         """Records that are acknowledged so far."""
         self._failure = ""
@@ -192,8 +231,8 @@ def quiet_logger() -> logging.Logger:
     return logger
 
 
-def _partitions(client: Any, topic: str, options: Mapping[str, Option], timeout_s: float) -> list[int]:
-    """Partitions of the topic. Raises `StartError`."""
+def partitions_of(client: Any, topic: str, options: Mapping[str, Option], timeout_s: float) -> list[int]:
+    """Partitions of the topic, in ascending order. Raises `StartError`."""
     try:
         found = client.list_topics(topic, timeout=timeout_s).topics[topic]
     except KafkaException as error:

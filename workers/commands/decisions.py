@@ -9,6 +9,7 @@ from itertools import chain
 
 import click
 
+from schemas.redrive import read_mark
 from workers.adapters.kafka_options import client_options
 from workers.adapters.topics_io import Record, Start, read_records
 from workers.commands.decision_rows import JsonRows, PlainRows, Rows, TableRows, dead_letter_row, decision_row
@@ -67,6 +68,8 @@ def show(batches: Iterable[list[Record]], rows: Rows, *, dead_letters: bool) -> 
     for batch in batches:
         found = []
         for record in batch:
+            if dead_letters and read_mark(record.headers) is not None:
+                continue  # says that a dead letter was put back, and is none itself
             row = read(record)
             if isinstance(row, str):
                 place = f"{record.topic} partition {record.partition} offset {record.offset}"
