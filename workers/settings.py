@@ -22,8 +22,14 @@ from workers.errors import SettingsError
 
 PREFIX: Final = "RSAFE_"
 FILE_VARIABLE: Final = "RSAFE_SETTINGS_FILE"
-# Read by the test suite and by the local stack, not by the worker.
-FOREIGN_VARIABLES: Final = frozenset({"RSAFE_TEST_DATA", "RSAFE_LOCAL_FOLDER", FILE_VARIABLE})
+# Lets messages with a marker break the guard, so that tests can see what follows. Not a setting, so that no
+# settings file and no chart can switch it on; any value but the word is refused.
+FAULTS_VARIABLE: Final = "RSAFE_TEST_HOOKS"
+FAULTS_WORD: Final = "messages-may-break-the-guard"
+# Read by the test suite and by the local stack, not by the worker; and what is no setting.
+FOREIGN_VARIABLES: Final = frozenset(
+    {"RSAFE_TEST_DATA", "RSAFE_LOCAL_FOLDER", FILE_VARIABLE, FAULTS_VARIABLE}
+)
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
@@ -71,6 +77,16 @@ class KafkaSettings(_Group):
     """How long a decision may take to be acknowledged before the worker stops uncommitted."""
     linger_ms: Annotated[int, Field(ge=0, le=1000)] = 2
     """How long the producer waits to fill a batch."""
+    delivery: Literal["at-least-once", "exactly-once"] = "at-least-once"
+    """`exactly-once`: decisions and offsets go together in transactions, one per `stream.commit_interval_ms`."""
+    group_protocol: Literal["classic", "consumer"] = "classic"
+    """`consumer` (KIP-848): the broker divides the partitions, and `session_timeout_ms` is the broker's."""
+    group_instance_id: str = ""
+    """Name of this worker that a restart keeps, unique in its group (static membership); empty: none."""
+    min_partitions: Positive = 1
+    """Fewest partitions of the events topic with which a worker starts; more workers than these are idle."""
+    events_timestamps: Literal["broker", "any"] = "broker"
+    """`broker`: refuse an events topic whose timestamps are the senders', since deadlines count from them."""
 
 
 class RedisSettings(_Group):
@@ -101,6 +117,10 @@ class GuardSettings(_Group):
     """Hard deadline of one judgement, retries included; over it is `unjudged: timed_out`."""
     max_attempts: Positive = 2
     """Calls of the engine for one judgement before it is `unjudged: engine_failed`."""
+    hang_timeout_ms: Annotated[int, Field(ge=100)] = 20_000
+    """How long the engine's process may give no sign of life before it is ended and started again."""
+    start_timeout_s: Seconds = 600.0
+    """How long the engine may take from its start to its first answer."""
     max_model_len: Positive | None = None
     """Longest prompt and answer in tokens; default: the checkpoint's."""
     max_concurrency: Positive = 256
@@ -276,6 +296,14 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         return Settings.model_validate(tree)
     except ValidationError as error:
         raise SettingsError(_explain(error)) from error
+
+
+def fault_hooks(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether messages may break the guard, for tests. Raises `SettingsError` for anything but the word."""
+    value = (os.environ if environment is None else environment).get(FAULTS_VARIABLE, "")
+    if value not in ("", FAULTS_WORD):
+        raise SettingsError(f"{FAULTS_VARIABLE}: for tests only; expected it unset, or {FAULTS_WORD!r}")
+    return value == FAULTS_WORD
 
 
 def _read_file(path: str | None) -> dict[str, Any]:
