@@ -19,8 +19,8 @@ import msgspec
 
 from guard.serving.engine import EngineParameters
 from guard.serving.vllm_call import _sampling
-from guard.serving.vllm_engine import VllmOptions, _arguments
 from guard.serving.vllm_environment import usable_cores, variables
+from guard.serving.vllm_start import VllmOptions, engine_arguments
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ def main(folder: str, max_model_len: int, concurrency: int) -> None:
     from vllm import LLM
 
     options = VllmOptions(max_model_len=max_model_len, max_concurrency=concurrency)
-    arguments = _arguments(Path(folder), options, cpu=True)
+    arguments = engine_arguments(Path(folder), options, cpu=True)
     for name in ("enable_log_requests", "worker_extension_cls"):  # of the asynchronous engine and its process
         del arguments[name]
     llm: Any = LLM(**arguments)

@@ -100,6 +100,16 @@ def open_checkpoint(path_or_name: str, *, template: str = "", weights: bool = Tr
     )
 
 
+def checkpoint_files(folder: Path) -> list[str]:
+    """Paths of all files of a checkpoint, with `/`, sorted. Raises `CheckpointError`."""
+    return _list_files(folder)
+
+
+def checkpoint_digest(folder: Path) -> str:
+    """The digest of every file as it is now; reads them all. Raises `CheckpointError`."""
+    return _digest({name: _sha256(folder / name) for name in _list_files(folder)})
+
+
 def write_manifest(
     folder: Path,
     *,

@@ -1,11 +1,13 @@
 """Errors of the guard, and who acts on them.
 
 GuardError
-├── CheckpointError     absent, incomplete, or not what its manifest says: the operator acts
+├── CheckpointError     absent, incomplete, changed, or not what its manifest says: the operator acts
 ├── TemplateError       a prompt template or tokenizer that cannot be used: the operator acts
 ├── UnsupportedError    an engine or a mode that this version does not have: the operator acts
 └── EngineError
-    ├── EngineNotReady  the engine did not start: the operator acts
+    ├── EngineAbsent    what the engine needs is not installed: the operator acts
+    ├── EngineNotReady  the engine did not start: at the start of a worker the operator acts; later it is
+    │                   recoverable, since the same engine has run before
     ├── EngineDead      recoverable: the engine is gone; wait until it is back
     ├── EngineFailed    recoverable: this call failed, another may succeed
     └── EngineTimeout   this call had no answer before its deadline
@@ -32,6 +34,10 @@ class UnsupportedError(GuardError):
 
 class EngineError(GuardError):
     """A call of the engine gave no completion."""
+
+
+class EngineAbsent(EngineError):
+    """A package or a library that the engine needs is not installed."""
 
 
 class EngineNotReady(EngineError):

@@ -13,7 +13,8 @@ from guard.checkpoint import SHIPPED, Checkpoint, open_checkpoint
 from guard.prompt import PromptRenderer
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge
-from guard.serving.vllm_engine import VllmEngine, VllmOptions
+from guard.serving.vllm_engine import VllmEngine
+from guard.serving.vllm_start import VllmOptions
 from tests.conftest import require
 from tests.model_folders import write_model_folder
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from guard.checkpoint import Checkpoint
-from guard.errors import GuardError, UnsupportedError
+from guard.errors import EngineNotReady, UnsupportedError
 from guard.serving.judge import MODES, Judge, require_mode
 from workers.adapters.kafka import KafkaOutcomes, KafkaSource
 from workers.adapters.kafka_checks import check_topics
@@ -32,12 +32,14 @@ from workers.moderation.read_event import EventLimits
 from workers.moderation.recall_verdict import VerdictKeys
 from workers.policies import load_policies
 from workers.ports import NoJournal, VerdictCache
-from workers.settings import Settings
+from workers.settings import FAULTS_VARIABLE, Settings, fault_hooks
 from workers.stream.loop import LoopLimits, StreamLoop
 from workers.stream.outage import Outage
-from workers.stream.window import GuardBudget, Window
+from workers.stream.window import Caps, GuardBudget, Window
 from workers.telemetry import Telemetry, configure_logging
 
+# A full window is waited for so long without a poll, since pausing throws prefetched records away, in seconds.
+_STALL_S: Final = 5.0
 # Objects made and not freed before the young are collected: about what a full window holds.
 _COLLECT_AFTER: Final = 50_000
 
@@ -92,6 +94,8 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
         telemetry.say("The checks before the start have passed.", health_port=server.port)
         if not settings.secrets.content_key.get_secret_value():
             telemetry.warn("RSAFE_SECRETS__CONTENT_KEY is not set; a development key is used.")
+        if fault_hooks():
+            telemetry.warn(f"{FAULTS_VARIABLE} is set: messages may break the guard. Never where it matters.")
         await _run(settings, checked, telemetry, health, clock, stopping)
     finally:
         await server.close()
@@ -107,14 +111,25 @@ async def _run(
 ) -> None:
     shared = await _shared_cache(settings, telemetry, clock)
     judge = make_judge(settings.guard, checked.checkpoint, content_key(settings.secrets))
-    outage = Outage(judge.start, GuardError, telemetry.guard_changed)
+    outage = Outage(
+        judge.start,
+        EngineNotReady,
+        observer=telemetry,
+        alive=lambda: judge.alive,
+        gave_up=stopping.set,
+    )
     try:
         if not await _start(judge, stopping):
             return
         telemetry.guard_changed(False)
         _spare_the_collector()
         loop = make_stream(settings, checked, judge, shared, outage, telemetry, clock)
-        await loop.run(stopping)
+        outage.watch(judge.gone)
+        try:
+            await loop.run(stopping)
+        finally:
+            if outage.failure is not None:  # whatever else went wrong, went wrong of that
+                raise outage.failure
         telemetry.say("The worker has drained and left its group.")
     finally:
         health.stopping = True
@@ -212,18 +227,21 @@ def make_stream(
         path=path,
         outcomes=KafkaOutcomes(kafka, source, topic_bytes=checked.topic_bytes),
         window=Window(
-            records=stream.in_flight_records,
-            per_partition=stream.in_flight_records_per_partition,
+            total=Caps(stream.in_flight_records, stream.in_flight_bytes, stream.in_flight_tokens),
+            partition=Caps(
+                stream.in_flight_records_per_partition,
+                stream.in_flight_bytes_per_partition,
+                stream.in_flight_tokens_per_partition,
+            ),
             batch=stream.batch_records,
         ),
-        budget=budget,
         outage=outage,
         journal=NoJournal(),
         limits=LoopLimits(
             poll_s=stream.poll_ms / 1000,
             commit_interval_s=stream.commit_interval_ms / 1000,
             drain_s=stream.drain_s,
-            tokens=stream.in_flight_tokens,
+            stall_s=min(_STALL_S, kafka.max_poll_interval_ms / 1000 / 4),
         ),
         clock=clock,
         observer=telemetry,

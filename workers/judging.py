@@ -9,8 +9,8 @@ from guard.checkpoint import Checkpoint, open_checkpoint
 from guard.serving.assembly import build_judge
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge
-from guard.serving.vllm_engine import VllmOptions
-from workers.settings import GuardSettings, SecretsSettings
+from guard.serving.vllm_start import VllmOptions
+from workers.settings import GuardSettings, SecretsSettings, fault_hooks
 
 # Stands where no key is set, so that a developer's machine needs none. It keeps nothing secret.
 DEVELOPMENT_KEY: Final = b"rsafe-stream development key, known to everybody"
@@ -30,8 +30,9 @@ def stored_checkpoint(guard: GuardSettings) -> Checkpoint:
 def make_judge(guard: GuardSettings, checkpoint: Checkpoint, key: bytes) -> Judge:
     """The judge that the settings describe, not started; `key` is the content key.
 
-    Raises `guard.errors.GuardError`: an unusable tokenizer, a length over the model's, or the name of an
-    engine that is not there yet.
+    Messages can break it where the environment asks for that (`fault_hooks`). Raises
+    `guard.errors.GuardError`: an unusable tokenizer, a length over the model's, or the name of an engine that
+    is not there yet.
     """
     length = guard.max_model_len or checkpoint.max_model_len
     return build_judge(
@@ -52,6 +53,9 @@ def make_judge(guard: GuardSettings, checkpoint: Checkpoint, key: bytes) -> Judg
             load_format=guard.load_format,
             cpu_kv_cache_gib=guard.cpu_kv_cache_gib,
             gpu_memory_utilization=guard.gpu_memory_utilization,
+            hang_timeout_s=guard.hang_timeout_ms / 1000,
+            start_timeout_s=guard.start_timeout_s,
         ),
         scripted_delay_s=guard.scripted_delay_ms / 1000,
+        faults=fault_hooks(),
     )

@@ -22,6 +22,7 @@ ANSWERS: Final = ("verdict", "unjudged")
 OPERATIONS: Final = ("connect", "recall", "keep")
 WHY_DISCARDED: Final = ("revoked", "lost", "rewound", "stopped")
 COMMITS: Final = ("taken", "refused")
+RESTARTS: Final = ("answers", "failed")
 # Seconds: a hit takes milliseconds, a rationale seconds, a held event minutes.
 LATENCY_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -106,6 +107,14 @@ class Metrics:
         self.in_flight = gauge("rsafe_in_flight_records", "Records read whose outcome is not delivered yet.")
         self.partitions = gauge("rsafe_assigned_partitions", "Partitions that this worker reads.")
         self.guard_up = gauge("rsafe_guard_up", "1 while the guard answers, 0 while it is down.")
+        self.guard_down_seconds = gauge(
+            "rsafe_guard_down_seconds", "For how many seconds the guard has been down; 0 while it answers."
+        )
+        self.guard_restarts = counter(
+            "rsafe_guard_restarts_total",
+            "Starts of the guard, the first included, by how they ended.",
+            ("outcome", RESTARTS),
+        )
         self.commits = counter(
             "rsafe_commits_total",
             "Partition offsets committed, by what the broker said.",

@@ -55,6 +55,8 @@ class Telemetry:
         self._metrics, self._health, self._clock = metrics, health, clock
         self._log: Any = structlog.get_logger("rsafe.worker")
         self._told: dict[str, float] = {}
+        self._guard_down_at: float | None = clock()
+        metrics.guard_down_seconds.set_function(self._guard_down_s)
 
     # the path
 
@@ -114,10 +116,20 @@ class Telemetry:
     def guard_changed(self, down: bool) -> None:
         self._health.guard_ready = not down
         self._metrics.guard_up.set(0 if down else 1)
+        was_down_s, self._guard_down_at = self._guard_down_s(), self._clock() if down else None
         if down:
             self._log.error("The guard is down; it is being brought back.")
         else:
-            self._log.info("The guard answers.")
+            self._metrics.guard_restarts.labels("answers").inc()
+            self._log.info("The guard answers.", after_s=round(was_down_s, 1))
+
+    def guard_not_back(self, error: Exception, pause_s: float) -> None:
+        self._metrics.guard_restarts.labels("failed").inc()
+        # Errors of the guard are one sentence for a person and hold no message text.
+        self._log.error("The guard did not come back; it is tried again.", why=str(error), pause_s=pause_s)
+
+    def _guard_down_s(self) -> float:
+        return 0.0 if self._guard_down_at is None else self._clock() - self._guard_down_at
 
     def cache_failed(self, operation: str, kind: str) -> None:
         self._metrics.cache_failures.labels(operation).inc()

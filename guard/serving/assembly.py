@@ -8,11 +8,12 @@ from typing import Literal
 from guard.checkpoint import Checkpoint
 from guard.errors import CheckpointError, UnsupportedError
 from guard.prompt import PromptRenderer
-from guard.serving.engine import Engine
+from guard.serving.fault_hook import FaultyJudge
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge
 from guard.serving.scripted_engine import ScriptedEngine
-from guard.serving.vllm_engine import VllmEngine, VllmOptions
+from guard.serving.vllm_engine import VllmEngine
+from guard.serving.vllm_start import VllmOptions
 
 EngineName = Literal["vllm", "remote", "scripted"]
 
@@ -24,13 +25,18 @@ def build_engine(
     options: VllmOptions,
     *,
     scripted_delay_s: float = 0.0,
-) -> Engine:
+) -> VllmEngine | ScriptedEngine:
     """The engine of a name. Raises `UnsupportedError` for `remote`, which is not there yet."""
     match name:
         case "vllm":
             return VllmEngine(checkpoint.path, options)
         case "scripted":
-            return ScriptedEngine(renderer, delay_s=scripted_delay_s, max_model_len=options.max_model_len)
+            return ScriptedEngine(
+                renderer,
+                delay_s=scripted_delay_s,
+                max_model_len=options.max_model_len,
+                hang_timeout_s=options.hang_timeout_s,
+            )
         case _:
             raise UnsupportedError(f"engine {name!r} is not supported yet; expected `vllm` or `scripted`")
 
@@ -43,8 +49,9 @@ def build_judge(
     limits: JudgeLimits,
     options: VllmOptions,
     scripted_delay_s: float = 0.0,
+    faults: bool = False,
 ) -> Judge:
-    """The judge over a checkpoint. `secret` keys the nonces of prompts.
+    """The judge over a checkpoint. `secret` keys the nonces of prompts; `faults`: messages may break it.
 
     Limits and options speak of one length in tokens; it is at most the checkpoint's, or `CheckpointError`.
     """
@@ -57,4 +64,4 @@ def build_judge(
     engine = build_engine(
         name, checkpoint, renderer, replace(options, max_model_len=length), scripted_delay_s=scripted_delay_s
     )
-    return Judge(checkpoint, renderer, engine, limits)
+    return (FaultyJudge if faults else Judge)(checkpoint, renderer, engine, limits)

@@ -50,7 +50,18 @@ class Engine(Protocol):
         ...
 
     async def start(self) -> None:
-        """Ready when it returns; after a death, the same engine anew. Raises `EngineNotReady`."""
+        """Ready when it returns; after a death, the same engine anew, once the old one's calls have ended.
+
+        Raises `EngineNotReady`, or `EngineAbsent` when trying again is of no use.
+        """
+        ...
+
+    async def gone(self) -> None:
+        """Returns when a started engine cannot answer any more: dead, hung, or closed.
+
+        That is seen without any call. An engine that hangs is ended first, so that its calls end too. Returns
+        at once when the engine is not running.
+        """
         ...
 
     async def generate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from guard.errors import EngineFailed, EngineTimeout, UnsupportedError
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.engine import Clock, Completion, Engine, EngineParameters
 from guard.serving.identity import GuardIdentity, JudgeLimits
+from guard.serving.seal import Seal
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode
 from schemas.policy import Policy
@@ -58,6 +60,7 @@ class Judge:
         self._engine = engine
         self._limits = limits
         self._clock = clock
+        self._seal = Seal(checkpoint)
         self.identity = GuardIdentity(
             model=checkpoint.name,
             checkpoint_digest=checkpoint.checkpoint_digest,
@@ -75,8 +78,17 @@ class Judge:
         return self._engine.alive
 
     async def start(self) -> None:
-        """Bring the engine up; after a death, anew. Raises `EngineNotReady`."""
+        """Bring the engine up; after a death, anew.
+
+        Raises `EngineNotReady`, which another try may mend, `EngineAbsent`, or `CheckpointError` when the
+        folder is not what it was: decisions would name a checkpoint that did not make them.
+        """
+        await asyncio.to_thread(self._seal.check)
         await self._engine.start()
+
+    async def gone(self) -> None:
+        """Returns when the engine cannot answer any more; at once when it is not running."""
+        await self._engine.gone()
 
     async def close(self) -> None:
         await self._engine.close()

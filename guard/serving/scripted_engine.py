@@ -6,12 +6,14 @@ It has the name `scripted`, which stands in every decision, so that nobody takes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import math
 import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from guard.errors import EngineDead, EngineError, EngineFailed, EngineTimeout
@@ -23,11 +25,21 @@ _RATIONALE: Final = " scripted answer, no model read this."
 _UNSAFE_SHARE: Final = 0.2
 
 
+@dataclass
+class _Run:
+    """From one start to its end."""
+
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    hangs: bool = False
+
+
 class ScriptedEngine:
     """Deterministic: the same prompt gets the same answer, everywhere.
 
-    `completion` replaces the answer to every prompt by that of a function of the prompt's ids, and `failures`
-    are raised by the first calls, one each; both are for tests.
+    It dies and hangs when told, and what follows is seen as with a model: `gone` returns, calls get
+    `EngineDead`, after `hang_timeout_s` where it hangs. `completion` replaces the answer to every prompt by
+    that of a function of the prompt's ids, and `failures` are raised by the first calls, one each; both are
+    for tests.
     """
 
     name = "scripted"
@@ -39,6 +51,7 @@ class ScriptedEngine:
         *,
         delay_s: float = 0.0,
         max_model_len: int | None = None,
+        hang_timeout_s: float = 20.0,
         completion: Callable[[tuple[int, ...]], str] | None = None,
         failures: Iterable[EngineError] = (),
         clock: Clock = time.monotonic,
@@ -46,38 +59,56 @@ class ScriptedEngine:
         self._renderer = renderer
         self._delay_s = delay_s
         self._max_model_len = max_model_len
+        self._hang_timeout_s = hang_timeout_s
         self._completion = completion
         self._failures = deque(failures)
         self._clock = clock
-        self._stopped: asyncio.Event | None = None
+        self._run: _Run | None = None
         self.calls_in_flight = 0
         self.calls_answered = 0
 
     @property
     def alive(self) -> bool:
-        return self._stopped is not None and not self._stopped.is_set()
+        return self._run is not None and not self._run.stopped.is_set()
 
     async def start(self) -> None:
-        if not self.alive:
-            self._stopped = asyncio.Event()
+        if self.alive:
+            return
+        while self.calls_in_flight:  # noqa: ASYNC110 - they end within a few turns of the loop
+            await asyncio.sleep(0)
+        self._run = _Run()
+
+    async def gone(self) -> None:
+        if self._run is not None:
+            await self._run.stopped.wait()
 
     async def close(self) -> None:
         self.die()
 
     def die(self) -> None:
         """Be gone at once, as a crash would have it."""
-        if self._stopped is not None:
-            self._stopped.set()
+        if self._run is not None:
+            self._run.stopped.set()
+
+    def hang(self) -> None:
+        """Answer nothing from now on, as a deadlock would have it, until that is noticed."""
+        if self._run is not None:
+            self._run.hangs = True
+            asyncio.get_running_loop().call_later(self._hang_timeout_s, self._run.stopped.set)
+
+    async def busy(self) -> bool:
+        """Whether any call is still worked on."""
+        return self.calls_in_flight > 0
 
     async def generate(
         self, prompt_ids: Sequence[int], parameters: EngineParameters, deadline_s: float
     ) -> Completion:
-        stopped = self._stopped
-        if stopped is None or stopped.is_set():
+        run = self._run
+        if run is None or run.stopped.is_set():
             raise EngineDead("the scripted engine is not running")
         self.calls_in_flight += 1
         try:
-            await self._take_time(stopped, deadline_s)
+            await self._take_time(run, deadline_s)
         finally:
             self.calls_in_flight -= 1
         if self._failures:
@@ -87,21 +118,19 @@ class ScriptedEngine:
         self.calls_answered += 1
         return self._answer(prompt, parameters)
 
-    async def _take_time(self, stopped: asyncio.Event, deadline_s: float) -> None:
+    async def _take_time(self, run: _Run, deadline_s: float) -> None:
         left = deadline_s - self._clock()
         if left <= 0:
             raise EngineTimeout("the deadline passed before the call")
-        wait = min(self._delay_s, left)
-        if wait > 0:
-            try:
-                await asyncio.wait_for(stopped.wait(), wait)
-            except TimeoutError:
-                if self._delay_s > left:
-                    raise EngineTimeout("no completion before the deadline") from None
-        else:
-            await asyncio.sleep(0)
-        if stopped.is_set():
-            raise EngineDead("the scripted engine was closed")
+        late = self._delay_s > left
+        await _wait(run, min(self._delay_s, left))
+        if run.hangs and not run.stopped.is_set() and not late:
+            await _wait(run, deadline_s - self._clock())
+            late = True
+        if run.stopped.is_set():
+            raise EngineDead("the scripted engine ended")
+        if late:
+            raise EngineTimeout("no completion before the deadline")
 
     def _check(self, prompt: tuple[int, ...]) -> None:
         size = self._renderer.encoder.vocabulary_size
@@ -135,6 +164,15 @@ class ScriptedEngine:
         if prompt[-len(suffix) :] == suffix:  # the verdict alone is asked for
             return answer[len(suffix) :] + end
         return renderer.encoder.structure(_RATIONALE) + answer + end
+
+
+async def _wait(run: _Run, seconds: float) -> None:
+    """So long, or until the run ends."""
+    if seconds <= 0:
+        await asyncio.sleep(0)
+        return
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(run.stopped.wait(), seconds)
 
 
 def _share(prompt: tuple[int, ...]) -> float:

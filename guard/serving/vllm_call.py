@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,10 @@ from guard.serving.engine import Completion, EngineParameters
 async def complete(
     llm: Any, prompt_ids: Sequence[int], parameters: EngineParameters, request_id: str
 ) -> Completion:
-    """The completion. Raises `EngineDead` or `EngineFailed`; cancelling it aborts the request."""
+    """The completion. Raises `EngineDead` or `EngineFailed`; cancelling it aborts the request.
+
+    `EngineDead` also for a call that vLLM gave up by itself: it does so when it is told to end.
+    """
     from vllm.exceptions import VLLMError
     from vllm.inputs import tokens_input
     from vllm.v1.engine.exceptions import EngineDeadError
@@ -25,11 +29,20 @@ async def complete(
     except EngineDeadError:
         raise EngineDead("the process of vLLM ended") from None
     except VLLMError as error:
+        if llm.errored:  # a closed socket, say
+            raise EngineDead("the process of vLLM ended") from None
         # Only the kind: vLLM's sentences may hold values of the request.
         raise EngineFailed(f"vLLM refused or failed the call: {type(error).__name__}") from None
-    if result is None or result.outputs[0].finish_reason not in ("stop", "length"):
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() == 0:  # nobody did: a socket was closed under the call
+            raise EngineDead("the process of vLLM ended") from None
+        raise
+    answer = None if result is None else result.outputs[0]
+    if answer is not None and answer.finish_reason == "abort":
+        raise EngineDead("vLLM is ending")
+    if answer is None or answer.finish_reason not in ("stop", "length"):
         raise EngineFailed("vLLM ended the call without a completion")
-    answer = result.outputs[0]
     return Completion(
         token_ids=tuple(answer.token_ids),
         verdict_logprobs=verdict_pairs(answer.logprobs, len(answer.token_ids), parameters.logprob_token_ids),

@@ -21,6 +21,8 @@ _ALWAYS: Final = {
     "VLLM_DO_NOT_TRACK": "1",
     # Never on stdout, which belongs to our commands.
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    # A copy of a process with the threads of Kafka's client in it may hang, and holds its sockets open.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
     "PYTHONWARNINGS": "ignore",
     # A checkpoint is a folder; nothing is to be looked up elsewhere.

@@ -20,7 +20,7 @@ from guard.checkpoint import open_checkpoint
 from guard.serving.assembly import build_judge
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge, Question
-from guard.serving.vllm_engine import VllmOptions
+from guard.serving.vllm_start import VllmOptions
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import CUSTOM_SOURCES, evaluation_sets
 from schemas.policy import Category, Policy

@@ -18,7 +18,8 @@ from guard.prompt import PromptRenderer, Turn
 from guard.serving.engine import EngineParameters
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge, Question
-from guard.serving.vllm_engine import VllmEngine, VllmOptions
+from guard.serving.vllm_engine import VllmEngine
+from guard.serving.vllm_start import VllmOptions
 from schemas.identifiers import Mode
 from schemas.policy import Category, Policy
 from schemas.verdict import Unjudged

@@ -10,7 +10,7 @@ from guard.errors import CheckpointError, UnsupportedError
 from guard.prompt import PromptRenderer
 from guard.serving.assembly import EngineName, build_engine, build_judge
 from guard.serving.identity import JudgeLimits
-from guard.serving.vllm_engine import VllmOptions
+from guard.serving.vllm_start import VllmOptions
 from tests.model_folders import MODEL_LENGTH, write_bare_folder
 
 OPTIONS = VllmOptions(max_model_len=MODEL_LENGTH)

