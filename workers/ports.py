@@ -40,6 +40,19 @@ Stage = Literal["cache", "queue", "guard", "hold", "order", "delivery", "commit"
 """What an unfinished record waits for: the verdict cache, a place at the guard, its answer, a guard that is
 down, an earlier message of its conversation, the broker's acknowledgement, the next commit."""
 
+
+class Oldest(msgspec.Struct, frozen=True):
+    """The first record of a partition that is not committed, and what it waits for.
+
+    `seconds` since it was read. `stage` is None and `seconds` 0 when everything that was read is committed.
+    """
+
+    partition: int
+    offset: int
+    seconds: float
+    stage: Stage | None
+
+
 Report = Callable[[Stage], None]
 """Told what a record waits for from now on. Cheap, and may be called at any time and any number of times."""
 

@@ -172,11 +172,17 @@ class StreamSettings(_Group):
     poll_ms: Positive = 5
     """Longest wait for a batch to fill."""
     in_flight_records: Positive = 2_000
-    """Most records read and not yet done, in all."""
+    """Most records read and not yet committed, in all: what is read again after a crash."""
     in_flight_records_per_partition: Positive = 1_000
-    """Most records read and not yet done, per partition."""
+    """Most records read and not yet committed, per partition."""
+    in_flight_bytes: Positive = 67_108_864
+    """Most bytes of records read and not yet committed, in all; a batch may pass it."""
+    in_flight_bytes_per_partition: Positive = 33_554_432
+    """Most bytes of records read and not yet committed, per partition; a batch may pass it."""
     in_flight_tokens: Positive = 262_144
-    """Most prompt tokens at the guard, estimated from the texts."""
+    """Most prompt tokens of questions not yet answered, in all, estimated; a batch may pass it."""
+    in_flight_tokens_per_partition: Positive = 131_072
+    """Most prompt tokens of questions not yet answered, per partition; a batch may pass it."""
     commit_interval_ms: Positive = 500
     """How often the finished prefix is committed."""
     drain_s: Seconds = 20.0

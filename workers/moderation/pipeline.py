@@ -115,7 +115,8 @@ class ModerationPath:
             elif (cached := next(recalled)) is not None:
                 decision = make_decision(ask, self._weigh(ask, cached), Source(use_of(cached, now)), took)
             else:
-                results.append(Pending(ask.line, partial(self._judge, ask)))
+                tokens = self._guard.estimate_tokens(question_of(ask))
+                results.append(Pending(ask.line, partial(self._judge, ask), tokens))
                 continue
             decisions.append(decision)
             results.append(publication_of(Decided(decision, ask), self._options.topics))

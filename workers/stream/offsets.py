@@ -1,74 +1,175 @@
-"""Which offset of a partition may be committed: everything before it is done.
+"""Which offset of a partition may be committed, and how much stands above what is committed.
 
 Pure. One tracker lives as long as one assignment of its partition.
 
->>> offsets = PartitionOffsets()
->>> for offset in (5, 6, 8): _ = offsets.read(offset)
->>> offsets.done(6); offsets.position
->>> offsets.done(5); offsets.position
+>>> offsets: PartitionOffsets[Opened] = PartitionOffsets()
+>>> five, six, eight = (Opened(offset, 100, 0.0) for offset in (5, 6, 8))
+>>> [offsets.read(record) for record in (five, six, eight)]
+[True, True, True]
+>>> offsets.done(six); offsets.position
+>>> offsets.done(five); offsets.position
 7
+>>> offsets.ask(), offsets.records
+(7, 3)
+>>> offsets.taken(); offsets.records
+1
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Generic, Literal, TypeVar
 
 
-class PartitionOffsets:
-    """Offsets read and done. Offsets may have gaps (compaction, transaction marks)."""
+class Opened:
+    """A record that was read. `size` in bytes, `read_s` on a monotonic clock."""
 
-    __slots__ = ("_ahead", "_committed", "_last", "_open", "_position")
+    __slots__ = ("offset", "read_s", "size", "state")
+
+    def __init__(self, offset: int, size: int, read_s: float) -> None:
+        self.offset = offset
+        self.size = size
+        self.read_s = read_s
+        self.state: Literal["new", "open", "done"] = "new"
+
+
+Item = TypeVar("Item", bound=Opened)
+
+
+class _Mark:
+    """A place in a partition: the next offset to read there, and what was read before it."""
+
+    __slots__ = ("offset", "records", "size")
+
+    def __init__(self, offset: int | None, records: int, size: int) -> None:
+        self.offset, self.records, self.size = offset, records, size
+
+
+class PartitionOffsets(Generic[Item]):
+    """Records read, done and committed. Offsets may have gaps (compaction, transaction marks)."""
+
+    __slots__ = (
+        "_asked",
+        "_asked_since",
+        "_committed",
+        "_finished",
+        "_first",
+        "_last",
+        "_open",
+        "_read",
+        "_since",
+        "_unfinished",
+    )
 
     def __init__(self) -> None:
-        self._open: deque[int] = deque()  # read, and not in the finished prefix; ascending
-        self._ahead: set[int] = set()  # done, behind an offset that is not
+        self._open: deque[Item] = deque()  # read, and not in the finished prefix; ascending
+        self._first: int | None = None
         self._last = -1
-        self._position: int | None = None
-        self._committed: int | None = None
+        self._unfinished = 0
+        self._read = _Mark(None, 0, 0)
+        self._finished = _Mark(None, 0, 0)  # end of the finished prefix
+        self._asked = self._committed = _Mark(None, 0, 0)
+        # When the oldest record was read that is finished and not committed: of those asked for, of others.
+        self._asked_since: float | None = None
+        self._since: float | None = None
 
-    def read(self, offset: int) -> bool:
+    def read(self, item: Item) -> bool:
         """Note that a record was read. False, and nothing noted, unless it is above all read before."""
+        offset = item.offset
         if offset <= self._last:
             return False
+        if self._first is None:
+            self._first = offset
         self._last = offset
-        self._open.append(offset)
+        item.state = "open"
+        self._open.append(item)
+        self._unfinished += 1
+        read = self._read
+        read.records += 1
+        read.size += item.size
         return True
 
-    def done(self, offset: int) -> None:
+    def done(self, item: Item) -> None:
         """Note that the outcome of a record is delivered. Raises ValueError when it is not in flight."""
+        if item.state != "open":
+            raise ValueError(f"offset {item.offset} is not in flight")
+        item.state = "done"
+        self._unfinished -= 1
         opened = self._open
-        if not opened or offset < opened[0] or offset > self._last or offset in self._ahead:
-            raise ValueError(f"offset {offset} is not in flight")
-        if offset != opened[0]:
-            self._ahead.add(offset)
+        if item is not opened[0]:
             return
-        opened.popleft()
-        ahead = self._ahead
-        while opened and opened[0] in ahead:
-            offset = opened.popleft()
-            ahead.remove(offset)
-        self._position = offset + 1
+        finished = self._finished
+        if self._since is None:
+            self._since = item.read_s
+        while opened and opened[0].state == "done":
+            item = opened.popleft()
+            finished.records += 1
+            finished.size += item.size
+        finished.offset = item.offset + 1
 
     @property
     def position(self) -> int | None:
         """Next offset to read after the finished prefix; None while nothing is finished."""
-        return self._position
+        return self._finished.offset
+
+    def ask(self, *, anyway: bool = False) -> int | None:
+        """The position to commit now; None when it is committed already, or nothing is finished.
+
+        `anyway`: the same offset again, or that of the first record read; None only before the first read.
+        """
+        finished = self._finished
+        if finished.offset != self._committed.offset:
+            self._asked = _Mark(finished.offset, finished.records, finished.size)
+            if self._asked_since is None:
+                self._asked_since = self._since
+            self._since = None
+            return finished.offset
+        if not anyway:
+            return None
+        self._asked = self._committed
+        return self.base
+
+    def taken(self) -> None:
+        """Note that the broker took what was asked for last."""
+        self._committed = self._asked
+        self._asked_since = None
 
     @property
     def base(self) -> int | None:
-        """The position, or the first offset read while nothing is finished; None before the first read."""
-        return self._open[0] if self._position is None and self._open else self._position
+        """Where reading would begin again after a crash, as far as this tracker knows."""
+        return self._first if self._committed.offset is None else self._committed.offset
 
     @property
-    def to_commit(self) -> int | None:
-        """The position, when it was not committed yet."""
-        return None if self._position == self._committed else self._position
+    def finished(self) -> int:
+        """Records that a commit would free."""
+        return self._finished.records - self._committed.records
 
-    def committed(self, position: int) -> None:
-        """Note that the broker took a commit."""
-        self._committed = position
+    @property
+    def finished_size(self) -> int:
+        """Bytes of the records that a commit would free."""
+        return self._finished.size - self._committed.size
+
+    @property
+    def oldest(self) -> Item | None:
+        """The first record that is not done."""
+        return self._open[0] if self._open else None
+
+    @property
+    def uncommitted_since(self) -> float | None:
+        """When the oldest record was read that is done and not committed; None: there is none."""
+        return self._since if self._asked_since is None else self._asked_since
 
     @property
     def in_flight(self) -> int:
         """Records read and not done."""
-        return len(self._open) - len(self._ahead)
+        return self._unfinished
+
+    @property
+    def records(self) -> int:
+        """Records read and not committed: what would be read again after a crash."""
+        return self._read.records - self._committed.records
+
+    @property
+    def size(self) -> int:
+        """Bytes of the records read and not committed."""
+        return self._read.size - self._committed.size

@@ -1,41 +1,109 @@
-"""How much may be in flight: records in all and per partition, calls and prompt tokens at the guard."""
+"""How much may be in flight: read and not committed, in all and per partition; at the guard."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 # Reading a handful of records at a time would give the batch away, so reading goes on only when this share of
-# the cap, or a whole batch, is free.
+# a cap, or a whole batch, is free.
 _REFILL_SHARE = 4
+# A paused partition is read again when it is down to this share of its caps: what was prefetched of it is
+# fetched anew, which must not happen every few records.
+_LOW_WATER = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Records and bytes that are read and not committed, and prompt tokens of the questions among them."""
+
+    records: int = 0
+    size: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The most of each, 1 or more. Bytes and tokens are known when a record is read and not before, so a
+    single batch may pass them."""
+
+    records: int
+    size: int
+    tokens: int
+
+    def full(self, load: Load, batch: int) -> bool:
+        """Whether too little is free to read on."""
+        enough = max(1, min(batch, self.records // _REFILL_SHARE))
+        return (
+            self.records - load.records < enough
+            or self.size - load.size <= self.size // _REFILL_SHARE
+            or load.tokens >= self.tokens
+        )
+
+    def low(self, load: Load) -> bool:
+        """Whether so much is free that a paused partition is worth reading again."""
+        return (
+            load.records <= self.records * _LOW_WATER
+            and load.size <= self.size * _LOW_WATER
+            and load.tokens <= self.tokens * _LOW_WATER
+        )
+
+    def frees(self, load: Load) -> bool:
+        """Whether this much is worth a commit of its own."""
+        return load.records * _REFILL_SHARE >= self.records or load.size * _REFILL_SHARE >= self.size
+
+    def room(self, load: Load, usual: Load) -> int:
+        """Records that fit, when each is of the usual size; at least 1."""
+        records = self.records - load.records
+        if usual.size:
+            records = min(records, (self.size - load.size) // usual.size)
+        if usual.tokens:
+            records = min(records, (self.tokens - load.tokens) // usual.tokens)
+        return max(1, records)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Caps on records that are read and not done. Pure.
+    """Caps on what is read and not committed: of the worker, and of each of its partitions. Pure.
 
-    >>> Window(records=100, per_partition=60, batch=50).room([40, 20])
+    >>> window = Window(total=Caps(100, 9000, 900), partition=Caps(60, 5000, 500), batch=50)
+    >>> window.room([Load(40), Load(20)], usual=Load())
     20
     """
 
-    records: int
-    per_partition: int
+    total: Caps
+    partition: Caps
     batch: int
 
-    def room(self, in_flight: Iterable[int]) -> int:
-        """How many records may be read now, given those in flight per partition; 0: wait.
+    def full(self, load: Load) -> bool:
+        """Whether nothing more of a partition should be read now."""
+        return self.partition.full(load, self.batch)
 
-        No partition can pass its cap, whichever partition the records come from.
+    def frees(self, finished: Sequence[Load]) -> bool:
+        """Whether a commit of what is finished of each partition would make room for a batch."""
+        records = sum(load.records for load in finished)
+        size = sum(load.size for load in finished)
+        return self.total.frees(Load(records, size)) or any(map(self.partition.frees, finished))
+
+    def room(self, loads: Iterable[Load], usual: Load, skipped: Load = Load()) -> int:
+        """How many records may be read now of partitions with these loads; 0: wait.
+
+        No partition passes its cap of records, whichever the records come from. `usual` is what one record
+        usually weighs, `skipped` the load of the partitions that are not read.
         """
-        counts = list(in_flight)
-        free = self.records - sum(counts)
-        fullest = max(counts, default=0)
-        room = min(self.batch, free, self.per_partition - fullest)
-        enough = min(self.batch, self.records // _REFILL_SHARE, self.per_partition // _REFILL_SHARE)
-        return room if room >= max(1, enough) else 0
+        known = list(loads)
+        load = Load(
+            skipped.records + sum(part.records for part in known),
+            skipped.size + sum(part.size for part in known),
+            skipped.tokens + sum(part.tokens for part in known),
+        )
+        if self.total.full(load, self.batch) or any(map(self.full, known)):
+            return 0
+        rooms = [self.partition.room(part, usual) for part in known]
+        return min(self.batch, self.total.room(load, usual), *rooms)
 
 
 class GuardBudget:

@@ -13,7 +13,7 @@ from workers.ports import NoJournal, Pending, Position, Publication, RebalanceLi
 from workers.stream.loop import LoopLimits, StreamLoop
 from workers.stream.outage import Outage
 from workers.stream.partition import Ticket
-from workers.stream.window import GuardBudget, Window
+from workers.stream.window import Caps, Window
 
 Rebalance = Callable[[RebalanceListener], Any]
 
@@ -158,8 +158,12 @@ class Clock:
         return asyncio.get_running_loop().time()
 
 
+def window_of(*, records: int, per_partition: int, batch: int, size: int = 1_000_000) -> Window:
+    return Window(Caps(records, size, 1000), Caps(per_partition, size, 1000), batch)
+
+
 class World:
-    def __init__(self, *, drain_s: float = 0.05, window: Window | None = None) -> None:
+    def __init__(self, *, drain_s: float = 0.05, stall_s: float = 5.0, window: Window | None = None) -> None:
         self.source, self.outcomes, self.path, self.observer = Source(), Outcomes(), Path(), Observer()
         self.guard_back = asyncio.Event()
         self.outage = Outage(self._restart, OSError)
@@ -168,11 +172,10 @@ class World:
             source=self.source,
             path=self.path,
             outcomes=self.outcomes,
-            window=window or Window(records=100, per_partition=50, batch=20),
-            budget=GuardBudget(calls=10, tokens=100),
+            window=window or window_of(records=100, per_partition=50, batch=20),
             outage=self.outage,
             journal=NoJournal(),
-            limits=LoopLimits(poll_s=0.001, commit_interval_s=0.001, drain_s=drain_s, tokens=100),
+            limits=LoopLimits(poll_s=0.001, commit_interval_s=0.001, drain_s=drain_s, stall_s=stall_s),
             clock=Clock(),
             observer=self.observer,
         )
@@ -355,7 +358,7 @@ async def test_a_refused_commit_is_tried_again() -> None:
 
 
 async def test_a_full_window_is_not_overrun() -> None:
-    world = World(window=Window(records=10, per_partition=10, batch=4))
+    world = World(window=window_of(records=10, per_partition=10, batch=4))
     world.source.queue += [record(n, b"ask-%d" % n, key=b"%d" % n) for n in range(30)]
     await world.until(lambda: len(world.path.gates) >= 8)
     await asyncio.sleep(0.03)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from workers.stream.offsets import PartitionOffsets
+from workers.stream.offsets import Opened, PartitionOffsets
 
 
 class OffsetsMachine(RuleBasedStateMachine):
@@ -12,60 +12,87 @@ class OffsetsMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.offsets = PartitionOffsets()
-        self.read: list[int] = []
-        self.done: set[int] = set()
+        self.offsets: PartitionOffsets[Opened] = PartitionOffsets()
+        self.read: list[Opened] = []
+        self.done: set[Opened] = set()
+        self.asked: int | None = None
+        self.committed: int | None = None
 
-    @rule(gap=st.integers(1, 3))
-    def read_next(self, gap: int) -> None:
-        offset = (self.read[-1] if self.read else -1) + gap
-        assert self.offsets.read(offset)
-        self.read.append(offset)
+    @rule(gap=st.integers(1, 3), size=st.integers(0, 50))
+    def read_next(self, gap: int, size: int) -> None:
+        offset = (self.read[-1].offset if self.read else -1) + gap
+        self.read.append(Opened(offset, size, float(len(self.read))))
+        assert self.offsets.read(self.read[-1])
 
     @precondition(lambda self: self.read)
     @rule(data=st.data())
     def read_again(self, data: st.DataObject) -> None:
-        before = self.offsets.in_flight
-        assert not self.offsets.read(data.draw(st.integers(0, self.read[-1])))
-        assert self.offsets.in_flight == before
+        before = self.offsets.in_flight, self.offsets.records
+        again = Opened(data.draw(st.integers(0, self.read[-1].offset)), 1, 0.0)
+        assert not self.offsets.read(again)
+        assert (self.offsets.in_flight, self.offsets.records) == before
 
     @precondition(lambda self: len(self.done) < len(self.read))
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
-        offset = data.draw(st.sampled_from([o for o in self.read if o not in self.done]))
-        self.offsets.done(offset)
-        self.done.add(offset)
+        item = data.draw(st.sampled_from([o for o in self.read if o not in self.done]))
+        self.offsets.done(item)
+        self.done.add(item)
 
     @precondition(lambda self: self.done)
     @rule(data=st.data())
     def finish_twice(self, data: st.DataObject) -> None:
         with pytest.raises(ValueError, match="not in flight"):
-            self.offsets.done(data.draw(st.sampled_from(sorted(self.done))))
+            self.offsets.done(data.draw(st.sampled_from([o for o in self.read if o in self.done])))
 
+    @rule(anyway=st.booleans())
+    def ask(self, anyway: bool) -> None:
+        prefix = self._prefix()
+        again = self.committed if self.committed is not None else self.read[0].offset if self.read else None
+        expected = prefix if prefix != self.committed else again if anyway else None
+        assert self.offsets.ask(anyway=anyway) == expected
+        self.asked = prefix
+
+    @precondition(lambda self: self.asked is not None)
     @rule()
-    def commit(self) -> None:
-        if (position := self.offsets.to_commit) is not None:
-            self.offsets.committed(position)
-        assert self.offsets.to_commit is None
+    def the_broker_takes_it(self) -> None:
+        self.offsets.taken()
+        self.committed = self.asked
+
+    def _prefix(self) -> int | None:
+        prefix = None
+        for item in self.read:
+            if item not in self.done:
+                break
+            prefix = item.offset + 1
+        return prefix
 
     @invariant()
     def only_the_finished_prefix_may_be_committed(self) -> None:
-        prefix = None
-        for offset in self.read:
-            if offset not in self.done:
-                break
-            prefix = offset + 1
-        assert self.offsets.position == prefix
+        assert self.offsets.position == self._prefix()
         assert self.offsets.in_flight == len(self.read) - len(self.done)
+
+    @invariant()
+    def what_a_crash_would_repeat_is_counted(self) -> None:
+        above = [item for item in self.read if item.offset >= (self.committed or 0)]
+        finished = [item for item in above if item.offset < (self._prefix() or 0)]
+        assert self.offsets.records == len(above)
+        assert self.offsets.size == sum(item.size for item in above)
+        assert self.offsets.finished == len(finished)
+        assert self.offsets.finished_size == sum(item.size for item in finished)
+        assert self.offsets.uncommitted_since == (finished[0].read_s if finished else None)
+
+    @invariant()
+    def the_oldest_is_the_first_that_is_not_done(self) -> None:
+        assert self.offsets.oldest is next((item for item in self.read if item not in self.done), None)
 
 
 TestOffsets = OffsetsMachine.TestCase
 
 
-def test_an_offset_that_was_never_read_is_refused() -> None:
-    offsets = PartitionOffsets()
-    offsets.read(5)
-    offsets.read(8)
-    for offset in (4, 9):
+def test_a_record_that_was_never_read_is_refused() -> None:
+    offsets: PartitionOffsets[Opened] = PartitionOffsets()
+    offsets.read(Opened(5, 1, 0.0))
+    for offset in (4, 5, 9):
         with pytest.raises(ValueError, match="not in flight"):
-            offsets.done(offset)
+            offsets.done(Opened(offset, 1, 0.0))

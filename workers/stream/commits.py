@@ -1,0 +1,66 @@
+"""Commits what is finished of each partition: now and then, when it makes room, when a note must be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+from workers.ports import Clock, Journal, Outcomes, Position
+from workers.stream.partition import AssignedPartition
+from workers.stream.window import Window
+
+
+class CommitObserver(Protocol):
+    """Is told how many partitions were asked for and how many the broker took; must not wait."""
+
+    def committed(self, asked: int, taken: int) -> None: ...
+
+
+class Commits:
+    """One per stream. After a refusal nothing is tried before `interval_s` is over."""
+
+    def __init__(
+        self,
+        outcomes: Outcomes,
+        journal: Journal,
+        window: Window,
+        *,
+        interval_s: float,
+        clock: Clock,
+        observer: CommitObserver,
+    ) -> None:
+        self._outcomes, self._journal, self._window = outcomes, journal, window
+        self._interval_s, self._clock, self._observer = interval_s, clock, observer
+        self._next_at = 0.0
+        self._refused = False
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time, or a note must be kept without delay."""
+        if self._clock.monotonic_s() >= self._next_at:
+            return True
+        return bool(self._journal.stale()) and not self._refused
+
+    def frees(self, partitions: Collection[AssignedPartition]) -> bool:
+        """Whether a commit would make so much room in the window that it should not be put off."""
+        return not self._refused and self._window.frees([partition.finished for partition in partitions])
+
+    async def commit(self, partitions: Collection[AssignedPartition]) -> None:
+        """Commit what is finished of these, with their notes. Raises `StreamStopped`."""
+        self._next_at = self._clock.monotonic_s() + self._interval_s
+        stale = self._journal.stale()
+        asked: dict[int, tuple[AssignedPartition, Position]] = {}
+        for partition in partitions:
+            number = partition.number
+            at = partition.offsets.ask(anyway=number in stale)
+            if at is not None:
+                asked[number] = partition, Position(at, self._journal.note(number))
+        if not asked:
+            return
+        taken = await self._outcomes.commit({number: position for number, (_, position) in asked.items()})
+        for number in taken:
+            partition, position = asked[number]
+            partition.offsets.taken()
+            self._journal.written(number, position.note)
+        self._refused = len(taken) < len(asked)
+        self._observer.committed(len(asked), len(taken))
