@@ -13,15 +13,20 @@ import pytest
 import pytest_asyncio
 
 from guard.checkpoint import Checkpoint
-from guard.errors import EngineFailed, EngineTimeout
+from guard.errors import EngineDead, EngineFailed, EngineTimeout
 from guard.prompt import PromptRenderer
 from guard.serving.engine import Completion, Engine, EngineParameters
 from guard.serving.scripted_engine import ScriptedEngine
 from guard.serving.vllm_engine import VllmEngine
+from guard.serving.vllm_start import VllmOptions
 from tests.waiting import until
 
 # Far beyond any call here, on a busy machine too.
 PATIENCE_S = 240.0
+# Calls that are cancelled, in all and at a time.
+STORM, WAVE = 1000, 100
+# After how long without a sign of life the engines here count as hung.
+HANG_S = 4.0
 
 
 _FIRST_IDS = itertools.count()
@@ -112,6 +117,27 @@ class EngineContract:
         assert subject.slow.calls_in_flight == 0
         assert await subject.call(subject.prompt(4))
 
+    async def test_a_storm_of_cancellations_leaves_no_request_behind(self, subject: Subject) -> None:
+        for _ in range(STORM // WAVE):
+            calls = [
+                asyncio.ensure_future(subject.long_call(time.monotonic() + PATIENCE_S)) for _ in range(WAVE)
+            ]
+            await until(lambda: subject.slow.calls_in_flight > 0)
+            for call in calls:
+                call.cancel()
+            for outcome in await asyncio.gather(*calls, return_exceptions=True):
+                assert isinstance(outcome, asyncio.CancelledError)
+            assert subject.slow.calls_in_flight == 0
+        await idle(subject.slow)
+        assert await subject.call(subject.prompt(8))
+
+    async def test_calls_past_their_deadlines_leave_no_request_behind(self, subject: Subject) -> None:
+        calls = [subject.long_call(time.monotonic() + 0.05) for _ in range(WAVE)]
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(outcome, EngineTimeout)
+        await idle(subject.slow)
+        assert await subject.call(subject.prompt(9))
+
     async def test_ids_outside_the_vocabulary_fail_that_call_alone(self, subject: Subject) -> None:
         for prompt in ((), (-1,), (5, subject.vocabulary_size)):
             with pytest.raises(EngineFailed, match="expected 1 or more token ids"):
@@ -131,7 +157,59 @@ class EngineContract:
         assert await subject.call(subject.prompt(7))
 
 
-class TestScriptedEngine(EngineContract):
+class DeathContract:
+    """What an engine that dies or hangs owes; each test ends it. A subclass gives the `mortal`, started."""
+
+    async def test_a_death_while_idle_is_seen_and_the_engine_starts_again(self, mortal: Subject) -> None:
+        before = await mortal.call(mortal.prompt())
+        gone = asyncio.ensure_future(mortal.engine.gone())
+        await asyncio.sleep(0)
+        assert not gone.done()
+        mortal.slow.die()
+        await gone
+        assert not mortal.engine.alive
+        with pytest.raises(EngineDead):
+            await mortal.call(mortal.prompt())
+        await mortal.engine.start()
+        assert (await mortal.call(mortal.prompt())).token_ids == before.token_ids
+
+    async def test_a_death_ends_every_call_in_flight(self, mortal: Subject) -> None:
+        calls = [asyncio.ensure_future(mortal.long_call(time.monotonic() + PATIENCE_S)) for _ in range(20)]
+        await until(lambda: mortal.slow.calls_in_flight == len(calls))
+        mortal.slow.die()
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(outcome, EngineDead)
+        await mortal.engine.gone()
+        assert not mortal.engine.alive
+
+    async def test_a_hang_ends_every_call_in_flight_and_the_engine(self, mortal: Subject) -> None:
+        mortal.slow.hang()
+        calls = [asyncio.ensure_future(mortal.long_call(time.monotonic() + PATIENCE_S)) for _ in range(20)]
+        begun = time.monotonic()
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(outcome, EngineDead)
+        assert time.monotonic() - begun < PATIENCE_S / 2
+        await mortal.engine.gone()
+        assert not mortal.engine.alive
+
+
+async def idle(engine: ScriptedEngine | VllmEngine) -> None:
+    """Wait until it works on nothing."""
+    while await engine.busy():  # noqa: ASYNC110 - a foreign process sets no event
+        await asyncio.sleep(0)
+
+
+class TestScriptedEngine(EngineContract, DeathContract):
+    @pytest_asyncio.fixture
+    async def mortal(
+        self, served_checkpoint: Checkpoint, served_renderer: PromptRenderer
+    ) -> AsyncIterator[Subject]:
+        length = served_checkpoint.max_model_len
+        engine = ScriptedEngine(served_renderer, delay_s=0.3, max_model_len=length, hang_timeout_s=HANG_S / 4)
+        await engine.start()
+        yield subject_of(engine, engine, served_renderer, length)
+        await engine.close()
+
     @pytest_asyncio.fixture
     async def subject(
         self, served_checkpoint: Checkpoint, served_renderer: PromptRenderer
@@ -148,7 +226,25 @@ class TestScriptedEngine(EngineContract):
 
 @pytest.mark.heavy
 @pytest.mark.timeout(900)
-class TestVllmEngine(EngineContract):
+class TestVllmEngine(EngineContract, DeathContract):
+    @pytest_asyncio.fixture(scope="class", loop_scope="session")
+    async def mortal_engine(self, served_checkpoint: Checkpoint) -> AsyncIterator[VllmEngine]:
+        options = VllmOptions(max_model_len=served_checkpoint.max_model_len, hang_timeout_s=HANG_S)
+        engine = VllmEngine(served_checkpoint.path, options)
+        yield engine
+        await engine.close()
+
+    @pytest_asyncio.fixture(loop_scope="session")
+    async def mortal(
+        self,
+        vllm_engine: VllmEngine,  # for its checks that vLLM is there
+        mortal_engine: VllmEngine,
+        served_checkpoint: Checkpoint,
+        served_renderer: PromptRenderer,
+    ) -> Subject:
+        await mortal_engine.start()
+        return subject_of(mortal_engine, mortal_engine, served_renderer, served_checkpoint.max_model_len)
+
     @pytest.fixture
     def subject(
         self, vllm_engine: VllmEngine, served_checkpoint: Checkpoint, served_renderer: PromptRenderer

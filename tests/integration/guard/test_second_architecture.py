@@ -69,24 +69,6 @@ async def test_random_weights_are_unjudged(judge: Judge, mode: Mode) -> None:
     assert judge.alive
 
 
-async def test_a_killed_engine_is_dead_for_all_calls_and_can_be_started_again(engine: VllmEngine) -> None:
-    parameters = EngineParameters(max_tokens=MODEL_LENGTH - 10, logprob_token_ids=(5, 6))
-    calls = [
-        asyncio.ensure_future(engine.generate((7, number), parameters, time.monotonic() + 240))
-        for number in range(3)
-    ]
-    await until(lambda: engine.calls_in_flight == len(calls))
-    engine_process().kill()
-    for outcome in await asyncio.gather(*calls, return_exceptions=True):
-        assert isinstance(outcome, EngineDead)
-    assert not engine.alive
-    with pytest.raises(EngineDead):
-        await engine.generate((7,), parameters, time.monotonic() + 240)
-    await engine.start()
-    once = EngineParameters(max_tokens=1, logprob_token_ids=(5, 6))
-    assert (await engine.generate((7,), once, time.monotonic() + 240)).token_ids
-
-
 async def test_closing_ends_calls_in_flight_and_leaves_no_process(engine: VllmEngine) -> None:
     parameters = EngineParameters(max_tokens=MODEL_LENGTH - 10, logprob_token_ids=(5, 6))
     core = engine_process()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.errors import SettingsError
-from workers.settings import PREFIX, Settings, load_settings, setting_fields
+from workers.settings import PREFIX, Settings, fault_hooks, load_settings, setting_fields
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -121,3 +121,13 @@ def test_any_unknown_name_is_refused(suffix: str) -> None:
     if variable not in known:
         with pytest.raises(SettingsError):
             load_settings({variable: "1"})
+
+
+def test_messages_break_the_guard_only_where_the_environment_says_the_word() -> None:
+    word = {"RSAFE_TEST_HOOKS": "messages-may-break-the-guard"}
+    assert not fault_hooks({})
+    assert not fault_hooks({"RSAFE_TEST_HOOKS": ""})
+    assert fault_hooks(word)
+    assert load_settings(word) == Settings()
+    with pytest.raises(SettingsError, match="for tests only"):
+        fault_hooks({"RSAFE_TEST_HOOKS": "1"})

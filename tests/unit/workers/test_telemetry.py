@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
+from guard.errors import EngineNotReady
 from schemas.verdict import Unjudged
 from tests.unit.workers.moderation.builders import GUARD, make_asked, make_verdict
 from workers.health import Health
@@ -80,3 +81,26 @@ def test_a_guard_that_is_down_is_not_ready(parts: Any) -> None:
         telemetry.guard_changed(True)
     assert not health.guard_ready
     assert "rsafe_guard_up 0.0" in text(metrics)
+
+
+def test_how_long_the_guard_is_down_and_its_starts_are_counted(
+    parts: tuple[Telemetry, Metrics, Health, Time],
+) -> None:
+    telemetry, metrics, _, time = parts
+    time.now = 60.0
+    assert "rsafe_guard_down_seconds 60.0" in text(metrics)
+    telemetry.guard_changed(False)
+    time.now = 100.0
+    assert "rsafe_guard_down_seconds 0.0" in text(metrics)
+    telemetry.guard_changed(True)
+    time.now = 107.0
+    assert "rsafe_guard_down_seconds 7.0" in text(metrics)
+    with capture_logs() as lines:
+        telemetry.guard_not_back(EngineNotReady("it did not load"), 2.0)
+        telemetry.guard_changed(False)
+    assert 'rsafe_guard_restarts_total{outcome="answers"} 2.0' in text(metrics)
+    assert 'rsafe_guard_restarts_total{outcome="failed"} 1.0' in text(metrics)
+    assert [(line.get("why"), line.get("pause_s"), line.get("after_s")) for line in lines] == [
+        ("it did not load", 2.0, None),
+        (None, None, 7.0),
+    ]

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
 from guard.answer import Answer, parse_answer
-from guard.errors import EngineDead, EngineFailed
+from guard.errors import EngineDead, EngineFailed, EngineTimeout
 from guard.prompt import PromptRenderer, load_template
 from guard.serving.engine import EngineParameters
 from guard.serving.scripted_engine import ScriptedEngine
 from tests.model_folders import write_bare_folder
+from tests.waiting import until
 
 PROMPTS = [(5, 6, number) for number in range(300)]
 
@@ -72,3 +74,40 @@ async def test_it_can_die_and_be_started_again(renderer: PromptRenderer) -> None
         await engine.generate(PROMPTS[0], parameters(renderer), time.monotonic() + 60)
     await engine.start()
     assert engine.alive
+
+
+async def test_a_hang_ends_as_a_death_when_it_is_noticed(renderer: PromptRenderer) -> None:
+    engine = ScriptedEngine(renderer, hang_timeout_s=0.05)
+    await engine.start()
+    engine.hang()
+    assert engine.alive
+    with pytest.raises(EngineDead):
+        await engine.generate(PROMPTS[0], parameters(renderer), time.monotonic() + 60)
+    await engine.gone()
+    await engine.start()
+    assert (await engine.generate(PROMPTS[0], parameters(renderer), time.monotonic() + 60)).token_ids
+
+
+async def test_a_call_of_a_hanging_engine_keeps_its_deadline(renderer: PromptRenderer) -> None:
+    engine = ScriptedEngine(renderer)
+    await engine.start()
+    engine.hang()
+    with pytest.raises(EngineTimeout):
+        await engine.generate(PROMPTS[0], parameters(renderer), time.monotonic() + 0.02)
+    assert engine.alive
+    await engine.close()
+
+
+async def test_it_starts_again_after_the_calls_of_the_dead_one_have_ended(renderer: PromptRenderer) -> None:
+    engine = ScriptedEngine(renderer, delay_s=60)
+    await engine.start()
+    calls = [
+        asyncio.create_task(engine.generate(prompt, parameters(renderer), time.monotonic() + 90))
+        for prompt in PROMPTS[:5]
+    ]
+    await until(lambda: engine.calls_in_flight == 5)
+    engine.die()
+    await engine.start()
+    assert engine.calls_in_flight == 0
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(outcome, EngineDead)

@@ -1,8 +1,17 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
-from guard.serving.vllm_call import verdict_pairs
+import pytest
+
+from guard.errors import EngineDead, EngineFailed
+from guard.serving import vllm_call
+from guard.serving.engine import Completion, EngineParameters
+from guard.serving.vllm_call import complete, verdict_pairs
 
 SAFE, UNSAFE = 7, 9
 
@@ -30,3 +39,91 @@ def test_a_position_that_lacks_one_of_them_has_no_pair() -> None:
 
 def test_without_log_probabilities_no_position_has_a_pair() -> None:
     assert verdict_pairs(None, 3, (SAFE, UNSAFE)) == (None, None, None)
+
+
+class Vllm:
+    """One call of vLLM: an output with the finish reason, or the error; `errored` when its process ended."""
+
+    def __init__(
+        self, finish: str = "stop", error: BaseException | None = None, errored: bool = False
+    ) -> None:
+        self.finish, self.error, self.errored = finish, error, errored
+
+    async def generate(self, *_: object) -> AsyncIterator[SimpleNamespace]:
+        if self.error is not None:
+            raise self.error
+        yield SimpleNamespace(
+            outputs=[SimpleNamespace(token_ids=[5], logprobs=None, finish_reason=self.finish)]
+        )
+
+
+@pytest.fixture(autouse=True)
+def vllm_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three names that a call takes from vLLM, without its imports."""
+
+    class VLLMError(Exception):
+        pass
+
+    modules: dict[str, dict[str, Any]] = {
+        "vllm.exceptions": {"VLLMError": VLLMError},
+        "vllm.inputs": {"tokens_input": lambda ids: ids},
+        "vllm.v1.engine.exceptions": {"EngineDeadError": type("EngineDeadError", (VLLMError,), {})},
+    }
+    for name, content in modules.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    for package in ("vllm", "vllm.v1", "vllm.v1.engine"):
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
+    monkeypatch.setattr(vllm_call, "_sampling", lambda parameters: None)
+
+
+async def call(vllm: Vllm) -> Completion:
+    return await complete(vllm, (1,), EngineParameters(max_tokens=1, logprob_token_ids=(7, 9)), "1")
+
+
+def vllm_error(kind: str = "VLLMError") -> Exception:
+    module = "vllm.exceptions" if kind == "VLLMError" else "vllm.v1.engine.exceptions"
+    error: Exception = getattr(sys.modules[module], kind)("no")
+    return error
+
+
+async def test_a_completion_comes_through() -> None:
+    assert (await call(Vllm("length"))).token_ids == (5,)
+
+
+async def test_the_end_of_the_process_is_not_a_failed_call() -> None:
+    with pytest.raises(EngineDead):
+        await call(Vllm(error=vllm_error("EngineDeadError")))
+
+
+async def test_any_error_of_a_call_after_the_end_of_the_process_is_that_end() -> None:
+    with pytest.raises(EngineDead):
+        await call(Vllm(error=vllm_error(), errored=True))
+    with pytest.raises(EngineFailed, match="VLLMError"):
+        await call(Vllm(error=vllm_error()))
+
+
+async def test_a_socket_that_is_closed_under_a_call_cancels_nobody() -> None:
+    with pytest.raises(EngineDead):
+        await call(Vllm(error=asyncio.CancelledError()))
+
+
+async def test_a_cancelled_caller_is_cancelled() -> None:
+    class Waiting(Vllm):
+        async def generate(self, *_: object) -> AsyncIterator[SimpleNamespace]:
+            await asyncio.Event().wait()
+            yield SimpleNamespace()
+
+    task = asyncio.create_task(call(Waiting()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_call_that_vllm_gave_up_by_itself_is_its_end() -> None:
+    with pytest.raises(EngineDead, match="is ending"):
+        await call(Vllm("abort"))
+    with pytest.raises(EngineFailed):
+        await call(Vllm("error"))

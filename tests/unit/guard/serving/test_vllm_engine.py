@@ -1,18 +1,62 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from guard.errors import EngineNotReady
+from guard.errors import EngineDead, EngineNotReady, EngineTimeout
 from guard.serving import vllm_engine
-from guard.serving.vllm_engine import VllmEngine, VllmOptions
+from guard.serving.vllm_engine import VllmEngine
+from guard.serving.vllm_start import VllmOptions
 
 
-async def test_an_absent_system_library_is_named_before_anything_is_loaded(
-    monkeypatch: pytest.MonkeyPatch,
+class Running:
+    """Stands for a running vLLM whose first call ends in an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.ended = error, list[str]()
+
+    async def call(self, *_: Any) -> Any:
+        raise self.error
+
+    def kill(self) -> None:
+        self.ended.append("killed")
+
+    async def let_go(self) -> None:
+        self.ended.append("let go")
+
+
+LLM = SimpleNamespace(model_config=SimpleNamespace(get_vocab_size=lambda: 10))
+
+
+@pytest.mark.parametrize("error", [EngineDead("gone"), EngineTimeout("late")])
+async def test_what_loads_and_does_not_answer_is_not_ready_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(vllm_engine, "_is_installed", lambda distribution: True)
-    monkeypatch.setattr(vllm_engine, "can_load", lambda library: False)
-    with pytest.raises(EngineNotReady, match="libnuma1"):
-        await VllmEngine(Path("nowhere"), VllmOptions(max_model_len=64)).start()
+    running = Running(error)
+
+    async def start(folder: Path, options: VllmOptions) -> Any:
+        return LLM
+
+    monkeypatch.setattr(vllm_engine, "require_vllm", lambda: None)
+    monkeypatch.setattr(vllm_engine, "start_vllm", start)
+    monkeypatch.setattr(vllm_engine, "RunningVllm", lambda llm: running)
+    engine = VllmEngine(Path("nowhere"), VllmOptions(max_model_len=64))
+    with pytest.raises(EngineNotReady, match="does not answer"):
+        await engine.start()
+    assert running.ended == ["killed", "let go"]
+    assert not engine.alive
+    await asyncio.wait_for(engine.gone(), 10)
+
+
+async def test_an_engine_that_was_never_started_is_gone_and_free() -> None:
+    engine = VllmEngine(Path("nowhere"), VllmOptions(max_model_len=64))
+    await engine.gone()
+    engine.die()
+    engine.hang()
+    assert (engine.alive, engine.calls_in_flight, engine.process_ids) == (False, 0, ())
+    assert not await engine.busy()
+    await engine.close()

@@ -33,6 +33,11 @@ def test_the_operators_choice_of_logging_is_kept() -> None:
     assert variables({}, 2, cpu=True)["VLLM_LOGGING_LEVEL"] == "ERROR"
 
 
+def test_no_process_is_a_copy_of_this_one() -> None:
+    for cpu in (True, False):
+        assert variables({}, 4, cpu=cpu)["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
+
+
 def test_no_compiler_is_needed_on_the_cpu() -> None:
     assert variables({}, 2, cpu=True)["TORCH_COMPILE_DISABLE"] == "1"
     assert "TORCH_COMPILE_DISABLE" not in variables({}, 2, cpu=False)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guard.errors import EngineAbsent, EngineNotReady
+from guard.serving import vllm_start
+from guard.serving.vllm_start import VllmOptions, require_vllm, start_vllm
+
+
+def test_an_absent_system_library_is_named_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(vllm_start, "installed_version", lambda distribution: "0")
+    monkeypatch.setattr(vllm_start, "can_load", lambda library: False)
+    with pytest.raises(EngineAbsent, match="libnuma1"):
+        require_vllm()
+
+
+def test_an_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EngineAbsent, match="vLLM is not installed"):
+        require_vllm()
+
+
+class Child:
+    """The process of a start; killing it lets the start fail, as it does with vLLM."""
+
+    def __init__(self, pid: int, over: threading.Event) -> None:
+        self.pid, self.over, self.killed = pid, over, False
+
+    def kill(self) -> None:
+        self.killed = True
+        self.over.set()
+
+
+async def test_a_start_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    old, new = Child(1, threading.Event()), Child(2, over)
+    children = [old]
+
+    def start(folder: Path, options: VllmOptions) -> Any:
+        children.append(new)
+        over.wait(60)
+        raise EngineNotReady("its process was killed")
+
+    monkeypatch.setattr(vllm_start, "_start", start)
+    monkeypatch.setattr(multiprocessing, "active_children", lambda: children)
+    with pytest.raises(EngineNotReady, match=r"within 0\.1 s"):
+        await start_vllm(Path("nowhere"), VllmOptions(max_model_len=64, start_timeout_s=0.1))
+    assert new.killed
+    assert not old.killed
