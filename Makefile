@@ -25,10 +25,10 @@ COMPILE := pip compile pyproject.toml --universal --python-version 3.11 --extra 
   --generate-hashes --no-annotate --no-header --quiet
 say = @printf '\033[1m→ %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test check venv format lint types unit docs bench lock clean
+.PHONY: help demo test test-faults check venv format lint types unit docs bench lock clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: venv ## Chat events through a real Kafka, Redis and guard, with a live table (ARGS="--keep-running")
 	@$(BIN)/rsafe demo $(ARGS)
@@ -36,6 +36,9 @@ demo: venv ## Chat events through a real Kafka, Redis and guard, with a live tab
 test: lint types ## Everything that CI runs: format, lint, types, import fences, all tests (ARGS="-k name")
 	$(call say,tests: unit, contract, integration, acceptance)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-faults: venv ## The whole fault matrix, for hours; goes on where it was interrupted (ARGS="--row worker-killed")
+	@$(BIN)/python -m tests.acceptance.faults $(ARGS)
 
 check: test
 

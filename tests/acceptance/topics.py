@@ -22,8 +22,8 @@ from tests.acceptance.records import Place, Record
 _METADATA_TIMEOUT_S: Final = 10.0
 _BATCH_RECORDS: Final = 2_000
 _POLL_S: Final = 0.1
-# A broker that is away or comes back, and a topic that is gone for a while: the client tries again by itself, and
-# whoever waits for records has a timeout of its own.
+# A broker that is away or comes back, and a topic that is gone for a while: the client tries again by itself,
+# and whoever waits for records has a timeout of its own.
 _PASSING_ERRORS: Final = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,

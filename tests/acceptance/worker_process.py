@@ -38,8 +38,8 @@ class WorkerProcess:
     ) -> None:
         """`environment`: the settings of the worker; ours with the same prefix are not handed on.
 
-        Lines of the log that hold a run of one of the `texts` are withheld from error messages. `spawn` starts
-        the program in a session of its own, with the output to the log.
+        Lines of the log that hold a run of one of the `texts` are withheld from error messages. `spawn`
+        starts the program in a session of its own, with the output to the log.
         """
         self._spawn = spawn
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RSAFE_")}

@@ -1,0 +1,84 @@
+"""Faults of the broker: killed, frozen, a decision refused, the topic of the decisions gone."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+from tests.acceptance.faults.site import Site
+from tests.acceptance.faults.traffic import with_large_decision
+
+_MOMENT_S: Final = (0.2, 1.5)
+_AWAY_S: Final = (0.0, 3.0)
+# Over the session timeout of the worker, so that its partitions are taken from it.
+_SHORTEST_FREEZE_S: Final = 8.0
+# The client library asks for the topic again and again before it believes that it is gone.
+_STOP_S: Final = 90.0
+EXIT_STOPPED: Final = 4
+# Below the size of two decisions, and above that of one whose names are not out of the ordinary.
+SMALL_BYTES: Final = 2_500
+
+
+def killed(site: Site, rng: random.Random) -> None:
+    """SIGKILL, and some seconds later the same broker on the same folder."""
+    time.sleep(rng.uniform(*_MOMENT_S))
+    site.begins()
+    site.stack.kafka.kill()
+    time.sleep(rng.uniform(*_AWAY_S))
+    site.stack.kafka.start()
+    site.ends()
+
+
+def frozen(freeze_s: float) -> Callable[[Site, random.Random], None]:
+    """SIGSTOP for so long: connections stay open and nothing answers."""
+
+    def fault(site: Site, rng: random.Random) -> None:
+        time.sleep(rng.uniform(*_MOMENT_S))
+        site.begins()
+        site.stack.kafka.suspend()
+        time.sleep(min(freeze_s, _SHORTEST_FREEZE_S) if site.short else freeze_s)
+        site.stack.kafka.resume()
+        site.ends()
+
+    return fault
+
+
+def refuses_a_decision(site: Site, rng: random.Random) -> None:
+    """The topic takes small decisions only, and some events have large ones; they become dead letters."""
+    (worker,) = site.workers
+    site.stop(worker)
+    site.limit_output(SMALL_BYTES)
+    site.start()
+    time.sleep(rng.uniform(*_MOMENT_S))
+    site.begins()
+    site.load.add(with_large_decision() for _ in range(5))
+    site.load.await_delivery(_STOP_S)
+    site.ends()
+
+
+def output_deleted(site: Site, rng: random.Random) -> None:
+    """The topic of the decisions is deleted: the worker stops uncommitted and says so; then it is made anew.
+
+    What was decided before stands on the old topic and goes with it, so it is read to its end first.
+    """
+    rate_per_s = site.load.rate_per_s
+    site.settle(_STOP_S)
+    site.watch.forget_output()
+    (worker,) = site.workers
+    site.begins()
+    site.delete_output()
+    site.load.go(rate_per_s)
+    site.workers.remove(worker)
+    code = worker.wait_for_end(_STOP_S)
+    assert code == EXIT_STOPPED, (
+        f"exit code {code}; expected {EXIT_STOPPED}; its log ends:\n{worker.last_lines()}"
+    )
+    last = worker.log_lines()[-1]
+    assert "was not delivered" in last and "TOPIC" in last, f"the last line does not say why: {last}"
+    time.sleep(rng.uniform(*_MOMENT_S))
+    site.make_topics()
+    site.watch.follow_new_output()
+    site.start()
+    site.ends()

@@ -1,0 +1,152 @@
+"""Publishes without a break: a thread with a producer of its own, whatever happens to broker and worker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Final, Self
+
+from confluent_kafka import Producer
+
+from schemas.keys import PARTITIONER
+from tests.acceptance.evidence import DeadLetterDue
+from tests.acceptance.faults.traffic import Planned
+from tests.acceptance.records import Place
+
+# How often it looks at the clock; at fifty records a second one goes out at every look.
+_TICK_S: Final = 0.02
+# After a stop of the machine the missed records do not go out in one burst larger than this.
+_MOST_AT_ONCE: Final = 50
+_FLUSH_S: Final = 60.0
+
+
+class Load:
+    """Publishes what the iterator gives, `rate_per_s` records a second, from `start` to `close`.
+
+    Records are produced once: the producer is idempotent and waits for a broker that is away.
+    """
+
+    def __init__(self, bootstrap_servers: str, topic: str, records: Iterator[Planned]) -> None:
+        self._topic, self._records = topic, records
+        self._producer: Any = Producer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "partitioner": PARTITIONER,
+                "enable.idempotence": True,
+                "linger.ms": 5,
+                "log_level": 0,
+            }
+        )
+        self._lock = threading.Lock()
+        self._ends: dict[int, int] = {}
+        self._due: dict[Place, DeadLetterDue] = {}
+        self._extra: deque[Planned] = deque()
+        self._sent = self._delivered = 0
+        self._failure = ""
+        self._rate_per_s = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def go(self, rate_per_s: float, records: Iterator[Planned] | None = None) -> None:
+        """Publish at that rate from now on, what the other iterator gives if there is one."""
+        with self._lock:
+            self._records = records or self._records
+            self._rate_per_s = rate_per_s
+
+    @property
+    def rate_per_s(self) -> float:
+        """Records a second; 0 while it holds."""
+        return self._rate_per_s
+
+    def hold(self) -> None:
+        """Publish nothing until `go`, and return when everything sent is acknowledged."""
+        with self._lock:
+            self._rate_per_s = 0.0
+        self.await_delivery(_FLUSH_S)
+
+    def add(self, planned: Iterable[Planned]) -> None:
+        """Publish these too, in this order, at once."""
+        with self._lock:
+            self._extra.extend(planned)
+
+    def await_delivery(self, timeout_s: float) -> None:
+        """Return when everything sent so far is acknowledged. Raises AssertionError after `timeout_s`."""
+        end = time.monotonic() + timeout_s
+        while True:
+            with self._lock:
+                left = self._sent - self._delivered + len(self._extra)
+                assert not self._failure, f"a record was not published: {self._failure}"
+            if not left:
+                return
+            assert time.monotonic() < end, f"{left} records were not acknowledged within {timeout_s:.0f} s"
+            time.sleep(_TICK_S)
+
+    def ends(self) -> dict[int, int]:
+        """Partition → offset behind the last record that is acknowledged."""
+        with self._lock:
+            assert not self._failure, f"a record was not published: {self._failure}"
+            return dict(self._ends)
+
+    def due(self) -> dict[Place, DeadLetterDue]:
+        """The records that must become dead letters, as far as they are acknowledged."""
+        with self._lock:
+            return dict(self._due)
+
+    def _run(self) -> None:
+        clock, owed = time.monotonic(), 0.0
+        while not self._stopping.wait(_TICK_S):
+            now = time.monotonic()
+            with self._lock:
+                owed = min(owed + (now - clock) * self._rate_per_s, _MOST_AT_ONCE)
+                batch = [self._extra.popleft() for _ in range(len(self._extra))]
+                for _ in range(int(owed)):
+                    batch.append(next(self._records))
+                owed -= int(owed)
+                self._sent += len(batch)
+            clock = now
+            for planned in batch:
+                self._produce(planned)
+            self._producer.poll(0)
+        self._producer.purge()
+        self._producer.poll(0)
+
+    def _produce(self, planned: Planned) -> None:
+        sent = planned.sent
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic,
+                    value=sent.value,
+                    key=sent.key,
+                    headers=list(sent.headers),
+                    on_delivery=lambda error, message: self._report(planned, error, message),
+                )
+            except BufferError:
+                self._producer.poll(_TICK_S)
+            else:
+                return
+
+    def _report(self, planned: Planned, error: Any, message: Any) -> None:
+        with self._lock:
+            self._delivered += 1
+            if error is not None:
+                if not self._stopping.is_set():
+                    self._failure = self._failure or str(error.name())
+                return
+            place = Place(message.topic(), message.partition(), message.offset())
+            self._ends[place.partition] = max(self._ends.get(place.partition, 0), place.offset + 1)
+            if planned.due is not None:
+                self._due[place] = planned.due

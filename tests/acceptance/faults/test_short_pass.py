@@ -1,0 +1,88 @@
+"""Every row of the fault matrix once, on one stack. The full run is `make test-faults`.
+
+Rows of one engine share a site, so that a worker is started for a fault and not for a test.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.faults.driver import closing, is_stuck, mend, prepare, run_repeat, sentence
+from tests.acceptance.faults.row import Row
+from tests.acceptance.faults.site import Site
+from tests.acceptance.faults.table import ROWS
+from tests.conftest import require
+from workers.adapters.embedded import LocalStack
+from workers.errors import StartError
+
+SEED = "short"
+
+
+@dataclass
+class Sites:
+    """The site of each engine, opened when it is needed; anew when work got stuck on the one before."""
+
+    stack: LocalStack
+    folder: Path
+    open: dict[str, Site] = field(default_factory=dict)
+
+    def of(self, engine: str) -> Site:
+        if engine not in self.open:
+            self.close()  # one at a time: two cores
+            self.open[engine] = Site(self.stack, self.folder / engine, engine=engine, seed=SEED, short=True)
+            self.open[engine].__enter__()
+        return self.open[engine]
+
+    def close(self) -> None:
+        for engine in [*self.open]:
+            self.open.pop(engine).__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    # Not the stack of the other tests: this one is broken on purpose.
+    stack = LocalStack(ephemeral=True)
+    try:
+        stack.start()
+    except StartError as error:
+        require(False, str(error))
+    made = Sites(stack, tmp_path_factory.mktemp("faults"))
+    try:
+        yield made
+    finally:
+        made.close()
+        stack.stop()
+
+
+def _parameters() -> Iterator[object]:
+    # Those of one engine one after another; the row that deletes a topic last among them.
+    for row in sorted(ROWS, key=lambda row: (row.engine, row.name == "output-deleted")):
+        marks = [pytest.mark.heavy] if row.engine == "vllm" else []
+        yield pytest.param(row, id=row.name, marks=marks)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("row", _parameters())
+def test_nothing_is_lost_and_work_resumes(row: Row, sites: Sites, capsys: pytest.CaptureFixture[str]) -> None:
+    site = sites.of(row.engine)
+    mend(site.stack)
+    prepare(site, row)
+    repeat = run_repeat(site, row, 1, SEED)
+    with capsys.disabled():  # what a fault showed belongs into the log of a build, passed or not
+        sys.stdout.write(f"\n{sentence(repeat)}\n")
+    if is_stuck(repeat):
+        sites.close()
+    assert repeat.passed, sentence(repeat)
+
+
+@pytest.mark.timeout(300)
+def test_all_of_it_is_committed_and_in_order(sites: Sites) -> None:
+    for engine in [*sites.open]:
+        row = next(row for row in ROWS if row.engine == engine)
+        last = closing(sites.open[engine], row, SEED)
+        assert last.passed, sentence(last)

@@ -1,0 +1,1 @@
+"""The parts of the fault matrix that need no broker."""
