@@ -5,7 +5,8 @@ row             what a row is
 site            a place for faults: topics, workers, load and watch over one local stack
 traffic         what is published, without end, and the events that provoke a fault
 load            publishes it at an even rate, whatever happens
-watch           follows events, decisions and dead letters, and cuts the run into slices for the checker
+watch           follows events, decisions and dead letters in a thread
+seen            what it saw, cut into slices for the checker
 worker_faults   kill −9, SIGTERM, joining and leaving, a worker that cannot write its log, a clock that is off
 broker_faults   the broker is killed, frozen, refuses a decision, loses a topic
 redis_faults    Redis is killed, frozen, full, emptied, closed, filled with garbage

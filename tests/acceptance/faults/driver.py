@@ -18,9 +18,9 @@ from tests.acceptance.checker import answers, check, order
 from tests.acceptance.evidence import Json, Run, Violation, read_decisions, read_letters
 from tests.acceptance.faults.ledger import Ledger, Repeat
 from tests.acceptance.faults.row import Row
+from tests.acceptance.faults.seen import Slice, due_of, longest_pause_s
 from tests.acceptance.faults.site import WINDOW, Site
 from tests.acceptance.faults.traffic import SECRETS
-from tests.acceptance.faults.watch import Slice, due_of, longest_pause_s
 from workers.adapters.embedded import LocalStack
 from workers.errors import StartError
 
