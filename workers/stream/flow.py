@@ -7,7 +7,7 @@ Pure; the instants come from the caller's monotonic clock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,11 +24,12 @@ _NEWEST_SHARE: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Records to read now, 0: none; partitions to pause and to resume before that."""
+    """Records to read now, 0: none; what to pause and to resume before that; all that are assigned."""
 
     limit: int
-    pause: Collection[int] = ()
-    resume: Collection[int] = ()
+    pause: Set[int] = frozenset()
+    resume: Set[int] = frozenset()
+    partitions: Set[int] = frozenset()
 
 
 WAIT: Final = Plan(0)
@@ -74,7 +75,7 @@ class Flow:
             self._slow_until[number] = now_s + SLOW_S
             del self._full_since[number]
         self._paused = (self._paused - resume) | full
-        return Plan(limit, full, resume)
+        return Plan(limit, full, resume, loads.keys())
 
     def weigh(self, batch: Load) -> None:
         """Learn from a batch what a record usually weighs."""
@@ -86,7 +87,7 @@ class Flow:
             )
 
     def forget(self, number: int) -> None:
-        """The partition comes or goes; it is not paused any more."""
+        """The partition goes; it is not paused when it comes again."""
         self._paused.discard(number)
         self._full_since.pop(number, None)
         self._slow_until.pop(number, None)

@@ -234,7 +234,7 @@ class StreamLoop:
                 self._observer.discarded(partition.number, partition.offsets.in_flight, why)
             partition.discard()
             self._partitions.pop(partition.number, None)
-            self._flow.forget(partition.number)
+            self._reader.left(partition.number)
             self._journal.forget(partition.number)
         self._observer.partitions(self._partitions)
 
@@ -243,7 +243,6 @@ class StreamLoop:
             if number in self._partitions:  # assigned twice without going in between
                 self._partitions[number].discard()
             self._partitions[number] = AssignedPartition(number)
-            self._flow.forget(number)
             self._journal.recall(number, note)
         self._observer.partitions(self._partitions)
 

@@ -30,7 +30,16 @@ class Reader:
         self._source, self._flow, self._clock = source, flow, clock
         self._poll_s, self._stall_s = poll_s, stall_s
         self._paused = False
+        self._left_paused: set[int] = set()
         self._stalled_at: float | None = None
+
+    def left(self, number: int) -> None:
+        """The partition is not assigned any more."""
+        if self._paused or number in self._flow.paused:
+            # librdkafka remembers a pause beyond the assignment: when the partition comes back, it would
+            # never be fetched again unless it is resumed.
+            self._left_paused.add(number)
+        self._flow.forget(number)
 
     def plan(self, loads: Mapping[int, Load]) -> Plan:
         """What may be read now, given what each assigned partition has in flight."""
@@ -42,11 +51,14 @@ class Reader:
         if self._paused:
             await self._source.resume()
             self._paused = False
+            self._left_paused -= plan.partitions
             if self._flow.paused:
                 await self._source.pause(self._flow.paused)
         else:
-            if plan.resume:
-                await self._source.resume(plan.resume)
+            back = self._left_paused & plan.partitions
+            self._left_paused -= back
+            if resume := back | plan.resume:
+                await self._source.resume(resume)
             if plan.pause:
                 await self._source.pause(plan.pause)
         return await self._source.fetch(plan.limit, self._poll_s)
