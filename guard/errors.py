@@ -7,7 +7,8 @@ GuardError
 └── EngineError
     ├── EngineAbsent    what the engine needs is not installed: the operator acts
     ├── EngineNotReady  the engine did not start: at the start of a worker the operator acts; later it is
-    │                   recoverable, since the same engine has run before
+    │   │               recoverable, since the same engine has run before
+    │   └── EngineKilled  recoverable: its process was ended by a signal while it started
     ├── EngineDead      recoverable: the engine is gone; wait until it is back
     ├── EngineFailed    recoverable: this call failed, another may succeed
     └── EngineTimeout   this call had no answer before its deadline
@@ -42,6 +43,10 @@ class EngineAbsent(EngineError):
 
 class EngineNotReady(EngineError):
     """The engine did not start."""
+
+
+class EngineKilled(EngineNotReady):
+    """The process of the engine was ended from outside while it started."""
 
 
 class EngineDead(EngineError):

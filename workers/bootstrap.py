@@ -10,14 +10,17 @@ import asyncio
 import gc
 import random
 import time
+import uuid
 from dataclasses import dataclass
 from typing import Final
 
 from guard.checkpoint import Checkpoint
-from guard.errors import EngineNotReady, UnsupportedError
+from guard.errors import EngineKilled, EngineNotReady, UnsupportedError
 from guard.serving.judge import MODES, Judge, require_mode
-from workers.adapters.kafka import KafkaOutcomes, KafkaSource
+from workers.adapters.kafka import KafkaSource
 from workers.adapters.kafka_checks import check_topics
+from workers.adapters.kafka_outcomes import KafkaOutcomes
+from workers.adapters.kafka_transactions import KafkaTransactions, transactional_id
 from workers.adapters.local_cache import LocalCache, TieredCache
 from workers.adapters.redis import RedisCache
 from workers.errors import SettingsError
@@ -31,8 +34,8 @@ from workers.moderation.publish import Topics
 from workers.moderation.read_event import EventLimits
 from workers.moderation.recall_verdict import VerdictKeys
 from workers.policies import load_policies
-from workers.ports import NoJournal, VerdictCache
-from workers.settings import FAULTS_VARIABLE, Settings, fault_hooks
+from workers.ports import NoJournal, Outcomes, VerdictCache
+from workers.settings import FAULTS_VARIABLE, KafkaSettings, Settings, fault_hooks
 from workers.stream.loop import LoopLimits, StreamLoop
 from workers.stream.outage import Outage
 from workers.stream.window import Caps, GuardBudget, Window
@@ -42,6 +45,8 @@ from workers.telemetry import Telemetry, configure_logging
 _STALL_S: Final = 5.0
 # Objects made and not freed before the young are collected: about what a full window holds.
 _COLLECT_AFTER: Final = 50_000
+# How often the guard's first start is tried when its process is killed meanwhile: once may be an accident.
+_FIRST_TRIES: Final = 3
 
 
 class SystemClock:
@@ -119,7 +124,7 @@ async def _run(
         gave_up=stopping.set,
     )
     try:
-        if not await _start(judge, stopping):
+        if not await _start(outage, stopping):
             return
         telemetry.guard_changed(False)
         _spare_the_collector()
@@ -139,9 +144,9 @@ async def _run(
             await shared.close()
 
 
-async def _start(judge: Judge, stopping: asyncio.Event) -> bool:
+async def _start(outage: Outage, stopping: asyncio.Event) -> bool:
     """Start the guard; False when told to stop meanwhile."""
-    starting = asyncio.create_task(judge.start())
+    starting = asyncio.create_task(outage.bring_up(EngineKilled, _FIRST_TRIES))
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
@@ -225,7 +230,7 @@ def make_stream(
     return StreamLoop(
         source=source,
         path=path,
-        outcomes=KafkaOutcomes(kafka, source, topic_bytes=checked.topic_bytes),
+        outcomes=_outcomes(kafka, source, checked.topic_bytes),
         window=Window(
             total=Caps(stream.in_flight_records, stream.in_flight_bytes, stream.in_flight_tokens),
             partition=Caps(
@@ -246,3 +251,10 @@ def make_stream(
         clock=clock,
         observer=telemetry,
     )
+
+
+def _outcomes(kafka: KafkaSettings, source: KafkaSource, topic_bytes: int | None) -> Outcomes:
+    if kafka.delivery == "at-least-once":
+        return KafkaOutcomes(kafka, source, topic_bytes=topic_bytes)
+    name = transactional_id(kafka, uuid.uuid4().hex)
+    return KafkaTransactions(kafka, source, transactional_id=name, topic_bytes=topic_bytes)

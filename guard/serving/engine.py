@@ -52,7 +52,8 @@ class Engine(Protocol):
     async def start(self) -> None:
         """Ready when it returns; after a death, the same engine anew, once the old one's calls have ended.
 
-        Raises `EngineNotReady`, or `EngineAbsent` when trying again is of no use.
+        Raises `EngineNotReady` (`EngineKilled` when its process was ended meanwhile), or `EngineAbsent` when
+        trying again is of no use.
         """
         ...
 

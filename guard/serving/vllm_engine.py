@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from guard.errors import EngineDead, EngineFailed, EngineNotReady, EngineTimeout
+from guard.errors import EngineDead, EngineFailed, EngineKilled, EngineNotReady, EngineTimeout
 from guard.serving.engine import Clock, Completion, EngineParameters
 from guard.serving.vllm_process import RunningVllm
 from guard.serving.vllm_start import VllmOptions, installed_version, require_vllm, start_vllm
@@ -80,7 +80,9 @@ class VllmEngine:
     async def _prove(self, running: RunningVllm, left_s: float) -> None:
         try:
             await running.call((0,), _PROOF, "proof", left_s)
-        except (EngineDead, EngineFailed, EngineTimeout) as error:
+        except EngineDead as error:
+            raise EngineKilled(f"vLLM loaded {self._folder} and ended: {error}") from error
+        except (EngineFailed, EngineTimeout) as error:
             raise EngineNotReady(f"vLLM loaded {self._folder} and does not answer: {error}") from error
 
     async def gone(self) -> None:

@@ -7,12 +7,13 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import re
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from guard.errors import EngineAbsent, EngineNotReady
+from guard.errors import EngineAbsent, EngineKilled, EngineNotReady
 from guard.serving.vllm_child import EndWithParent
 from guard.serving.vllm_environment import can_load, usable_cores, variables, vllm_environment
 from guard.serving.vllm_process import shut_down
@@ -22,6 +23,8 @@ from guard.serving.vllm_process import shut_down
 _CPU_BLOCK_TOKENS: Final = 32
 # What the kernels for the CPU are linked to; no Python package brings it along.
 _CPU_LIBRARY: Final = "libnuma.so.1"
+# What vLLM says of a core that ended while it started: its name, and a negative exit code for a signal.
+_BY_SIGNAL: Final = re.compile(r"Failed core proc\(s\): \{[^}]*: -\d")
 # How often a start that is broken off is looked at, in seconds; its imports may still go on for some.
 _LOOK_AGAIN_S: Final = 0.2
 
@@ -99,7 +102,8 @@ def _start(folder: Path, options: VllmOptions) -> Any:
         except Exception as error:
             # It raises whatever went wrong in it; the core process wrote its own reason on stderr.
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise EngineNotReady(f"vLLM could not load {folder}: {first}") from error
+            kind = EngineKilled if _BY_SIGNAL.search(first) else EngineNotReady
+            raise kind(f"vLLM could not load {folder}: {first}") from error
 
 
 async def _break_off(start: asyncio.Future[Any], others: set[int | None]) -> None:

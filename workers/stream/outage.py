@@ -71,6 +71,19 @@ class Outage:
         """Whether any event waits for the guard."""
         return self._holding > 0
 
+    async def bring_up(self, again: type[Exception], tries: int) -> None:
+        """The first start. Only `again` makes it try again, so often in all; every other error is raised.
+
+        A guard that never ran may be set up wrongly, which no waiting mends.
+        """
+        for _ in range(tries - 1):
+            try:
+                return await self._restart()
+            except again as error:
+                self._observer.guard_not_back(error, self._pause_s)
+                await self._rest()
+        return await self._restart()
+
     def watch(self, gone: Callable[[], Awaitable[None]]) -> None:
         """Begin an outage whenever `gone` returns, so that a guard that dies idle is missed at once."""
         self._spawn(self._watch(gone))

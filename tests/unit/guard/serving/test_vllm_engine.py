@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from guard.errors import EngineDead, EngineNotReady, EngineTimeout
+from guard.errors import EngineDead, EngineKilled, EngineNotReady, EngineTimeout
 from guard.serving import vllm_engine
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
@@ -32,9 +32,15 @@ class Running:
 LLM = SimpleNamespace(model_config=SimpleNamespace(get_vocab_size=lambda: 10))
 
 
-@pytest.mark.parametrize("error", [EngineDead("gone"), EngineTimeout("late")])
+@pytest.mark.parametrize(
+    ("error", "kind", "why"),
+    [
+        (EngineDead("gone"), EngineKilled, "ended"),
+        (EngineTimeout("late"), EngineNotReady, "does not answer"),
+    ],
+)
 async def test_what_loads_and_does_not_answer_is_not_ready_and_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
+    monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], why: str
 ) -> None:
     running = Running(error)
 
@@ -45,7 +51,7 @@ async def test_what_loads_and_does_not_answer_is_not_ready_and_leaves_nothing(
     monkeypatch.setattr(vllm_engine, "start_vllm", start)
     monkeypatch.setattr(vllm_engine, "RunningVllm", lambda llm: running)
     engine = VllmEngine(Path("nowhere"), VllmOptions(max_model_len=64))
-    with pytest.raises(EngineNotReady, match="does not answer"):
+    with pytest.raises(kind, match=why):
         await engine.start()
     assert running.ended == ["killed", "let go"]
     assert not engine.alive

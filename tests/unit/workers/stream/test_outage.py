@@ -153,6 +153,19 @@ async def test_an_error_that_is_not_recoverable_is_told_when_nobody_holds() -> N
     assert isinstance(subject.outage.failure, ValueError)
 
 
+async def test_the_first_start_is_tried_again_only_so_often_and_only_after_the_error_named() -> None:
+    subject = Subject(Guard(2))
+    await subject.outage.bring_up(Gone, 3)
+    assert subject.guard.starts == 3
+    assert subject.pauses == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S]
+    with pytest.raises(Gone):
+        await Subject(Guard(3)).outage.bring_up(Gone, 3)
+    broken = Subject(Guard(1, ValueError("broken")))
+    with pytest.raises(ValueError, match="broken"):
+        await broken.outage.bring_up(Gone, 3)
+    assert broken.guard.starts == 1
+
+
 async def test_nobody_waits_while_the_guard_is_up() -> None:
     await Subject(Guard()).outage.hold()
 
