@@ -10,6 +10,7 @@ python -m tests.acceptance.faults --report           only write the table
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.acceptance.faults.driver import run_row
+from tests.acceptance.faults.driver import mend, run_row
 from tests.acceptance.faults.ledger import Ledger
 from tests.acceptance.faults.report import summary, table, write_into
 from tests.acceptance.faults.row import Row
@@ -31,6 +32,7 @@ PAGE: Final = Path(__file__).parents[3] / "docs" / "operations" / "faults.md"
 
 def main(arguments: Sequence[str]) -> int:
     """0 when every repeat so far kept its promises, 1 when one did not."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # workers and broker are ended on the way out
     chosen = _parser().parse_args(arguments)
     rows = [row for row in ROWS if not chosen.row or row.name in chosen.row]
     ledger = Ledger(chosen.folder)
@@ -55,6 +57,7 @@ def _run(rows: Sequence[Row], ledger: Ledger, seed: str, minutes: float | None) 
     with LocalStack(ephemeral=True) as stack, tempfile.TemporaryDirectory(prefix="faults-") as folder:
 
         def open_site(row: Row) -> Site:
+            mend(stack)
             return Site(stack, Path(tempfile.mkdtemp(dir=folder)), engine=row.engine, seed=seed)
 
         for row in left:

@@ -18,7 +18,7 @@ _SHORTEST_FREEZE_S: Final = 8.0
 _STOP_S: Final = 90.0
 EXIT_STOPPED: Final = 4
 # Below the size of two decisions, and above that of one whose names are not out of the ordinary.
-SMALL_BYTES: Final = 2_500
+SMALL_BYTES: Final = 2_000
 
 
 def killed(site: Site, rng: random.Random) -> None:
@@ -55,6 +55,8 @@ def refuses_a_decision(site: Site, rng: random.Random) -> None:
     site.begins()
     site.load.add(with_large_decision() for _ in range(5))
     site.load.await_delivery(_STOP_S)
+    site.watch.wait_answered(site.load.ends(), timeout_s=_STOP_S, each=site.assert_alive)
+    site.limit_output(None)
     site.ends()
 
 

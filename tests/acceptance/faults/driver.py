@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from confluent_kafka import KafkaException
+from redis import RedisError
 
 from tests.acceptance.agreement import duplicates, volatile_paths
 from tests.acceptance.checker import answers, check, order
@@ -31,7 +33,7 @@ _SHOWN_CHARS: Final = 600
 # The end of the worker's log comes with it.
 _STUCK_CHARS: Final = 4_000
 # What must not happen in a repeat is noted instead of ending the run.
-_TROUBLE: Final = (AssertionError, StartError)
+_TROUBLE: Final = (AssertionError, StartError, KafkaException, RedisError, TimeoutError)
 _STUCK: Final = "stuck: "
 # A row that gets stuck so often in a row is not worth more time.
 _MOST_STUCK: Final = 3
@@ -48,15 +50,14 @@ def run_row(
 ) -> bool:
     """The repeats of the row that the ledger lacks; whether none of these violated anything.
 
-    Begins a fresh site after a repeat in which work did not resume. Ends between two repeats when the time
-    is up.
+    `open_site` gives a site over a stack that is whole: a fresh one at the beginning, and after a repeat in
+    which work did not resume. Ends between two repeats when the time is up.
     """
     done = {one.number for one in ledger.read(row.name)}
     left = [number for number in range(1, row.repeats + 1) if number not in done]
     passed, stuck = True, 0
     while left and not time_is_up() and stuck < _MOST_STUCK:
         with open_site(row) as site:
-            mend(site.stack)
             noted = _noted(ledger, say)
             repeat = _opening(site, row, seed)
             while repeat.passed and left and not time_is_up():

@@ -34,6 +34,7 @@ class Sites:
     def of(self, engine: str) -> Site:
         if engine not in self.open:
             self.close()  # one at a time: two cores
+            mend(self.stack)
             self.open[engine] = Site(self.stack, self.folder / engine, engine=engine, seed=SEED, short=True)
             self.open[engine].__enter__()
         return self.open[engine]
@@ -60,29 +61,25 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
 
 
 def _parameters() -> Iterator[object]:
-    # Those of one engine one after another; the row that deletes a topic last among them.
-    for row in sorted(ROWS, key=lambda row: (row.engine, row.name == "output-deleted")):
-        marks = [pytest.mark.heavy] if row.engine == "vllm" else []
-        yield pytest.param(row, id=row.name, marks=marks)
+    """The rows of one engine one after another, and then the closing check of their site."""
+    for engine, marks in (("scripted", []), ("vllm", [pytest.mark.heavy])):
+        rows = [row for row in ROWS if row.engine == engine]
+        rows.sort(key=lambda row: row.name == "output-deleted")  # what stood on the topic goes with it: last
+        for row in rows:
+            yield pytest.param(row, False, id=row.name, marks=marks)
+        yield pytest.param(rows[0], True, id=f"closing-{engine}", marks=marks)
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("row", _parameters())
-def test_nothing_is_lost_and_work_resumes(row: Row, sites: Sites, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("row", "closes"), _parameters())
+def test_nothing_is_lost_and_work_resumes(
+    row: Row, closes: bool, sites: Sites, capsys: pytest.CaptureFixture[str]
+) -> None:
     site = sites.of(row.engine)
-    mend(site.stack)
     prepare(site, row)
-    repeat = run_repeat(site, row, 1, SEED)
+    repeat = closing(site, row, SEED) if closes else run_repeat(site, row, 1, SEED)
     with capsys.disabled():  # what a fault showed belongs into the log of a build, passed or not
         sys.stdout.write(f"\n{sentence(repeat)}\n")
-    if is_stuck(repeat):
+    if is_stuck(repeat) or closes:
         sites.close()
     assert repeat.passed, sentence(repeat)
-
-
-@pytest.mark.timeout(300)
-def test_all_of_it_is_committed_and_in_order(sites: Sites) -> None:
-    for engine in [*sites.open]:
-        row = next(row for row in ROWS if row.engine == engine)
-        last = closing(sites.open[engine], row, SEED)
-        assert last.passed, sentence(last)
