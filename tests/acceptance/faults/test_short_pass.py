@@ -71,7 +71,7 @@ def _parameters() -> Iterator[object]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("row", "closes"), _parameters())
+@pytest.mark.parametrize(("row", "closes"), [*_parameters()])
 def test_nothing_is_lost_and_work_resumes(
     row: Row, closes: bool, sites: Sites, capsys: pytest.CaptureFixture[str]
 ) -> None:
