@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from guard.checkpoint import Checkpoint, open_checkpoint
-from guard.errors import EngineDead
+from guard.errors import EngineDead, EngineKilled, EngineNotReady
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.engine import EngineParameters
 from guard.serving.identity import JudgeLimits
@@ -26,6 +26,7 @@ from schemas.verdict import Unjudged
 from tests.conftest import require
 from tests.model_folders import MODEL_LENGTH, write_model_folder
 from tests.waiting import until
+from workers.stream.outage import Outage
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
@@ -69,9 +70,43 @@ async def test_random_weights_are_unjudged(judge: Judge, mode: Mode) -> None:
     assert judge.alive
 
 
+class Observer:
+    def __init__(self) -> None:
+        self.changes: list[bool] = []
+        self.failures: list[Exception] = []
+
+    def guard_changed(self, down: bool) -> None:
+        self.changes.append(down)
+
+    def guard_not_back(self, error: Exception, pause_s: float) -> None:
+        self.failures.append(error)
+
+
+async def test_a_guard_that_is_killed_idle_and_again_while_it_starts_comes_back(
+    judge: Judge, engine: VllmEngine
+) -> None:
+    observer, first = Observer(), engine_processes()[-1]
+    outage = Outage(judge.start, EngineNotReady, observer=observer, alive=lambda: judge.alive)
+    outage.watch(judge.gone)
+    others = engine_processes()
+    first.kill()
+    await until(lambda: outage.down)
+    await until(lambda: not set(engine_processes()) <= set(others))
+    engine_processes()[-1].kill()
+    await until(lambda: bool(observer.failures))
+    await outage.hold()
+    assert observer.changes == [True, False]
+    assert [type(error) for error in observer.failures] == [EngineKilled]
+    turns = (Turn(role="user", text="meet me at the casino"),)
+    outcome = await judge.judge(Question(policy=POLICY, turns=turns, mode="fast"))
+    assert isinstance(outcome, Unjudged)
+    assert outcome.steps
+    await outage.close()
+
+
 async def test_closing_ends_calls_in_flight_and_leaves_no_process(engine: VllmEngine) -> None:
     parameters = EngineParameters(max_tokens=MODEL_LENGTH - 10, logprob_token_ids=(5, 6))
-    core = engine_process()
+    core = engine_processes()[-1]
     call = asyncio.ensure_future(engine.generate((7,), parameters, time.monotonic() + 240))
     await until(lambda: engine.calls_in_flight == 1)
     await engine.close()
@@ -83,7 +118,7 @@ async def test_closing_ends_calls_in_flight_and_leaves_no_process(engine: VllmEn
     await engine.close()
 
 
-def engine_process() -> BaseProcess:
-    """The newest process of an engine; those of other tests are older."""
+def engine_processes() -> list[BaseProcess]:
+    """Processes of engines, the newest last; those of other tests are older."""
     found = [child for child in multiprocessing.active_children() if "EngineCore" in child.name]
-    return max(found, key=lambda child: child.pid or 0)
+    return sorted(found, key=lambda child: child.pid or 0)

@@ -60,5 +60,5 @@ async def test_a_start_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("code", "killed"), [(-9, True), (-15, True), (1, False), (0, False)])
 def test_a_core_that_a_signal_ended_was_killed(code: int, killed: bool) -> None:
-    said = f"Engine core initialization failed. See root cause above. Failed core proc(s): {{'EngineCore': {code}}}"
+    said = f"initialization failed. See root cause above. Failed core proc(s): {{'EngineCore': {code}}}"
     assert bool(vllm_start._BY_SIGNAL.search(said)) == killed
