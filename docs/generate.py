@@ -126,6 +126,7 @@ LABEL_VALUES: Final = {
     "outcome": worker_metrics.COMMITS,
     "why": worker_metrics.WHY_DISCARDED,
     "operation": worker_metrics.OPERATIONS,
+    "waiting_for": worker_metrics.STAGES,
 }
 
 
@@ -141,6 +142,9 @@ def metrics_page() -> str:
         elif isinstance(metric, worker_metrics.Histogram):
             (family,) = metric.collect()
             rows.append(f"| `{family.name}` | histogram | | {family.documentation} |\n")
+        elif isinstance(metric, worker_metrics.OldestOffsets):
+            (family,) = metric.collect()
+            rows.append(f"| `{family.name}` | gauge | {_label('waiting_for')} | {family.documentation} |\n")
     bounds = ", ".join(f"{bound:g}" for bound in worker_metrics.LATENCY_BUCKETS)
     rows.append(f"\nUpper bounds of the histograms' buckets, in seconds: {bounds}.\n")
     return "".join(rows)

@@ -129,6 +129,7 @@ async def _run(
         telemetry.guard_changed(False)
         _spare_the_collector()
         loop = make_stream(settings, checked, judge, shared, outage, telemetry, clock)
+        telemetry.watch(loop)
         outage.watch(judge.gone)
         try:
             await loop.run(stopping)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from schemas.dead_letter import DeadLetterReason
 from schemas.decision import Status
 from schemas.identifiers import Action
 from schemas.verdict import UnjudgedReason
+from workers.ports import Oldest, Stage
 
 STATUSES: Final[tuple[str, ...]] = get_args(Status)
 ACTIONS: Final[tuple[str, ...]] = get_args(Action)
@@ -22,6 +23,9 @@ ANSWERS: Final = ("verdict", "unjudged")
 OPERATIONS: Final = ("connect", "recall", "keep")
 WHY_DISCARDED: Final = ("revoked", "lost", "rewound", "stopped")
 COMMITS: Final = ("taken", "refused")
+# An offset that waits for nothing: everything that was read is committed.
+NOTHING: Final = "nothing"
+STAGES: Final[tuple[str, ...]] = (*get_args(Stage), NOTHING)
 RESTARTS: Final = ("answers", "failed")
 # Seconds: a hit takes milliseconds, a rationale seconds, a held event minutes.
 LATENCY_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -52,6 +56,22 @@ class Histogram(Collector):
             buckets.append((bound, total))
         family = HistogramMetricFamily(self._name, self._documentation)
         family.add_metric([], buckets, self._sum)
+        yield family
+
+
+class OldestOffsets(Collector):
+    """One sample for each assigned partition, asked for when it is shown, so that it is right while the loop
+    waits."""
+
+    def __init__(self, name: str, documentation: str, registry: CollectorRegistry) -> None:
+        self._name, self._documentation = name, documentation
+        self.ask: Callable[[], Iterable[Oldest]] = tuple
+        registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(self._name, self._documentation, labels=("partition", "waiting_for"))
+        for oldest in self.ask():
+            family.add_metric((str(oldest.partition), oldest.stage or NOTHING), oldest.seconds)
         yield family
 
 
@@ -105,6 +125,18 @@ class Metrics:
             registry,
         )
         self.in_flight = gauge("rsafe_in_flight_records", "Records read whose outcome is not delivered yet.")
+        self.window_records = gauge(
+            "rsafe_window_records", "Records read and not yet committed: what a crash would repeat."
+        )
+        self.window_bytes = gauge("rsafe_window_bytes", "Bytes of the records read and not yet committed.")
+        self.window_tokens = gauge(
+            "rsafe_window_tokens", "Prompt tokens of questions not yet answered, estimated."
+        )
+        self.oldest_seconds = OldestOffsets(
+            "rsafe_oldest_uncommitted_seconds",
+            "Seconds since the oldest uncommitted record of a partition was read, and what it waits for.",
+            registry,
+        )
         self.partitions = gauge("rsafe_assigned_partitions", "Partitions that this worker reads.")
         self.guard_up = gauge("rsafe_guard_up", "1 while the guard answers, 0 while it is down.")
         self.guard_down_seconds = gauge(

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import structlog
 
@@ -15,9 +15,14 @@ from schemas.decision import Decision
 from schemas.verdict import Unjudged, Verdict
 from workers.health import Health
 from workers.metrics import Metrics
+from workers.ports import Oldest
+from workers.stream.window import Load
 
 # Trouble that repeats with every batch is told this often, in seconds.
 _REPEAT_S: Final = 10.0
+# From when on a partition's oldest uncommitted record is worth a line, in seconds: by its default settings a
+# judgement has ended by then.
+SLOW_S: Final = 30.0
 
 
 def configure_logging(level: str, form: Literal["json", "console"]) -> None:
@@ -48,6 +53,14 @@ def configure_logging(level: str, form: Literal["json", "console"]) -> None:
     )
 
 
+class StreamView(Protocol):
+    """What can be seen of a stream at any moment."""
+
+    @property
+    def load(self) -> Load: ...
+    def oldest(self) -> Sequence[Oldest]: ...
+
+
 class Telemetry:
     """Hears what path, stream and cache have to tell, and keeps metrics, health and log of it."""
 
@@ -55,6 +68,7 @@ class Telemetry:
         self._metrics, self._health, self._clock = metrics, health, clock
         self._log: Any = structlog.get_logger("rsafe.worker")
         self._told: dict[str, float] = {}
+        self._stream: StreamView | None = None
         self._guard_down_at: float | None = clock()
         metrics.guard_down_seconds.set_function(self._guard_down_s)
 
@@ -85,9 +99,27 @@ class Telemetry:
 
     # the stream
 
+    def watch(self, stream: StreamView) -> None:
+        """Show what this stream has in flight."""
+        metrics, self._stream = self._metrics, stream
+        metrics.oldest_seconds.ask = stream.oldest
+        metrics.window_records.set_function(lambda: stream.load.records)
+        metrics.window_bytes.set_function(lambda: stream.load.size)
+        metrics.window_tokens.set_function(lambda: stream.load.tokens)
+
     def beat(self, in_flight: int) -> None:
         self._health.beat()
         self._metrics.in_flight.set(in_flight)
+        if self._stream is not None and self._may_tell("oldest"):
+            for oldest in self._stream.oldest():
+                if oldest.seconds >= SLOW_S:
+                    self._log.warning(
+                        "An offset keeps its partition waiting.",
+                        partition=oldest.partition,
+                        offset=oldest.offset,
+                        waiting_for=oldest.stage,
+                        seconds=round(oldest.seconds),
+                    )
 
     def partitions(self, numbers: Collection[int]) -> None:
         self._health.joined = True

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
-from workers.stream.window import Load, Window
+from workers.stream.window import Load, Window, total
 
 # A partition that waits only for acknowledgements is free again within milliseconds. Nothing is read for so
 # long at worst, in seconds, before a full partition is paused.
@@ -62,7 +62,7 @@ class Flow:
         if loads and not read:
             return WAIT
         skipped = [load for number, load in loads.items() if number not in read]
-        limit = self._window.room(read.values(), self._usual, _sum(skipped))
+        limit = self._window.room(read.values(), self._usual, total(skipped))
         if not limit:
             return WAIT
         for number in full:
@@ -91,14 +91,6 @@ class Flow:
         self._paused.discard(number)
         self._full_since.pop(number, None)
         self._slow_until.pop(number, None)
-
-
-def _sum(loads: Collection[Load]) -> Load:
-    return Load(
-        sum(load.records for load in loads),
-        sum(load.size for load in loads),
-        sum(load.tokens for load in loads),
-    )
 
 
 def _learn(known: int, newest: float) -> int:

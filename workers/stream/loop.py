@@ -28,7 +28,7 @@ from workers.stream.flow import Flow, Plan
 from workers.stream.outage import Outage
 from workers.stream.partition import AssignedPartition, Ticket
 from workers.stream.reader import TICK_S, Reader
-from workers.stream.window import Load, Window
+from workers.stream.window import Load, Window, total
 
 # What remains for the delivery of outcomes that were sent when their partition goes, in seconds.
 LAST_FLUSH_S: Final = 5.0
@@ -86,6 +86,11 @@ class StreamLoop:
         now = self._clock.monotonic_s()
         return [partition.oldest(now) for partition in self._partitions.values()]
 
+    @property
+    def load(self) -> Load:
+        """What is in flight of all partitions."""
+        return total(self._loads().values())
+
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping`, then drain and leave. Raises `StreamStopped`; unfinished stays uncommitted."""
         await self._source.join(self)
@@ -122,7 +127,10 @@ class StreamLoop:
             await self._take(records)
 
     def _plan(self) -> Plan:
-        return self._reader.plan({number: part.load for number, part in self._partitions.items()})
+        return self._reader.plan(self._loads())
+
+    def _loads(self) -> dict[int, Load]:
+        return {number: partition.load for number, partition in self._partitions.items()}
 
     async def _take(self, records: Sequence[Record]) -> None:
         tickets: list[Ticket] = []

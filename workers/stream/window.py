@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -23,6 +23,15 @@ class Load:
     records: int = 0
     size: int = 0
     tokens: int = 0
+
+
+def total(loads: Collection[Load]) -> Load:
+    """All together."""
+    return Load(
+        sum(load.records for load in loads),
+        sum(load.size for load in loads),
+        sum(load.tokens for load in loads),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +91,20 @@ class Window:
         """Whether nothing more of a partition should be read now."""
         return self.partition.full(load, self.batch)
 
-    def frees(self, finished: Sequence[Load]) -> bool:
+    def frees(self, finished: Collection[Load]) -> bool:
         """Whether a commit of what is finished of each partition would make room for a batch."""
-        records = sum(load.records for load in finished)
-        size = sum(load.size for load in finished)
-        return self.total.frees(Load(records, size)) or any(map(self.partition.frees, finished))
+        return self.total.frees(total(finished)) or any(map(self.partition.frees, finished))
 
-    def room(self, loads: Iterable[Load], usual: Load, skipped: Load = Load()) -> int:
+    def room(self, loads: Collection[Load], usual: Load, skipped: Load = Load()) -> int:
         """How many records may be read now of partitions with these loads; 0: wait.
 
         No partition passes its cap of records, whichever the records come from. `usual` is what one record
         usually weighs, `skipped` the load of the partitions that are not read.
         """
-        known = list(loads)
-        load = Load(
-            skipped.records + sum(part.records for part in known),
-            skipped.size + sum(part.size for part in known),
-            skipped.tokens + sum(part.tokens for part in known),
-        )
-        if self.total.full(load, self.batch) or any(map(self.full, known)):
+        load = total([*loads, skipped])
+        if self.total.full(load, self.batch) or any(map(self.full, loads)):
             return 0
-        rooms = [self.partition.room(part, usual) for part in known]
+        rooms = [self.partition.room(part, usual) for part in loads]
         return min(self.batch, self.total.room(load, usual), *rooms)
 
 

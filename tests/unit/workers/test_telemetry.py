@@ -13,7 +13,9 @@ from workers.health import Health
 from workers.metrics import Metrics
 from workers.moderation.make_decision import make_decision, weigh
 from workers.moderation.outcome import Answer, Judged, NotJudged, Source, Took
-from workers.telemetry import Telemetry
+from workers.ports import Oldest
+from workers.stream.window import Load
+from workers.telemetry import SLOW_S, Telemetry
 
 
 class Time:
@@ -71,6 +73,41 @@ def test_an_unexpected_error_is_told_without_its_words(parts: Any) -> None:
     assert "somebody" not in repr(lines)
     assert lines[0]["error"] == "ValueError"
     assert lines[0]["places"]
+
+
+class Stream:
+    load = Load(7, 700, 70)
+
+    def __init__(self, *oldest: Oldest) -> None:
+        self._oldest = oldest
+
+    def oldest(self) -> tuple[Oldest, ...]:
+        return self._oldest
+
+
+def test_what_the_oldest_offset_waits_for_is_shown_when_asked(parts: Any) -> None:
+    telemetry, metrics, *_ = parts
+    stream = Stream(Oldest(0, 41, 12.5, "guard"), Oldest(3, 7, 0.0, None))
+    telemetry.watch(stream)
+    shown = text(metrics)
+    assert 'rsafe_oldest_uncommitted_seconds{partition="0",waiting_for="guard"} 12.5' in shown
+    assert 'rsafe_oldest_uncommitted_seconds{partition="3",waiting_for="nothing"} 0.0' in shown
+    assert "rsafe_window_records 7.0" in shown
+    assert "rsafe_window_bytes 700.0" in shown
+    assert "rsafe_window_tokens 70.0" in shown
+
+
+def test_an_offset_that_waits_long_is_told_now_and_then(parts: Any) -> None:
+    telemetry, _, _, time = parts
+    telemetry.watch(Stream(Oldest(0, 41, SLOW_S, "hold"), Oldest(1, 5, SLOW_S - 1, "guard")))
+    with capture_logs() as lines:
+        for now in (0.0, 1.0, 11.0):
+            time.now = now
+            telemetry.beat(2)
+    assert [(line["partition"], line["offset"], line["waiting_for"]) for line in lines] == [
+        (0, 41, "hold"),
+        (0, 41, "hold"),
+    ]
 
 
 def test_a_guard_that_is_down_is_not_ready(parts: Any) -> None:
