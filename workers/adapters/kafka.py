@@ -1,50 +1,29 @@
-"""The door to Kafka for the record path: a source of records, and outcomes that finish offsets.
-
-Reports of the producer are served by `collect`, in the thread of the loop. A thread of its own that polls
-would have to take Python's lock for every single report, and would wait for it while the loop is busy.
-"""
+"""The door to Kafka for the record path: records of one topic, as a member of the worker's group."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.aio import AIOConsumer
 
-from schemas.keys import PARTITIONER
-from workers.adapters.kafka_options import client_options
+from workers.adapters.kafka_errors import error_of, reaction, sentence
+from workers.adapters.kafka_options import LOGGER, consumer_options
 from workers.errors import StreamStopped
-from workers.ports import Headers, Publication, RebalanceListener, Record
+from workers.ports import Headers, Position, RebalanceListener, Record
 from workers.settings import KafkaSettings
 
 # Consume, and calls of rebalance callbacks within it; AIOConsumer serialises the rest.
 _WORKERS: Final = 4
-# Of the client: far above any topic, so that the topic's own limit decides.
-_LARGEST_MESSAGE_BYTES: Final = 100_000_000
-# Overhead of a batch beside its records, generously.
-_BATCH_OVERHEAD_BYTES: Final = 1_024
-_BATCH_BYTES: Final = 1_000_000
-# librdkafka stops fetching for so long when its queue is full; its default of a second starves a fast worker.
-_FETCH_BACKOFF_MS: Final = 50
 # 9999-12-31 in Unix milliseconds: topics that take the producer's timestamps may hold any number.
 _LAST_TIMESTAMP_MS: Final = 253_402_214_400_000
-# How long a full queue of the producer may block the loop at a time, in seconds.
-_FULL_QUEUE_POLL_S: Final = 0.05
-_POLL_S: Final = 0.002
-_LOGGER: Final = logging.getLogger("rsafe.kafka")
-_STOPPING_ERRORS: Final = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.FENCED_INSTANCE_ID,
-        KafkaError._AUTO_OFFSET_RESET,
-    }
-)
+# Notes of new partitions are read from the coordinator; without them nothing is read. A broker that was
+# killed is back within this, and a session lasts longer than one try. In seconds.
+_NOTES_TRY_S: Final = 5.0
+_NOTES_S: Final = 60.0
+_NOTES_PAUSE_S: Final = 0.2
 
 
 class KafkaSource:
@@ -53,32 +32,25 @@ class KafkaSource:
     def __init__(self, kafka: KafkaSettings) -> None:
         self._topic = kafka.events_topic
         self._paused = False
-        self._listener: RebalanceListener | None = None
-        self._consumer = AIOConsumer(
-            client_options(kafka)
-            | {
-                "group.id": kafka.group_id,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "partition.assignment.strategy": "cooperative-sticky",
-                "session.timeout.ms": kafka.session_timeout_ms,
-                "max.poll.interval.ms": kafka.max_poll_interval_ms,
-                "fetch.queue.backoff.ms": _FETCH_BACKOFF_MS,
-                "logger": _LOGGER,
-            },
-            max_workers=_WORKERS,
-        )
+        self._failure: StreamStopped | None = None
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._consumer = AIOConsumer(consumer_options(kafka), max_workers=_WORKERS)
 
     async def join(self, listener: RebalanceListener) -> None:
         """Subscribe; partitions come within `fetch`."""
-        self._listener = listener
 
         async def assigned(_: Any, partitions: list[TopicPartition]) -> None:
             if self._paused:
                 await self._consumer.incremental_assign(partitions)
                 await self._consumer.pause(partitions)
-            await listener.assigned([p.partition for p in partitions])
+            try:
+                notes = await self._notes(partitions)
+            except StreamStopped as error:
+                # Raised by `fetch`: what a callback raises may be dropped by the client library. Nothing that
+                # is read meanwhile is taken, since the listener does not know the partitions.
+                self._failure = error
+            else:
+                await listener.assigned(notes)
 
         async def revoked(_: Any, partitions: list[TopicPartition]) -> None:
             await listener.revoked([p.partition for p in partitions])
@@ -93,148 +65,93 @@ class KafkaSource:
         try:
             messages = await self._consumer.consume(limit, timeout_s)
         except KafkaException as error:
-            raise StreamStopped(f"the Kafka consumer failed: {_name(error)}") from error
+            raise StreamStopped(sentence("the Kafka consumer failed", error_of(error))) from error
+        if self._failure is not None:
+            raise self._failure
         return [record for message in messages if (record := _record(message)) is not None]
 
-    async def pause(self) -> None:
-        self._paused = True
-        await self._consumer.pause(await self._consumer.assignment())
+    async def pause(self, partitions: Collection[int] | None = None) -> None:
+        """Fetch nothing of these, or of any, later ones included."""
+        if partitions is None:
+            self._paused = True
+        await self._consumer.pause(await self._assigned(partitions))
 
-    async def resume(self) -> None:
-        self._paused = False
-        await self._consumer.resume(await self._consumer.assignment())
+    async def resume(self, partitions: Collection[int] | None = None) -> None:
+        """Fetch these again, or all."""
+        if partitions is None:
+            self._paused = False
+        await self._consumer.resume(await self._assigned(partitions))
 
-    async def commit(self, positions: Mapping[int, int]) -> dict[int, int]:
-        """Commit, and say which positions the broker took; the others may be tried again."""
-        offsets = [TopicPartition(self._topic, number, at) for number, at in positions.items()]
+    async def commit(self, positions: Mapping[int, Position]) -> set[int]:
+        """Commit, and say of which partitions the broker took it; the others may be tried again."""
         try:
-            taken = await self._consumer.commit(offsets=offsets, asynchronous=False)
+            taken = await self._consumer.commit(offsets=self.places(positions), asynchronous=False)
         except KafkaException as error:
-            if error.args[0].fatal() or error.args[0].code() in _STOPPING_ERRORS:
-                raise StreamStopped(f"offsets cannot be committed: {_name(error)}") from error
-            return {}
-        return {p.partition: positions[p.partition] for p in taken or offsets if p.error is None}
+            if reaction(error_of(error)).stops:
+                raise StreamStopped(sentence("offsets cannot be committed", error_of(error))) from error
+            return set()
+        for place in taken or ():
+            if place.error is not None and reaction(place.error).stops:
+                raise StreamStopped(sentence("offsets cannot be committed", place.error))
+        return {place.partition for place in taken or () if place.error is None}
+
+    def places(self, positions: Mapping[int, Position]) -> list[TopicPartition]:
+        """Positions as the client library wants them; the note is the metadata of the offset."""
+        return [
+            TopicPartition(self._topic, number, at.offset, metadata=at.note)
+            for number, at in positions.items()
+        ]
+
+    async def membership(self) -> bytes:
+        """What tells a transaction's coordinator that this worker is in the group still."""
+        return bytes(await self._consumer.consumer_group_metadata())
 
     async def leave(self) -> None:
-        """Leave the group; partitions are given back within."""
-        await self._consumer.close()
-
-
-class KafkaOutcomes:
-    """At least once: an outcome is sent at once, and its offset may be committed when the broker has it."""
-
-    def __init__(self, kafka: KafkaSettings, source: KafkaSource, *, topic_bytes: int | None = None) -> None:
-        self._source = source
-        self._timeout_s = kafka.delivery_timeout_ms / 1000
-        # A batch that its topic refuses as too large takes all its records with it.
-        batch = min(_BATCH_BYTES, (topic_bytes or _BATCH_BYTES) - _BATCH_OVERHEAD_BYTES)
-        self._producer = Producer(
-            client_options(kafka)
-            | {
-                "enable.idempotence": True,
-                "acks": "all",
-                "compression.type": "lz4",
-                "linger.ms": kafka.linger_ms,
-                "batch.size": max(1, batch),
-                "delivery.timeout.ms": kafka.delivery_timeout_ms,
-                "message.max.bytes": _LARGEST_MESSAGE_BYTES,
-                "partitioner": PARTITIONER,
-                "logger": _LOGGER,
-            }
-        )
-        self._produce = self._producer.produce
-        self._delivered: list[Any] = []
-        self._too_large: list[Any] = []
-        self._failure: str | None = None
-
-    def publish(self, ticket: Any, publication: Publication) -> None:
-        """Hand to the producer. Raises `StreamStopped` when it takes nothing more, or not this."""
-        report = self._report_decision if publication.line is not None else self._report_last
-        told = partial(report, ticket)
+        """Leave the group; partitions are given back within. The place of a static member is kept."""
         try:
-            self._produce(
-                publication.topic,
-                publication.value,
-                publication.key,
-                headers=publication.headers,
-                on_delivery=told,
-            )
-        except BufferError:
-            self._retry(publication, told)
-        except KafkaException as error:
-            self._refuse(told, error)
+            await self._consumer.close()
+        finally:
+            for close in self._closers:
+                await close()
 
-    def collect(self) -> tuple[Sequence[Any], Sequence[Any]]:
-        """Tickets delivered and tickets refused as too large since the last call."""
-        self._producer.poll(0)
-        if self._failure is not None:
-            raise StreamStopped(f"an outcome was not delivered: {self._failure}")
-        delivered, too_large = self._delivered, self._too_large
-        self._delivered, self._too_large = [], []
-        return delivered, too_large
+    def at_leave(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Call this when the group is left: nothing can be committed any more."""
+        self._closers.append(close)
 
-    async def commit(self, positions: Mapping[int, int]) -> Mapping[int, int]:
-        return await self._source.commit(positions)
+    async def _assigned(self, partitions: Collection[int] | None) -> list[TopicPartition]:
+        held = await self._consumer.assignment()
+        return [place for place in held if partitions is None or place.partition in partitions]
 
-    async def flush(self, timeout_s: float) -> None:
-        """Wait for reports; `collect` then gives them."""
+    async def _notes(self, partitions: list[TopicPartition]) -> dict[int, str]:
         loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
-        while len(self._producer) and loop.time() < until:
-            self._producer.poll(0)
-            await asyncio.sleep(_POLL_S)
-
-    def close(self) -> None:
-        """Forget what is not delivered; its offsets are not committed."""
-        self._producer.purge()
-        self._producer.poll(0)
-
-    def _retry(self, publication: Publication, told: Callable[..., None]) -> None:
-        waited = 0.0
-        while waited < self._timeout_s:
-            self._producer.poll(_FULL_QUEUE_POLL_S)
-            waited += _FULL_QUEUE_POLL_S
+        until = loop.time() + _NOTES_S
+        while True:
             try:
-                self._produce(
-                    publication.topic,
-                    publication.value,
-                    publication.key,
-                    headers=publication.headers,
-                    on_delivery=told,
-                )
-            except BufferError:
-                continue
-            return
-        raise StreamStopped("the producer's queue stays full")
+                found = await self._consumer.committed(partitions, _NOTES_TRY_S)
+                failed = next((place.error for place in found if place.error is not None), None)
+            except KafkaException as error:
+                failed = error_of(error)
+            if failed is None:
+                return {place.partition: _note(place) for place in found}
+            if reaction(failed).stops or loop.time() > until:
+                raise StreamStopped(sentence("the committed offsets cannot be read", failed))
+            await asyncio.sleep(_NOTES_PAUSE_S)
 
-    def _refuse(self, told: Callable[..., None], error: KafkaException) -> None:
-        if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
-            raise StreamStopped(f"an outcome cannot be sent: {_name(error)}") from error
-        told(error.args[0], None)
 
-    def _report_decision(self, ticket: Any, error: KafkaError | None, _: Any) -> None:
-        if error is None:
-            self._delivered.append(ticket)
-        elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-            self._too_large.append(ticket)
-        else:
-            self._failure = str(error.name())
-
-    def _report_last(self, ticket: Any, error: KafkaError | None, _: Any) -> None:
-        if error is None:
-            self._delivered.append(ticket)
-        elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-            self._failure = "a dead letter is larger than its topic takes; raise its max.message.bytes"
-        else:
-            self._failure = str(error.name())
+def _note(place: TopicPartition) -> str:
+    try:
+        return str(place.metadata or "")
+    except UnicodeDecodeError:  # not written by us
+        return ""
 
 
 def _record(message: Any) -> Record | None:
     error = message.error()
     if error is not None:
-        if error.fatal() or error.code() in _STOPPING_ERRORS:
-            raise StreamStopped(f"the Kafka consumer failed: {error.name()}")
-        _LOGGER.warning("The broker reported an error that passes: %s", error.name())
+        what = reaction(error)
+        if what.stops:
+            raise StreamStopped(sentence("the Kafka consumer failed", error))
+        LOGGER.warning("The broker reported an error that passes: %s (%s)", error.name(), what.reason)
         return None
     headers: Headers | None
     try:
@@ -251,7 +168,3 @@ def _record(message: Any) -> Record | None:
         headers,
         min(max(timestamp, 0), _LAST_TIMESTAMP_MS),
     )
-
-
-def _name(error: KafkaException) -> str:
-    return str(error.args[0].name()) if error.args and isinstance(error.args[0], KafkaError) else "unknown"

@@ -1,9 +1,11 @@
-"""Address and security of the brokers, the same for every client."""
+"""Options of librdkafka that the clients of the record path share."""
 
 from __future__ import annotations
 
-from typing import Final
+import logging
+from typing import Any, Final
 
+from schemas.keys import PARTITIONER
 from workers.errors import SettingsError
 from workers.settings import KafkaSettings
 
@@ -11,6 +13,14 @@ Option = str | int | float | bool
 
 # librdkafka waits up to 30 s for a TCP connection, longer than a person waits for an error.
 CONNECTION_SETUP_TIMEOUT_MS: Final = 10_000
+# librdkafka stops fetching for so long when its queue is full; its default of a second starves a fast worker.
+_FETCH_BACKOFF_MS: Final = 50
+# Of the client: far above any topic, so that the topic's own limit decides.
+_LARGEST_MESSAGE_BYTES: Final = 100_000_000
+# Overhead of a batch beside its records, generously.
+_BATCH_OVERHEAD_BYTES: Final = 1_024
+_BATCH_BYTES: Final = 1_000_000
+LOGGER: Final = logging.getLogger("rsafe.kafka")
 
 
 def client_options(kafka: KafkaSettings) -> dict[str, Option]:
@@ -45,3 +55,47 @@ def client_options(kafka: KafkaSettings) -> dict[str, Option]:
     if kafka.ssl_ca_location:
         options["ssl.ca.location"] = kafka.ssl_ca_location
     return options
+
+
+def consumer_options(kafka: KafkaSettings) -> dict[str, Any]:
+    """A member of the worker's group that commits by itself.
+
+    With `group_protocol: consumer` the broker has the session timeout and divides the partitions, and
+    librdkafka refuses a client that sets either.
+    """
+    options: dict[str, Any] = client_options(kafka) | {
+        "group.id": kafka.group_id,
+        "group.protocol": kafka.group_protocol,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        # Of committed offsets too: a former owner's transaction is waited for before they are believed.
+        "isolation.level": "read_committed",
+        "max.poll.interval.ms": kafka.max_poll_interval_ms,
+        "fetch.queue.backoff.ms": _FETCH_BACKOFF_MS,
+        "logger": LOGGER,
+    }
+    if kafka.group_protocol == "classic":
+        options["partition.assignment.strategy"] = "cooperative-sticky"
+        options["session.timeout.ms"] = kafka.session_timeout_ms
+    if kafka.group_instance_id:
+        options["group.instance.id"] = kafka.group_instance_id
+    return options
+
+
+def producer_options(kafka: KafkaSettings, topic_bytes: int | None) -> dict[str, Any]:
+    """An idempotent producer of outcomes. `topic_bytes`: the largest batch that the decisions topic takes.
+
+    A batch that its topic refuses as too large takes all its records with it, so batches stay below.
+    """
+    batch = min(_BATCH_BYTES, (topic_bytes or _BATCH_BYTES) - _BATCH_OVERHEAD_BYTES)
+    return client_options(kafka) | {
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": "lz4",
+        "linger.ms": kafka.linger_ms,
+        "batch.size": max(1, batch),
+        "message.max.bytes": _LARGEST_MESSAGE_BYTES,
+        "partitioner": PARTITIONER,
+        "logger": LOGGER,
+    }

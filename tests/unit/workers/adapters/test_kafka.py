@@ -1,17 +1,20 @@
+"""The source: what of a message is taken over, which errors stop it, and what is committed."""
+
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from workers.adapters.kafka import KafkaOutcomes, _record
-from workers.adapters.kafka_checks import check_topics
-from workers.errors import StartError, StreamStopped
-from workers.ports import Publication
+from workers.adapters import kafka as module
+from workers.adapters.kafka import KafkaSource, _record
+from workers.errors import StreamStopped
+from workers.ports import Position
 from workers.settings import KafkaSettings
 
-NOWHERE = KafkaSettings(bootstrap_servers="127.0.0.1:1", delivery_timeout_ms=1000, start_timeout_s=0.5)
+SETTINGS = KafkaSettings(events_topic="t")
 
 
 class Message:
@@ -45,6 +48,85 @@ class Message:
         return b"v"
 
 
+class Place:
+    """A partition with an offset as the client library returns it."""
+
+    def __init__(self, partition: int, metadata: Any = None, error: KafkaError | None = None) -> None:
+        self.partition, self._metadata, self.error = partition, metadata, error
+
+    @property
+    def metadata(self) -> Any:
+        if isinstance(self._metadata, Exception):
+            raise self._metadata
+        return self._metadata
+
+
+class Consumer:
+    """Stands for the client library: what it is asked, and answers in turn."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+        self.calls: list[tuple[str, Any]] = []
+        self.held = [TopicPartition("t", 0), TopicPartition("t", 1)]
+        self.messages: list[Message] = []
+        self.callbacks: dict[str, Any] = {}
+
+    async def subscribe(self, topics: list[str], **callbacks: Any) -> None:
+        self.callbacks = callbacks
+
+    async def consume(self, limit: int, timeout_s: float) -> list[Message]:
+        return self.messages
+
+    async def commit(self, *, offsets: Sequence[TopicPartition], asynchronous: bool) -> Any:
+        self.calls.append(("commit", [(p.partition, p.offset, p.metadata) for p in offsets]))
+        return self._answer()
+
+    async def committed(self, partitions: Any, timeout_s: float) -> Any:
+        return self._answer()
+
+    async def assignment(self) -> list[TopicPartition]:
+        return self.held
+
+    async def incremental_assign(self, places: Sequence[TopicPartition]) -> None:
+        self.calls.append(("assign", [place.partition for place in places]))
+
+    async def pause(self, places: Sequence[TopicPartition]) -> None:
+        self.calls.append(("pause", [place.partition for place in places]))
+
+    async def resume(self, places: Sequence[TopicPartition]) -> None:
+        self.calls.append(("resume", [place.partition for place in places]))
+
+    async def close(self) -> None:
+        self.calls.append(("close", None))
+
+    def _answer(self) -> Any:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+
+    async def assigned(self, partitions: Mapping[int, str]) -> None:
+        self.told.append(("assigned", dict(partitions)))
+
+    async def revoked(self, partitions: Sequence[int]) -> None:
+        self.told.append(("revoked", list(partitions)))
+
+    async def lost(self, partitions: Sequence[int]) -> None:
+        self.told.append(("lost", list(partitions)))
+
+
+@pytest.fixture
+def consumer(monkeypatch: pytest.MonkeyPatch) -> Consumer:
+    made = Consumer()
+    monkeypatch.setattr(module, "AIOConsumer", lambda options, max_workers: made)
+    return made
+
+
 @pytest.mark.parametrize(("given", "expected"), [(5, 5), (-1, 0), (2**62, 253_402_214_400_000)])
 def test_timestamps_that_no_calendar_has_are_bounded(given: int, expected: int) -> None:
     record = _record(Message(timestamp=given))
@@ -58,39 +140,112 @@ def test_headers_that_cannot_be_read_do_not_stop_the_stream() -> None:
     assert record.headers is None
 
 
-def test_errors_that_pass_are_passed_over_and_others_stop_the_stream() -> None:
-    assert _record(Message(error=KafkaError(KafkaError._TRANSPORT))) is None
+async def test_errors_that_pass_are_passed_over_and_others_stop_the_stream(consumer: Consumer) -> None:
+    source = KafkaSource(SETTINGS)
+    consumer.messages = [Message(error=KafkaError(KafkaError._TRANSPORT)), Message()]
+    assert [record.offset for record in await source.fetch(10, 0.1)] == [2]
     for error in (
         KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED),
         KafkaError(KafkaError._FATAL, "fatal", fatal=True),
     ):
+        consumer.messages = [Message(error=error)]
         with pytest.raises(StreamStopped):
-            _record(Message(error=error))
+            await source.fetch(10, 0.1)
 
 
-async def test_an_outcome_that_is_not_delivered_in_time_stops_the_stream() -> None:
-    outcomes = KafkaOutcomes(NOWHERE, source=None)  # type: ignore[arg-type]
-    outcomes.publish("ticket", Publication("d", b"k", b"v", [], b"k"))
-    await outcomes.flush(20)
-    with pytest.raises(StreamStopped, match="_MSG_TIMED_OUT"):
-        outcomes.collect()
-    outcomes.close()
+async def test_a_note_goes_with_the_offset_and_comes_back_at_assignment(consumer: Consumer) -> None:
+    source, listener = KafkaSource(SETTINGS), Listener()
+    consumer.answers = [[Place(0), Place(1)], [Place(0, None), Place(1, "a note")]]
+    assert await source.commit({0: Position(7), 1: Position(9, "a note")}) == {0, 1}
+    assert consumer.calls == [("commit", [(0, 7, ""), (1, 9, "a note")])]
+    await source.join(listener)
+    await consumer.callbacks["on_assign"](None, consumer.held)
+    assert listener.told == [("assigned", {0: "", 1: "a note"})]
 
 
-@pytest.mark.parametrize(("line", "stops"), [(b"k", False), (None, True)])
-async def test_too_large_is_told_for_a_decision_and_fatal_for_a_dead_letter(
-    line: bytes | None, stops: bool
+async def test_a_note_that_is_no_text_is_none(consumer: Consumer) -> None:
+    source, listener = KafkaSource(SETTINGS), Listener()
+    consumer.answers = [[Place(0, UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"))]]
+    await source.join(listener)
+    await consumer.callbacks["on_assign"](None, consumer.held)
+    assert listener.told == [("assigned", {0: ""})]
+
+
+async def test_notes_are_asked_for_again_while_the_broker_is_away(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcomes = KafkaOutcomes(NOWHERE, source=None)  # type: ignore[arg-type]
-    outcomes.publish("ticket", Publication("d", b"k", b"v" * 100_000_001, [], line))
-    if stops:
-        with pytest.raises(StreamStopped, match=r"max\.message\.bytes"):
-            outcomes.collect()
-    else:
-        assert outcomes.collect() == ([], ["ticket"])
-    outcomes.close()
+    monkeypatch.setattr(module, "_NOTES_PAUSE_S", 0)
+    source, listener = KafkaSource(SETTINGS), Listener()
+    away = KafkaException(KafkaError(KafkaError._TIMED_OUT))
+    unstable = [Place(0, None, KafkaError(KafkaError.UNSTABLE_OFFSET_COMMIT))]
+    consumer.answers = [away, unstable, [Place(0, "n")]]
+    await source.join(listener)
+    await consumer.callbacks["on_assign"](None, consumer.held)
+    assert listener.told == [("assigned", {0: "n"})]
 
 
-def test_a_broker_that_does_not_answer_is_named_with_its_setting() -> None:
-    with pytest.raises(StartError, match=r"RSAFE_KAFKA__BOOTSTRAP_SERVERS: no broker at 127\.0\.0\.1:1"):
-        check_topics(NOWHERE)
+async def test_without_its_notes_no_partition_is_read(consumer: Consumer) -> None:
+    source, listener = KafkaSource(SETTINGS), Listener()
+    consumer.answers = [KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))]
+    await source.join(listener)
+    await consumer.callbacks["on_assign"](None, consumer.held)
+    assert listener.told == []
+    with pytest.raises(StreamStopped, match="GROUP_AUTHORIZATION_FAILED"):
+        await source.fetch(10, 0.1)
+
+
+async def test_partitions_that_come_while_paused_are_paused(consumer: Consumer) -> None:
+    source, listener = KafkaSource(SETTINGS), Listener()
+    await source.join(listener)
+    await source.pause()
+    consumer.answers = [[Place(0), Place(1)]]
+    await consumer.callbacks["on_assign"](None, consumer.held)
+    await source.resume()
+    assert consumer.calls == [("pause", [0, 1]), ("assign", [0, 1]), ("pause", [0, 1]), ("resume", [0, 1])]
+
+
+async def test_single_partitions_are_paused_and_those_not_held_are_passed_over(consumer: Consumer) -> None:
+    source = KafkaSource(SETTINGS)
+    await source.join(Listener())
+    await source.pause([1, 5])
+    await source.resume([1])
+    consumer.answers = [[Place(0)]]
+    await consumer.callbacks["on_assign"](None, consumer.held)
+    assert consumer.calls == [("pause", [1]), ("resume", [1])]
+
+
+@pytest.mark.parametrize(
+    "code", [KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError.UNKNOWN_MEMBER_ID]
+)
+async def test_a_commit_refused_during_a_rebalance_is_not_taken_and_does_not_stop(
+    consumer: Consumer, code: int
+) -> None:
+    source = KafkaSource(SETTINGS)
+    consumer.answers = [KafkaException(KafkaError(code)), [Place(0, error=KafkaError(code)), Place(1)]]
+    assert await source.commit({0: Position(7), 1: Position(8)}) == set()
+    assert await source.commit({0: Position(7), 1: Position(8)}) == {1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)),
+        [Place(0, error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))],
+    ],
+)
+async def test_a_commit_that_can_never_be_taken_stops(consumer: Consumer, answer: Any) -> None:
+    source = KafkaSource(SETTINGS)
+    consumer.answers = [answer]
+    with pytest.raises(StreamStopped, match="ACLs"):
+        await source.commit({0: Position(7)})
+
+
+async def test_what_needs_the_membership_ends_after_it(consumer: Consumer) -> None:
+    source = KafkaSource(SETTINGS)
+
+    async def close() -> None:
+        consumer.calls.append(("closer", None))
+
+    source.at_leave(close)
+    await source.leave()
+    assert consumer.calls == [("close", None), ("closer", None)]

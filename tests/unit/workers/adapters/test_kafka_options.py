@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer
 from pydantic import SecretStr
 
-from workers.adapters.kafka_options import client_options
+from workers.adapters.kafka_options import client_options, consumer_options, producer_options
 from workers.errors import SettingsError
 from workers.settings import KafkaSettings
 
@@ -50,3 +51,31 @@ def test_security_is_passed_on() -> None:
 def test_settings_that_do_not_fit_together_are_named(fields: dict[str, Any], variable: str) -> None:
     with pytest.raises(SettingsError, match=f"^{variable}: "):
         client_options(KafkaSettings(**fields))
+
+
+def test_a_classic_member_has_its_session_and_divides_partitions_itself() -> None:
+    options = consumer_options(KafkaSettings(session_timeout_ms=7000))
+    assert options["group.protocol"] == "classic"
+    assert options["partition.assignment.strategy"] == "cooperative-sticky"
+    assert options["session.timeout.ms"] == 7000
+    assert "group.instance.id" not in options
+
+
+def test_with_the_consumer_protocol_the_broker_has_both() -> None:
+    options = consumer_options(KafkaSettings(group_protocol="consumer", group_instance_id="worker-0"))
+    assert options["group.protocol"] == "consumer"
+    assert options["group.instance.id"] == "worker-0"
+    assert not {"partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"} & set(options)
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_the_client_library_takes_the_options_of_a_member(protocol: str) -> None:
+    options = consumer_options(KafkaSettings.model_validate({"group_protocol": protocol}))
+    Consumer(options | {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}).close()
+
+
+@pytest.mark.parametrize(
+    ("topic_bytes", "batch"), [(None, 998_976), (2_000, 976), (50, 1), (5_000_000, 1_000_000)]
+)
+def test_a_batch_stays_below_what_its_topic_takes(topic_bytes: int | None, batch: int) -> None:
+    assert producer_options(KafkaSettings(), topic_bytes)["batch.size"] == batch

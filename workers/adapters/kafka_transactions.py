@@ -1,0 +1,261 @@
+"""Outcomes exactly once: per commit one transaction with the finished prefix and the offsets behind it.
+
+A record is finished when its outcome is ready, for only then can the prefix grow; it is sent when its prefix
+is committed. A reader with `isolation.level=read_committed` sees each outcome once. While a transaction
+cannot be brought to an end, nothing more is reported as finished, so that the window bounds what is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from workers.adapters.kafka import KafkaSource
+from workers.adapters.kafka_errors import delivery_failure
+from workers.adapters.kafka_options import LOGGER, client_options, producer_options
+from workers.adapters.kafka_transactor import Job, Outgoing, Result, Transactor
+from workers.errors import StreamStopped
+from workers.ports import Position, Publication, Record
+from workers.settings import KafkaSettings
+
+# The coordinator aborts what takes longer: readers wait no longer than this for a worker that was killed.
+_TRANSACTION_TIMEOUT_MS: Final = 10_000
+# A transaction begins while the marks of the one before are written, and is told to come again; librdkafka's
+# default of 100 ms between tries would be most of the time of a transaction.
+_RETRY_BACKOFF_MS: Final = 5
+# How long `commit` waits for its transaction; it is waited for again in the next call. Rebalances and the
+# liveness of the worker wait with it.
+_WAIT_S: Final = 5.0
+# Refused for its size in company, refused alone, and committed without it.
+_TRIES: Final = 3
+_OFFSETS_TIMEOUT_S: Final = 5.0
+
+
+class _Assignment(Protocol):
+    @property
+    def number(self) -> int: ...
+    @property
+    def discarded(self) -> bool: ...
+
+
+class Ticketed(Protocol):
+    """What `publish` needs of a ticket: the record, and the assignment under which it was read."""
+
+    @property
+    def partition(self) -> _Assignment: ...
+
+    record: Record
+
+
+@dataclass(eq=False, slots=True)
+class _Shelf:
+    """Outcomes of one assignment that are ready and not committed, by offset."""
+
+    owner: _Assignment
+    outcomes: dict[int, Outgoing] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A transaction that is under way, and what it takes from the shelves when it is committed."""
+
+    answer: asyncio.Future[Result]
+    positions: Mapping[int, Position]
+    shelves: Mapping[int, _Shelf]
+
+
+class KafkaTransactions:
+    """`Outcomes` exactly once. Must be made within the running loop."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        source: KafkaSource,
+        *,
+        transactional_id: str,
+        topic_bytes: int | None = None,
+        transactor: Transactor | None = None,
+    ) -> None:
+        self._source = source
+        self._patience_s = kafka.delivery_timeout_ms / 1000
+        self._transactor = transactor or make_transactor(kafka, transactional_id, topic_bytes)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rsafe-transactions")
+        self._thread.submit(self._transactor.prepare)
+        self._shelves: dict[int, _Shelf] = {}
+        self._ready: list[Ticketed] = []
+        self._too_large: list[Ticketed] = []
+        self._running: _Running | None = None
+        self._failing: Collection[_Assignment] = ()
+        self._failing_since: float | None = None
+        source.at_leave(self.close)
+
+    def publish(self, ticket: Ticketed, publication: Publication) -> None:
+        """Keep until the offset of its record is committed; a later one for the same record replaces it."""
+        owner, offset = ticket.partition, ticket.record.offset
+        shelf = self._shelves.get(owner.number)
+        if shelf is None or shelf.owner is not owner:
+            shelf = self._shelves[owner.number] = _Shelf(owner)
+        known = shelf.outcomes.get(offset)
+        shelf.outcomes[offset] = Outgoing(ticket, publication, ticket.record)
+        if known is None:
+            self._ready.append(ticket)
+
+    def collect(self) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Tickets whose outcomes are ready, and tickets whose outcome its topic refused."""
+        too_large, self._too_large = self._too_large, []
+        if self._fails():
+            return (), too_large
+        ready, self._ready = self._ready, []
+        return ready, too_large
+
+    async def commit(self, positions: Mapping[int, Position]) -> Collection[int]:
+        """One transaction: what stands before the positions, and the positions."""
+        until = asyncio.get_running_loop().time() + _WAIT_S
+        if self._running is not None and await self._finish(until) is None:
+            return ()
+        for _ in range(_TRIES):
+            positions = {number: at for number, at in positions.items() if not self._blocked(number, at)}
+            if not positions:
+                return ()
+            await self._begin(positions)
+            result = await self._finish(until)
+            if result is None:
+                return ()
+            if result.committed:
+                return tuple(positions)
+            if not result.refused:
+                LOGGER.warning("A transaction was undone and will be tried again: %s", result.why)
+                return ()
+        return ()
+
+    async def flush(self, timeout_s: float) -> None:
+        """Nothing is under way between commits."""
+
+    async def close(self) -> None:
+        """End the thread; what is not committed is not claimed to be."""
+        self._transactor.close()
+        if self._running is not None:
+            await asyncio.wait({self._running.answer})
+            self._running.answer.exception()  # told already, or nobody waits any more
+            self._running = None
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+
+    async def _begin(self, positions: Mapping[int, Position]) -> None:
+        self._shelves = {n: shelf for n, shelf in self._shelves.items() if not shelf.owner.discarded}
+        shelves = {number: shelf for number in positions if (shelf := self._shelves.get(number)) is not None}
+        outgoing = [
+            shelf.outcomes[offset]
+            for number, shelf in shelves.items()
+            for offset in sorted(shelf.outcomes)
+            if offset < positions[number].offset
+        ]
+        job = Job(
+            outgoing=outgoing,
+            places=self._source.places(positions),
+            moved=frozenset(outcome.ticket.partition.number for outcome in outgoing),
+            membership=await self._source.membership(),
+        )
+        answer = asyncio.get_running_loop().run_in_executor(self._thread, self._transactor.run, job)
+        self._running = _Running(answer, positions, shelves)
+
+    async def _finish(self, until: float) -> Result | None:
+        """The result of the transaction under way; None when it is under way still."""
+        running, loop = self._running, asyncio.get_running_loop()
+        assert running is not None
+        await asyncio.wait({running.answer}, timeout=max(0.0, until - loop.time()))
+        if not running.answer.done():
+            self._fail(running, loop.time(), "it takes too long")
+            return None
+        self._running = None
+        result = running.answer.result()
+        if result.committed:
+            self._failing, self._failing_since = (), None
+            for number, shelf in running.shelves.items():
+                at = running.positions[number].offset
+                shelf.outcomes = {o: outcome for o, outcome in shelf.outcomes.items() if o >= at}
+        elif result.refused:
+            self._sort_out(result.refused)
+        else:
+            self._fail(running, loop.time(), result.why)
+        return result
+
+    def _sort_out(self, refused: Sequence[Outgoing]) -> None:
+        """What was refused in a batch with others goes alone next time; what was alone is too large."""
+        for outcome in refused:
+            if not outcome.alone:
+                outcome.alone = True
+            elif outcome.publication.line is None:
+                raise StreamStopped(f"an outcome was not delivered: {_too_large(outcome.publication)}")
+            else:
+                outcome.refused = True
+                outcome.ticket.record = outcome.record  # given up when the outcome was ready
+                self._too_large.append(outcome.ticket)
+
+    def _blocked(self, number: int, at: Position) -> bool:
+        """Whether an outcome before the position was refused and nothing has taken its place yet."""
+        shelf = self._shelves.get(number)
+        return shelf is not None and any(
+            outcome.refused for offset, outcome in shelf.outcomes.items() if offset < at.offset
+        )
+
+    def _fail(self, running: _Running, now: float, why: str) -> None:
+        self._failing = [shelf.owner for shelf in running.shelves.values()]
+        if self._failing_since is None:
+            self._failing_since = now
+        elif now - self._failing_since > self._patience_s:
+            raise StreamStopped(f"no transaction was committed for {self._patience_s:g} s: {why}")
+
+    def _fails(self) -> bool:
+        """Whether a transaction failed whose partitions are here still; others will not be tried again."""
+        if self._failing and all(owner.discarded for owner in self._failing):
+            self._failing, self._failing_since = (), None
+        return bool(self._failing)
+
+
+def _too_large(publication: Publication) -> str:
+    return delivery_failure(publication.topic, KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+
+
+def transactional_id(kafka: KafkaSettings, worker: str) -> str:
+    """The id under which a worker's transactions run; with its group first, so that one ACL covers a group.
+
+    A static member keeps its id: its next start ends at once what it left open when it was killed. Others
+    have a new one (`worker`, random), and what they left open is ended by the broker after ten seconds.
+    Neither guards against a worker that lost its partitions: its group's coordinator does, by its membership.
+    """
+    return f"{kafka.group_id}-{kafka.group_instance_id or worker}"
+
+
+def transaction_options(kafka: KafkaSettings, transactional: str, topic_bytes: int | None) -> dict[str, Any]:
+    """Options of a transactional producer; a delivery may take as long as its transaction."""
+    return producer_options(kafka, topic_bytes) | {
+        "transactional.id": transactional,
+        "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS,
+        "retry.backoff.ms": _RETRY_BACKOFF_MS,
+        "delivery.report.only.error": True,
+    }
+
+
+def make_transactor(kafka: KafkaSettings, transactional: str, topic_bytes: int | None) -> Transactor:
+    """Transactions on the real broker."""
+
+    def make() -> Any:
+        return Producer(transaction_options(kafka, transactional, topic_bytes))
+
+    def committed(places: Sequence[TopicPartition]) -> Sequence[TopicPartition]:
+        admin = AdminClient(client_options(kafka) | {"logger": LOGGER})
+        bare = [TopicPartition(place.topic, place.partition) for place in places]
+        asked = ConsumerGroupTopicPartitions(kafka.group_id, bare)
+        answers = admin.list_consumer_group_offsets(
+            [asked], require_stable=True, request_timeout=_OFFSETS_TIMEOUT_S
+        )
+        found: Sequence[TopicPartition] = answers[kafka.group_id].result().topic_partitions
+        return found
+
+    return Transactor(make, committed)

@@ -1,0 +1,218 @@
+"""One transaction at a time, in blocking calls: for a thread of its own.
+
+What the client reports falls into three: it may be called again (`retriable`), the transaction must be
+aborted, or the producer is spent (`fatal`: its transaction took longer than the coordinator waits, or
+somebody runs under its id). A spent producer is replaced; whether its last transaction was committed is then
+read from the offsets, which stand in the same transaction as the outcomes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from workers.adapters.kafka_errors import REACTIONS, delivery_failure, error_of, sentence
+from workers.errors import StreamStopped
+from workers.ports import Publication, Record
+
+# One blocking call, in seconds: how long the thread needs to notice that it shall end.
+_CALL_S: Final = 1.0
+# Sending offsets cannot be resumed when its time is up, so it gets more.
+_OFFSETS_S: Final = 5.0
+_FULL_QUEUE_POLL_S: Final = 0.05
+_PAUSE_S: Final = 0.2
+# Producers that may be spent one after the other without a transaction between them.
+_SPENT_PRODUCERS: Final = 3
+
+Committed = Callable[[Sequence[TopicPartition]], Sequence[TopicPartition]]
+"""Offsets and notes that the group has for these partitions; raises `KafkaException`."""
+
+
+@dataclass(eq=False, slots=True)
+class Outgoing:
+    """An outcome on its way. `alone`: in a batch of its own, to learn whether it is what is too large."""
+
+    ticket: Any
+    publication: Publication
+    record: Record
+    alone: bool = False
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What shall be one transaction: outcomes in order per partition, and the places after them.
+
+    `moved`: the partitions whose offset goes forward with this job.
+    """
+
+    outgoing: Sequence[Outgoing]
+    places: Sequence[TopicPartition]
+    moved: frozenset[int]
+    membership: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`refused`: outcomes that their topic did not take for their size. `why`: the name of the error."""
+
+    committed: bool
+    refused: Sequence[Outgoing] = field(default=())
+    why: str = ""
+
+
+class Transactor:
+    """Runs jobs one after the other. Only `close` may be called from another thread."""
+
+    def __init__(self, make: Callable[[], Any], committed: Committed) -> None:
+        self._make, self._committed = make, committed
+        self._producer: Any = None
+        self._closing = threading.Event()
+        self._spent = 0
+        self._refused: list[Outgoing] = []
+        self._failure: str | None = None
+
+    def close(self) -> None:
+        """End what is being waited for; what is not committed is not claimed to be."""
+        self._closing.set()
+
+    def prepare(self) -> Any:
+        """Register with the coordinator, which ends what a former producer of this id left open."""
+        if self._producer is None:
+            producer = self._make()
+            self._patiently(producer.init_transactions)
+            self._producer = producer
+        return self._producer
+
+    def run(self, job: Job) -> Result:
+        """Commit the job, or undo it. Raises `StreamStopped` when trying again cannot help."""
+        self._refused, self._failure = [], None
+        ending = False
+        try:
+            producer = self.prepare()
+            producer.begin_transaction()
+            self._produce(producer, job.outgoing)
+            producer.send_offsets_to_transaction(list(job.places), job.membership, _OFFSETS_S)
+            ending = True
+            self._patiently(producer.commit_transaction)
+        except KafkaException as error:
+            return self._undo(job, error_of(error), ending)
+        self._spent = 0
+        return Result(committed=True)
+
+    def _produce(self, producer: Any, outgoing: Sequence[Outgoing]) -> None:
+        for outcome in outgoing:
+            if outcome.alone:
+                producer.flush(_OFFSETS_S)
+            self._hand_over(producer, outcome)
+            if outcome.alone:
+                producer.flush(_OFFSETS_S)
+
+    def _hand_over(self, producer: Any, outcome: Outgoing) -> None:
+        publication = outcome.publication
+        while True:
+            try:
+                producer.produce(
+                    publication.topic,
+                    publication.value,
+                    publication.key,
+                    headers=publication.headers,
+                    on_delivery=partial(self._report, outcome),
+                )
+            except BufferError as error:
+                if self._closing.is_set():
+                    raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from error
+                producer.poll(_FULL_QUEUE_POLL_S)
+            except KafkaException as error:
+                if error_of(error).code() == KafkaError.MSG_SIZE_TOO_LARGE:  # for the client already
+                    outcome.alone = True
+                    self._refused.append(outcome)
+                raise
+            else:
+                return
+
+    def _report(self, outcome: Outgoing, error: KafkaError | None, _: Any) -> None:
+        if error is None or error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            return
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self._refused.append(outcome)
+        elif error.code() in _GONE_FOR_GOOD or _hopeless(error):
+            self._failure = delivery_failure(outcome.publication.topic, error)
+
+    def _undo(self, job: Job, error: KafkaError, ending: bool) -> Result:
+        name = str(error.name())
+        undone = not error.fatal() and self._abort()
+        if self._failure is not None:
+            raise StreamStopped(f"an outcome was not delivered: {self._failure}")
+        if _hopeless(error):
+            raise StreamStopped(sentence("a transaction failed", error))
+        if undone:
+            return Result(committed=False, refused=self._refused, why=name)
+        self._spend(error)
+        # The broker may have committed what the client gave up.
+        return Result(committed=ending and self._was_committed(job), refused=self._refused, why=name)
+
+    def _abort(self) -> bool:
+        """Whether the transaction is undone for certain."""
+        if self._producer is None:  # it never began
+            return True
+        try:
+            self._patiently(self._producer.abort_transaction)
+        except KafkaException:
+            return False
+        return True
+
+    def _spend(self, error: KafkaError) -> None:
+        if self._producer is not None:
+            self._producer.purge()
+            self._producer = None
+        self._spent += 1
+        if self._spent >= _SPENT_PRODUCERS:
+            raise StreamStopped(sentence("transactions fail again and again", error))
+
+    def _was_committed(self, job: Job) -> bool:
+        """Whether the offsets of a job are those that it set; one that moved speaks for the whole job.
+
+        Raises `StreamStopped` when that cannot be told: a restart reads it from the offsets.
+        """
+        try:
+            self.prepare()
+            found = self._patiently(partial(self._committed, job.places), with_timeout=False)
+        except KafkaException as error:
+            what = "it cannot be told whether a transaction was committed"
+            raise StreamStopped(sentence(what, error_of(error))) from error
+        at = {place.partition: place.offset for place in found}
+        return any(
+            place.partition in job.moved and at.get(place.partition) == place.offset for place in job.places
+        )
+
+    def _patiently(self, call: Callable[..., Any], *, with_timeout: bool = True) -> Any:
+        """The call's answer, called again as long as its error may pass. Raises `KafkaException`."""
+        while True:
+            try:
+                return call(_CALL_S) if with_timeout else call()
+            except KafkaException as error:
+                found = error_of(error)
+                if self._closing.is_set() or found.fatal() or not _passes(found, with_timeout):
+                    raise
+                self._closing.wait(_PAUSE_S)
+
+
+# Messages to such a topic fail at once; a broker that starts hides its topics for less than the client waits.
+_GONE_FOR_GOOD: Final = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+)
+
+
+def _hopeless(error: KafkaError) -> bool:
+    known = REACTIONS.get(error.code())
+    return known is not None and known.stops
+
+
+def _passes(error: KafkaError, transactional: bool) -> bool:
+    return bool(error.retriable()) if transactional else not _hopeless(error)
