@@ -118,7 +118,7 @@ class GuardSettings(_Group):
     max_attempts: Positive = 2
     """Calls of the engine for one judgement before it is `unjudged: engine_failed`."""
     hang_timeout_ms: Annotated[int, Field(ge=100)] = 20_000
-    """How long the engine's process may give no sign of life before it is ended and started again."""
+    """Silence after which the engine's process is ended and started again; above its longest single step."""
     start_timeout_s: Seconds = 600.0
     """How long the engine may take from its start to its first answer."""
     max_model_len: Positive | None = None

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from guard.checkpoint import Checkpoint, open_checkpoint
-from guard.errors import EngineDead, EngineError, EngineFailed, UnsupportedError
+from guard.errors import CheckpointError, EngineDead, EngineError, EngineFailed, UnsupportedError
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.engine import Completion, EngineParameters
 from guard.serving.identity import JudgeLimits
@@ -301,3 +302,18 @@ def test_the_identity_says_who_judges(checkpoint: Checkpoint, renderer: PromptRe
 def test_the_estimate_grows_with_text_and_policy(checkpoint: Checkpoint, renderer: PromptRenderer) -> None:
     judge = Judge(checkpoint, renderer, ScriptedEngine(renderer), LIMITS)
     assert 0 < judge.estimate_tokens(question("")) < judge.estimate_tokens(question("a" * 3000))
+
+
+async def test_a_checkpoint_that_changed_is_not_started_again(
+    tmp_path: Path, renderer: PromptRenderer
+) -> None:
+    folder = write_bare_folder(tmp_path / "model")
+    engine = ScriptedEngine(renderer)
+    judge = Judge(open_checkpoint(str(folder), weights=False), renderer, engine, LIMITS)
+    await judge.start()
+    engine.die()
+    await judge.gone()
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="changed since it was opened"):
+        await judge.start()
+    assert not judge.alive
