@@ -35,7 +35,7 @@ _STUCK_CHARS: Final = 4_000
 # What must not happen in a repeat is noted instead of ending the run.
 _TROUBLE: Final = (AssertionError, StartError, KafkaException, RedisError, TimeoutError)
 _STUCK: Final = "stuck: "
-# A row that gets stuck so often in a row is not worth more time.
+# A row that gets stuck so often is not worth more time.
 _MOST_STUCK: Final = 3
 
 
@@ -50,8 +50,8 @@ def run_row(
 ) -> bool:
     """The repeats of the row that the ledger lacks; whether none of these violated anything.
 
-    `open_site` gives a site over a stack that is whole: a fresh one at the beginning, and after a repeat in
-    which work did not resume. Ends between two repeats when the time is up.
+    `open_site` gives a fresh site over a stack that is whole: at the beginning, and after a repeat that
+    violated anything. Ends between two repeats when the time is up.
     """
     done = {one.number for one in ledger.read(row.name)}
     left = [number for number in range(1, row.repeats + 1) if number not in done]

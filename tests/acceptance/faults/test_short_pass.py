@@ -64,7 +64,8 @@ def _parameters() -> Iterator[object]:
     """The rows of one engine one after another, and then the closing check of their site."""
     for engine, marks in (("scripted", []), ("vllm", [pytest.mark.heavy])):
         rows = [row for row in ROWS if row.engine == engine]
-        rows.sort(key=lambda row: row.name == "output-deleted")  # what stood on the topic goes with it: last
+        # Equal settings together, so that the worker stays. What stood on a deleted topic goes with it: last.
+        rows.sort(key=lambda row: (row.name == "output-deleted", row.delivery, sorted(row.settings.items())))
         for row in rows:
             yield pytest.param(row, False, id=row.name, marks=marks)
         yield pytest.param(rows[0], True, id=f"closing-{engine}", marks=marks)
