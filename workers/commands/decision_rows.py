@@ -70,7 +70,7 @@ def decision_row(record: Record) -> Row | str:
     codes = ",".join(category.code for category in decision.categories if category.violated)
     source = "cache" if decision.cache.hit else decision.guard.mode if decision.guard else "-"
     cells = (
-        decision.received_at.astimezone(UTC).strftime("%H:%M:%S"),
+        _clock(decision.received_at.timestamp()),
         decision.tenant,
         decision.conversation_id,
         decision.author,
@@ -91,9 +91,7 @@ def dead_letter_row(record: Record) -> Row | str:
         letter = read_dead_letter(record.headers)
     except msgspec.ValidationError:
         return "not a dead letter"
-    time = "-"
-    if record.timestamp_ms >= 0:
-        time = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).strftime("%H:%M:%S")
+    time = "-" if record.timestamp_ms < 0 else _clock(record.timestamp_ms / 1000)
     origin = f"{letter.topic}/{letter.partition}/{letter.offset}"
     content = {
         **msgspec.to_builtins(letter),
@@ -101,6 +99,14 @@ def dead_letter_row(record: Record) -> Row | str:
         "value_bytes": len(record.value or b""),
     }
     return Row((time, letter.reason, letter.field, origin, letter.sentence), content)
+
+
+def _clock(timestamp_s: float) -> str:
+    """The time of the day in UTC, `-` for a time that no calendar has."""
+    try:
+        return datetime.fromtimestamp(timestamp_s, UTC).strftime("%H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return "-"
 
 
 class JsonRows:

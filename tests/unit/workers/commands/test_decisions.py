@@ -15,6 +15,7 @@ from rich.console import Console
 
 from schemas.dead_letter import DeadLetter, dead_letter_headers
 from schemas.generate import FOLDER
+from schemas.redrive import mark_headers
 from workers.adapters.topics_io import Record
 from workers.commands import decisions as module
 from workers.commands.decision_rows import JsonRows, PlainRows, Row, TableRows, dead_letter_row, decision_row
@@ -62,6 +63,20 @@ def test_a_decision_without_verdict_says_why(name: str, verdict: str, why: str, 
 @pytest.mark.parametrize("value", [None, b"", b"{", b"\xff", b"{}", b"[" * 100_000, {**JUDGED, "score": 2}])
 def test_what_is_no_decision_is_told_and_not_quoted(value: Any) -> None:
     assert decision_row(_record(value)) == "not a decision"
+
+
+def test_a_time_that_no_calendar_has_is_a_dash() -> None:
+    assert _row(_record({**JUDGED, "received_at": "0001-01-01T00:00:00+05:00"})).cells[0] == "-"
+    row = dead_letter_row(_record(headers=dead_letter_headers(LETTER), timestamp_ms=2**62))
+    assert isinstance(row, Row)
+    assert row.cells[0] == "-"
+
+
+def test_a_mark_of_redrive_is_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [_record(headers=headers) for headers in (dead_letter_headers(LETTER), mark_headers(LETTER))]
+    monkeypatch.setattr(module, "read_records", lambda *_, **__: iter([records]))
+    result = _run("--dead-letters")
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1)
 
 
 def test_an_unknown_field_of_a_later_version_is_kept() -> None:
