@@ -20,6 +20,7 @@ from tests.conftest import require
 from workers.adapters.embedded import LocalStack
 from workers.errors import StartError
 
+pytestmark = pytest.mark.faults
 SEED = "short"
 
 
