@@ -25,7 +25,7 @@ COMPILE := pip compile pyproject.toml --universal --python-version 3.11 --extra 
   --generate-hashes --no-annotate --no-header --quiet
 say = @printf '\033[1m→ %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test test-faults check venv format lint types unit docs bench lock clean
+.PHONY: help demo test test-faults check venv format lint types unit docs bench fuzz lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -65,6 +65,10 @@ docs: venv ## Make the schemas, the reference pages and the chart's settings ane
 	@$(BIN)/python -m workers.docs
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python helm/settings_schema.py
+
+fuzz: venv ## A million inputs over every decoder; ARGS="--seed 7", or "--first N" to go on with a run
+	$(call say,fuzz)
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: venv ## Benchmarks; tables go to benchmarks/results/
 	@$(BIN)/python -m benchmarks.guard_bound $(ARGS)
