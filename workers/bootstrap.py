@@ -19,8 +19,9 @@ from guard.errors import EngineKilled, EngineNotReady, UnsupportedError
 from guard.serving.judge import MODES, Judge, require_mode
 from workers.adapters.kafka import KafkaSource
 from workers.adapters.kafka_checks import check_topics
+from workers.adapters.kafka_options import transactional_id
 from workers.adapters.kafka_outcomes import KafkaOutcomes
-from workers.adapters.kafka_transactions import KafkaTransactions, transactional_id
+from workers.adapters.kafka_transactions import KafkaTransactions
 from workers.adapters.local_cache import LocalCache, TieredCache
 from workers.adapters.redis import RedisCache
 from workers.errors import SettingsError

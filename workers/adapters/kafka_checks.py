@@ -1,41 +1,78 @@
-"""Whether the broker and the topics are there, asked before anything slow is begun."""
+"""What can be wrong with the broker, its topics and this user's rights, asked before anything slow is begun.
+
+All questions together take no longer than `kafka.start_timeout_s`. What this user may not ask is not held
+against the worker; what it may not do is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
+from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, ResourceType
 
-from workers.adapters.kafka_options import client_options
+from workers.adapters.kafka_errors import error_of
+from workers.adapters.kafka_options import LOGGER, client_options, transaction_options, transactional_id
 from workers.errors import StartError
 from workers.settings import KafkaSettings
 
 _LIMIT: Final = "max.message.bytes"
-# The limit of a topic is good to know and not worth a long wait, in seconds.
-_DESCRIBE_TIMEOUT_S: Final = 5.0
+_TIMESTAMPS: Final = "message.timestamp.type"
+# A first answer is tried for in steps, so that refused credentials are noticed at once, in seconds.
+_TRY_S: Final = 0.5
+# The least that a later question gets when the first answer came late, in seconds.
+_LEAST_S: Final = 1.0
+_REFUSED_LOGIN: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})
+_OLD: Final = frozenset({KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE})
 
 
 def check_topics(kafka: KafkaSettings) -> int | None:
     """The largest batch that the decisions topic takes, in bytes; None where the broker does not tell.
 
-    Raises `StartError` when no broker answers, or a topic of the worker is missing.
+    Raises `StartError` with one sentence: no broker answers or it refuses the user, a topic of the worker is
+    missing, too small or of the wrong timestamps, or the user lacks a right.
     """
+    until = time.monotonic() + kafka.start_timeout_s
     errors: list[KafkaError] = []
     client = AdminClient(client_options(kafka) | {"error_cb": errors.append, "log_level": 0})
-    try:
-        topics = client.list_topics(timeout=kafka.start_timeout_s).topics
-    except KafkaException as error:
-        raise StartError(_unreachable(kafka, errors)) from error
-    needed = (kafka.events_topic, kafka.decisions_topic, kafka.dead_letters_topic)
-    missing = [name for name in needed if name not in topics or topics[name].error is not None]
-    if missing:
-        raise StartError(
-            f"the broker has no topic {', '.join(missing)} (or this user may not see it); "
-            "`rsafe topics create` makes the topics"
-        )
-    return _limit_of(client, kafka.decisions_topic)
+    _reach(client, kafka, errors, until)
+    names = [kafka.events_topic, kafka.decisions_topic, kafka.dead_letters_topic]
+    left = _left(until)
+    described = client.describe_topics(
+        TopicCollection(names), include_authorized_operations=True, request_timeout=left
+    )
+    resources = {name: ConfigResource(ResourceType.TOPIC, name) for name in names[:2]}
+    configs = client.describe_configs(list(resources.values()), request_timeout=left)
+    groups = client.describe_consumer_groups(
+        [kafka.group_id], include_authorized_operations=True, request_timeout=left
+    )
+    _check_described(kafka, described)
+    _check_group(kafka.group_id, groups[kafka.group_id])
+    _check_timestamps(kafka, _config(configs[resources[kafka.events_topic]], _TIMESTAMPS))
+    if kafka.delivery == "exactly-once":
+        _check_transactions(kafka, until)
+    limit = _config(configs[resources[kafka.decisions_topic]], _LIMIT)
+    return int(limit) if limit else None
+
+
+def _reach(client: Any, kafka: KafkaSettings, errors: list[KafkaError], until: float) -> None:
+    while True:
+        try:
+            client.list_topics(timeout=min(_TRY_S, _left(until)))
+        except KafkaException as error:
+            client.poll(0)
+            if any(found.code() in _REFUSED_LOGIN for found in errors):
+                raise StartError(
+                    f"RSAFE_KAFKA__SASL_USERNAME: the broker at {kafka.bootstrap_servers} refuses this user "
+                    "or its password"
+                ) from error
+            if time.monotonic() >= until:
+                raise StartError(_unreachable(kafka, errors)) from error
+        else:
+            return
 
 
 def _unreachable(kafka: KafkaSettings, errors: Iterable[KafkaError]) -> str:
@@ -47,11 +84,91 @@ def _unreachable(kafka: KafkaSettings, errors: Iterable[KafkaError]) -> str:
     )
 
 
-def _limit_of(client: AdminClient, topic: str) -> int | None:
-    resource = ConfigResource(ResourceType.TOPIC, topic)
+def _check_described(kafka: KafkaSettings, described: Mapping[str, Any]) -> None:
+    missing = []
+    for name, answer in described.items():
+        reads = name == kafka.events_topic
+        needed, verb = (AclOperation.READ, "read") if reads else (AclOperation.WRITE, "write to")
+        try:
+            topic = _answer(answer)
+        except KafkaException as error:
+            code = error_of(error).code()
+            if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise _not_allowed(f"{verb} topic {name}", needed) from error
+            if code != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise StartError(f"topic {name} cannot be looked at: {error_of(error).name()}") from error
+            missing.append(name)
+            continue
+        if topic.authorized_operations and needed not in topic.authorized_operations:
+            raise _not_allowed(f"{verb} topic {name}", needed)
+        if reads and len(topic.partitions) < kafka.min_partitions:
+            raise StartError(
+                f"topic {name} has {len(topic.partitions)} partitions and RSAFE_KAFKA__MIN_PARTITIONS asks "
+                f"for {kafka.min_partitions}; add partitions, or lower the setting"
+            )
+    if missing:
+        raise StartError(
+            f"the broker has no topic {', '.join(missing)} (or this user may not see it); "
+            "`rsafe topics create` makes the topics"
+        )
+
+
+def _check_group(group: str, answer: Any) -> None:
     try:
-        (answer,) = client.describe_configs([resource], request_timeout=_DESCRIBE_TIMEOUT_S).values()
-        found = answer.result(timeout=_DESCRIBE_TIMEOUT_S + 1)
-        return int(found[_LIMIT].value)
-    except (KafkaException, KeyError, ValueError, TimeoutError):
-        return None  # not allowed to ask: the client's own batch size is below every default
+        found = _answer(answer)
+    except KafkaException as error:
+        if error_of(error).code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            raise _not_allowed(f"use the group {group}", AclOperation.READ) from error
+        return  # a group that is not there yet, or a question that this broker does not answer
+    if found.authorized_operations and AclOperation.READ not in found.authorized_operations:
+        raise _not_allowed(f"use the group {group}", AclOperation.READ)
+
+
+def _check_timestamps(kafka: KafkaSettings, found: str | None) -> None:
+    if kafka.events_timestamps == "broker" and found not in (None, "LogAppendTime"):
+        raise StartError(
+            f"topic {kafka.events_topic} has {_TIMESTAMPS}={found}, so that deadlines would count from the "
+            "clocks of the senders; set it to LogAppendTime, or RSAFE_KAFKA__EVENTS_TIMESTAMPS=any to accept that"
+        )
+
+
+def _check_transactions(kafka: KafkaSettings, until: float) -> None:
+    """A transaction is opened under an id that the worker might use, and given up."""
+    name = transactional_id(kafka, uuid.uuid4().hex)
+    producer = Producer(transaction_options(kafka, name, None) | {"logger": LOGGER, "log_level": 2})
+    left = _left(until)
+    try:
+        producer.init_transactions(left)
+    except KafkaException as error:
+        found = error_of(error)
+        if found.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+            prefix = name if kafka.group_instance_id else f"{kafka.group_id}- (prefixed)"
+            what = f"use the transactional id {prefix}"
+            raise _not_allowed(what, AclOperation.WRITE) from error
+        if found.code() in _OLD:
+            why = "the broker is too old for transactions"
+        elif found.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+            why = "the broker's transaction.max.timeout.ms is below 10000"
+        else:
+            why = f"no coordinator of transactions answered within {left:.0f} s ({found.name()})"
+        raise StartError(f"RSAFE_KAFKA__DELIVERY: exactly-once is not to be had: {why}") from error
+
+
+def _not_allowed(what: str, operation: AclOperation) -> StartError:
+    return StartError(f"this user may not {what}; it needs the ACL {operation.name}")
+
+
+def _config(answer: Any, name: str) -> str | None:
+    """A setting of a topic, None when this user may not ask."""
+    try:
+        return str(_answer(answer)[name].value)
+    except (KafkaException, KeyError):
+        return None
+
+
+def _answer(future: Any) -> Any:
+    return future.result()
+
+
+def _left(until: float) -> float:
+    return max(_LEAST_S, until - time.monotonic())

@@ -20,6 +20,11 @@ _LARGEST_MESSAGE_BYTES: Final = 100_000_000
 # Overhead of a batch beside its records, generously.
 _BATCH_OVERHEAD_BYTES: Final = 1_024
 _BATCH_BYTES: Final = 1_000_000
+# The coordinator aborts what takes longer: readers wait no longer than this for a worker that was killed.
+_TRANSACTION_TIMEOUT_MS: Final = 10_000
+# A transaction begins while the marks of the one before are written, and is told to come again; librdkafka's
+# default of 100 ms between tries would be most of the time of a transaction.
+_RETRY_BACKOFF_MS: Final = 5
 LOGGER: Final = logging.getLogger("rsafe.kafka")
 
 
@@ -98,4 +103,24 @@ def producer_options(kafka: KafkaSettings, topic_bytes: int | None) -> dict[str,
         "message.max.bytes": _LARGEST_MESSAGE_BYTES,
         "partitioner": PARTITIONER,
         "logger": LOGGER,
+    }
+
+
+def transactional_id(kafka: KafkaSettings, worker: str) -> str:
+    """The id under which a worker's transactions run; with its group first, so that one ACL covers a group.
+
+    A static member keeps its id: its next start ends at once what it left open when it was killed. Others
+    have a new one (`worker`, random), and what they left open is ended by the broker after ten seconds.
+    Neither guards against a worker that lost its partitions: its group's coordinator does, by its membership.
+    """
+    return f"{kafka.group_id}-{kafka.group_instance_id or worker}"
+
+
+def transaction_options(kafka: KafkaSettings, transactional: str, topic_bytes: int | None) -> dict[str, Any]:
+    """Options of a transactional producer; a delivery may take as long as its transaction."""
+    return producer_options(kafka, topic_bytes) | {
+        "transactional.id": transactional,
+        "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS,
+        "retry.backoff.ms": _RETRY_BACKOFF_MS,
+        "delivery.report.only.error": True,
     }

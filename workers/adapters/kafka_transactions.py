@@ -18,17 +18,12 @@ from confluent_kafka.admin import AdminClient
 
 from workers.adapters.kafka import KafkaSource
 from workers.adapters.kafka_errors import delivery_failure
-from workers.adapters.kafka_options import LOGGER, client_options, producer_options
+from workers.adapters.kafka_options import LOGGER, client_options, transaction_options
 from workers.adapters.kafka_transactor import Job, Outgoing, Result, Transactor
 from workers.errors import StreamStopped
 from workers.ports import Position, Publication, Record
 from workers.settings import KafkaSettings
 
-# The coordinator aborts what takes longer: readers wait no longer than this for a worker that was killed.
-_TRANSACTION_TIMEOUT_MS: Final = 10_000
-# A transaction begins while the marks of the one before are written, and is told to come again; librdkafka's
-# default of 100 ms between tries would be most of the time of a transaction.
-_RETRY_BACKOFF_MS: Final = 5
 # How long `commit` waits for its transaction; it is waited for again in the next call. Rebalances and the
 # liveness of the worker wait with it.
 _WAIT_S: Final = 5.0
@@ -220,26 +215,6 @@ class KafkaTransactions:
 
 def _too_large(publication: Publication) -> str:
     return delivery_failure(publication.topic, KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
-
-
-def transactional_id(kafka: KafkaSettings, worker: str) -> str:
-    """The id under which a worker's transactions run; with its group first, so that one ACL covers a group.
-
-    A static member keeps its id: its next start ends at once what it left open when it was killed. Others
-    have a new one (`worker`, random), and what they left open is ended by the broker after ten seconds.
-    Neither guards against a worker that lost its partitions: its group's coordinator does, by its membership.
-    """
-    return f"{kafka.group_id}-{kafka.group_instance_id or worker}"
-
-
-def transaction_options(kafka: KafkaSettings, transactional: str, topic_bytes: int | None) -> dict[str, Any]:
-    """Options of a transactional producer; a delivery may take as long as its transaction."""
-    return producer_options(kafka, topic_bytes) | {
-        "transactional.id": transactional,
-        "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS,
-        "retry.backoff.ms": _RETRY_BACKOFF_MS,
-        "delivery.report.only.error": True,
-    }
 
 
 def make_transactor(kafka: KafkaSettings, transactional: str, topic_bytes: int | None) -> Transactor:

@@ -107,7 +107,12 @@ class Topics:
         write_model(self.folder / "model")
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         topics = [
-            NewTopic(f"{self.name}.events", self.partitions, 1),
+            NewTopic(
+                f"{self.name}.events",
+                self.partitions,
+                1,
+                config={"message.timestamp.type": "LogAppendTime"},
+            ),
             NewTopic(f"{self.name}.decisions", self.partitions, 1, config=decisions_config),
             NewTopic(f"{self.name}.dead", 1, 1),
         ]

@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Producer
 from pydantic import SecretStr
 
-from workers.adapters.kafka_options import client_options, consumer_options, producer_options
+from workers.adapters.kafka_options import (
+    client_options,
+    consumer_options,
+    producer_options,
+    transaction_options,
+    transactional_id,
+)
 from workers.errors import SettingsError
 from workers.settings import KafkaSettings
 
@@ -79,3 +85,14 @@ def test_the_client_library_takes_the_options_of_a_member(protocol: str) -> None
 )
 def test_a_batch_stays_below_what_its_topic_takes(topic_bytes: int | None, batch: int) -> None:
     assert producer_options(KafkaSettings(), topic_bytes)["batch.size"] == batch
+
+
+def test_a_transactional_id_begins_with_its_group_and_is_kept_by_static_members() -> None:
+    assert transactional_id(KafkaSettings(group_id="g"), "random") == "g-random"
+    assert transactional_id(KafkaSettings(group_id="g", group_instance_id="w-0"), "random") == "g-w-0"
+
+
+def test_the_client_library_takes_the_options_of_a_transactional_producer() -> None:
+    options = transaction_options(KafkaSettings(bootstrap_servers="127.0.0.1:1"), "x", 2_000)
+    Producer(options | {"log_level": 0})
+    assert "delivery.timeout.ms" not in options

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.adapters import kafka_transactions as module
-from workers.adapters.kafka_transactions import KafkaTransactions, transaction_options, transactional_id
+from workers.adapters.kafka_transactions import KafkaTransactions
 from workers.adapters.kafka_transactor import Job, Result
 from workers.errors import StreamStopped
 from workers.ports import Position, Publication, Record
@@ -261,16 +261,3 @@ async def test_whatever_fails_each_outcome_is_in_one_committed_transaction(
     await commit()
     assert committed == [b"%d" % offset for offset in range(10)]
     await source.close()
-
-
-def test_a_transactional_id_begins_with_its_group_and_is_kept_by_static_members() -> None:
-    assert transactional_id(KafkaSettings(group_id="g"), "random") == "g-random"
-    assert transactional_id(KafkaSettings(group_id="g", group_instance_id="w-0"), "random") == "g-w-0"
-
-
-def test_the_client_library_takes_the_options_of_a_transactional_producer() -> None:
-    from confluent_kafka import Producer
-
-    options = transaction_options(KafkaSettings(bootstrap_servers="127.0.0.1:1"), "x", 2_000)
-    Producer(options | {"log_level": 0})
-    assert "delivery.timeout.ms" not in options
