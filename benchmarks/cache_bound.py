@@ -84,7 +84,9 @@ class Bench:
             process.wait(TIMEOUT_S)
         return rate_of([at for at, _ in read_values(self._servers, target)])
 
-    def worker(self, kind: str, *, expect_hits: bool = True) -> Rate:
+    def worker(
+        self, kind: str, *, expect_hits: bool = True, settings: Mapping[str, str] | None = None
+    ) -> Rate:
         """The whole worker, a group and output topics of its own."""
         target = self._target(kind)
         create_topic(self._servers, f"{target}-dead")
@@ -100,6 +102,7 @@ class Bench:
                 "RSAFE_STREAM__BATCH_RECORDS": str(BATCH),
                 "RSAFE_CACHE__LOCAL_BYTES": "0" if kind == "redis" else "33554432",
                 "RSAFE_SECRETS__CONTENT_KEY": self._run_id,
+                **(settings or {}),
             },
             health_port=HEALTH_PORT,
             log=log,

@@ -128,7 +128,8 @@ def _check_timestamps(kafka: KafkaSettings, found: str | None) -> None:
     if kafka.events_timestamps == "broker" and found not in (None, "LogAppendTime"):
         raise StartError(
             f"topic {kafka.events_topic} has {_TIMESTAMPS}={found}, so that deadlines would count from the "
-            "clocks of the senders; set it to LogAppendTime, or RSAFE_KAFKA__EVENTS_TIMESTAMPS=any to accept that"
+            "clocks of the senders; set it to LogAppendTime, or accept that with "
+            "RSAFE_KAFKA__EVENTS_TIMESTAMPS=any"
         )
 
 

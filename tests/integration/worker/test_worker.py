@@ -230,6 +230,7 @@ def limit_decisions(topics: Topics, limit: int) -> None:
             ["RSAFE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1"],
         ),
         ({"RSAFE_GUARD__CHECKPOINT": "nowhere"}, 3, ["nowhere"]),
+        ({"RSAFE_KAFKA__MIN_PARTITIONS": "4"}, 3, ["RSAFE_KAFKA__MIN_PARTITIONS", "3 partitions"]),
         ({"RSAFE_GUARD__ENGINE": "remote"}, 3, ["remote"]),
         ({"RSAFE_POLICIES__PATH": "nowhere"}, 2, ["RSAFE_POLICIES__PATH"]),
         ({"RSAFE_REDIS__URL": "http://secret@host"}, 2, ["RSAFE_REDIS__URL"]),
