@@ -30,9 +30,9 @@ def test_a_letter_becomes_a_decision_once_its_policy_is_there(
     folder.mkdir()
     (folder / "first.yaml").write_text(POLICY.replace("added-later", "there-already"))
     changes = {"RSAFE_POLICIES__PATH": str(folder), "RSAFE_POLICIES__DEFAULT": "there-already"}
-    for name, value in topics.environment.items():
+    for name, setting in topics.environment.items():
         if name.startswith("RSAFE_KAFKA__"):
-            monkeypatch.setenv(name, value)
+            monkeypatch.setenv(name, setting)
     value = event("late-policy", "acme", "room", "some text", policy="added-later")
     topics.produce([value], [record_key("acme", "room")], headers=[("traceparent", b"kept")])
 
