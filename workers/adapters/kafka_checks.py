@@ -59,9 +59,10 @@ def check_topics(kafka: KafkaSettings) -> int | None:
 
 
 def _reach(client: Any, kafka: KafkaSettings, errors: list[KafkaError], until: float) -> None:
+    step = _TRY_S
     while True:
         try:
-            client.list_topics(timeout=min(_TRY_S, _left(until)))
+            client.list_topics(timeout=min(step, _left(until)))
         except KafkaException as error:
             client.poll(0)
             if any(found.code() in _REFUSED_LOGIN for found in errors):
@@ -71,6 +72,7 @@ def _reach(client: Any, kafka: KafkaSettings, errors: list[KafkaError], until: f
                 ) from error
             if time.monotonic() >= until:
                 raise StartError(_unreachable(kafka, errors)) from error
+            step *= 2  # a slow broker answers the same question late each time
         else:
             return
 
