@@ -13,7 +13,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.decision import Decision
 from schemas.event import Event
 from schemas.verdict import Verdict
-from tests.fuzz.__main__ import Score, main, run_inputs, try_input
+from tests.fuzz.__main__ import ROUND, Score, main, run_inputs, try_input
 from tests.fuzz.bounds import TooSlowError, bounded, timed
 from tests.fuzz.inputs import LARGEST_BYTES, make_input
 from tests.fuzz.targets import TARGETS, Target, pack_headers, unpack_headers
@@ -121,7 +121,8 @@ def test_a_decoder_without_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_run_goes_on_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--inputs", "500", "--first", "12000"]) == 0
+    first = 3 * len(TARGETS) * ROUND
+    assert main(["--inputs", "500", "--first", str(first)]) == 0
     output = capsys.readouterr().out
-    assert "seed 1, inputs 12000 to 12499" in output
+    assert f"seed 1, inputs {first} to {first + 499}" in output
     assert "| event | 500 |" in output
