@@ -9,9 +9,8 @@ Each batch of records goes onto the source topic in one transaction with the mar
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -19,17 +18,11 @@ import msgspec
 from schemas.dead_letter import DeadLetter, read_dead_letter
 from schemas.redrive import Headers, headers_to_put_back, mark_headers, read_mark
 from workers.adapters.topics_io import Record
+from workers.redrive_account import Choice, Found, Summary
 
 # Of one transaction. Readers of the source topic wait until it is committed, so it is kept short.
 BATCH_RECORDS: Final = 200
 BATCH_BYTES: Final = 4_000_000
-# Offsets that share one integer: dense offsets cost a byte each at most, single ones some 150.
-_BITS: Final = 256
-# Records that are named one by one.
-_MOST_NAMED: Final = 20
-
-Place = tuple[str, int, int]
-"""Topic, partition, offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,117 +56,55 @@ class BatchWriter(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which letters are asked for. Times in Unix milliseconds, of the letter; `until_ms` is excluded."""
-
-    reasons: frozenset[str] = frozenset()
-    """Empty: all."""
-    since_ms: float | None = None
-    until_ms: float | None = None
-
-    def takes(self, letter: DeadLetter, timestamp_ms: int) -> bool:
-        return (
-            (not self.reasons or letter.reason in self.reasons)
-            and (self.since_ms is None or timestamp_ms >= self.since_ms)
-            and (self.until_ms is None or timestamp_ms < self.until_ms)
-        )
-
-
-class Places:
-    """A set of places, small where their offsets lie close together."""
-
-    def __init__(self) -> None:
-        self._bits: dict[tuple[str, int], dict[int, int]] = {}
-
-    def add(self, place: Place) -> None:
-        topic, partition, offset = place
-        chunks = self._bits.setdefault((topic, partition), {})
-        chunk, bit = divmod(offset, _BITS)
-        chunks[chunk] = chunks.get(chunk, 0) | 1 << bit
-
-    def __contains__(self, place: Place) -> bool:
-        topic, partition, offset = place
-        chunk, bit = divmod(offset, _BITS)
-        return bool(self._bits.get((topic, partition), {}).get(chunk, 0) >> bit & 1)
-
-
-@dataclass(slots=True)
-class Named:
-    """Records that something was wrong with: all counted, the first ones by partition and offset."""
-
-    count: int = 0
-    first: list[tuple[int, int]] = field(default_factory=list)
-
-    def add(self, record: Record) -> None:
-        self.count += 1
-        if len(self.first) < _MOST_NAMED:
-            self.first.append((record.partition, record.offset))
-
-
-@dataclass(slots=True)
-class Found:
-    """What the first reading found."""
-
-    done: Places = field(default_factory=Places)
-    """Records whose letters were put back before."""
-    spans: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """First and last offset of a dead letter, per partition."""
-    letters: int = 0
-    unreadable: Named = field(default_factory=Named)
-    """Neither a dead letter nor a mark."""
-
-
-@dataclass(slots=True)
-class Summary:
-    """What became of the dead letters, counted."""
-
-    put_back: Counter[str] = field(default_factory=Counter)
-    """Per reason."""
-    earlier: int = 0
-    """Chosen, and put back by an earlier run; or a second letter of the same record."""
-    not_chosen: int = 0
-    elsewhere: int = 0
-    """Came from another topic than the one that is put back to."""
-    refused: Named = field(default_factory=Named)
-    """Larger than the source topic takes."""
-
-
-def look(reader: DeadLetterReader) -> Found:
-    """The first reading."""
-    found = Found()
-    for record in (record for batch in reader.all() for record in batch):
-        mark = read_mark(record.headers)
-        if mark is not None:
-            found.done.add((mark.redriven_topic, mark.redriven_partition, mark.redriven_offset))
-        elif read_letter(record) is None:
-            found.unreadable.add(record)
-        else:
-            first, _ = found.spans.get(record.partition, (record.offset, 0))
-            found.spans[record.partition] = first, record.offset
-            found.letters += 1
-    return found
+def look(reader: DeadLetterReader, found: Found, told: Callable[[], None]) -> None:
+    """The first reading, into `found`; `told` is called after each batch."""
+    for batch in reader.all():
+        for record in batch:
+            mark = read_mark(record.headers)
+            if mark is not None:
+                found.done.add((mark.redriven_topic, mark.redriven_partition, mark.redriven_offset))
+            elif read_letter(record) is None:
+                found.unreadable.add(record)
+            else:
+                first, _ = found.spans.get(record.partition, (record.offset, 0))
+                found.spans[record.partition] = first, record.offset
+                found.letters += 1
+        told()
 
 
 def chosen(
-    reader: DeadLetterReader, found: Found, source_topic: str, choice: Choice, summary: Summary
+    reader: DeadLetterReader,
+    found: Found,
+    source_topic: str,
+    choice: Choice,
+    summary: Summary,
+    told: Callable[[], None],
 ) -> Iterator[tuple[Record, DeadLetter]]:
-    """The second reading: letters to be put back, in the order of their partition; the rest is counted."""
+    """The second reading: letters to be put back, in the order of their partition; the rest is counted.
+
+    `told` is called after each batch that was read.
+    """
+    for record in _again(reader, found, told):
+        letter = read_letter(record)
+        if letter is None or read_mark(record.headers) is not None:
+            continue
+        place = letter.topic, letter.partition, letter.offset
+        if letter.topic != source_topic:
+            summary.elsewhere += 1
+        elif not choice.takes(letter, record.timestamp_ms):
+            summary.not_chosen += 1
+        elif place in found.done:
+            summary.earlier += 1
+        else:
+            found.done.add(place)  # a second letter of the same record may follow
+            yield record, letter
+
+
+def _again(reader: DeadLetterReader, found: Found, told: Callable[[], None]) -> Iterator[Record]:
     for partition, (first, last) in sorted(found.spans.items()):
-        for record in (record for batch in reader.span(partition, first, last) for record in batch):
-            letter = read_letter(record)
-            if letter is None or read_mark(record.headers) is not None:
-                continue
-            place = letter.topic, letter.partition, letter.offset
-            if letter.topic != source_topic:
-                summary.elsewhere += 1
-            elif not choice.takes(letter, record.timestamp_ms):
-                summary.not_chosen += 1
-            elif place in found.done:
-                summary.earlier += 1
-            else:
-                found.done.add(place)  # a second letter of the same record may follow
-                yield record, letter
+        for batch in reader.span(partition, first, last):
+            yield from batch
+            told()
 
 
 def put_back(
@@ -182,15 +113,13 @@ def put_back(
     summary: Summary,
     *,
     source_partitions: Collection[int],
-    told: Callable[[Summary], None],
 ) -> None:
-    """Write each letter's record and its mark. `told` is called after each batch.
+    """Write each letter's record and its mark. What the summary counts as put back is committed.
 
-    Raises `StreamStopped` as the writer does; what `told` was called with is committed then.
+    Raises `StreamStopped` as the writer does.
     """
     for batch in _batches(letters):
         _write(batch, writer, summary, source_partitions)
-        told(summary)
 
 
 def record_to_put_back(record: Record, letter: DeadLetter, source_partitions: Collection[int]) -> Outgoing:
@@ -258,9 +187,3 @@ def _batches(letters: Iterable[tuple[Record, DeadLetter]]) -> Iterator[list[tupl
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def by_reason(counts: Mapping[str, int]) -> str:
-    """`unknown_policy 7, invalid 2`, the most frequent first."""
-    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-    return ", ".join(f"{reason} {count}" for reason, count in ordered)

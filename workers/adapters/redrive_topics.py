@@ -8,6 +8,7 @@ then is all that was ever put back, and it stays so until the run is over.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -28,6 +29,10 @@ _LARGEST_MESSAGE_BYTES: Final = 100_000_000
 _BATCH_BYTES: Final = 16_384
 # Between two tries of a call that the broker could not serve yet, in ms; librdkafka's default is 100.
 _RETRY_MS: Final = 20
+# Each takes as long as the start time-out at most.
+_CALLS: Final = 3
+# How long somebody who interrupts a run is kept waiting, in seconds.
+_INTERRUPTED_S: Final = 3.0
 _FENCED: Final = frozenset(
     {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
 )
@@ -103,6 +108,15 @@ class TransactionalWriter:
 
         Raises `StreamStopped` when the broker fails, or another run has begun.
         """
+        try:
+            return self._write(records)
+        except KeyboardInterrupt:
+            # Or the readers of the topic would wait until the transaction times out.
+            with suppress(KafkaException):
+                self._producer.abort_transaction(_INTERRUPTED_S)
+            raise
+
+    def _write(self, records: Sequence[Outgoing]) -> frozenset[int]:
         self._refused, self._failure = set(), ""
         try:
             self._producer.begin_transaction()
@@ -122,9 +136,7 @@ class TransactionalWriter:
             return frozenset()
         self._abort()
         if self._failure:
-            raise StreamStopped(
-                f"a record was not delivered: {self._failure}; nothing of its batch was written"
-            )
+            raise StreamStopped(f"a record was not delivered: {self._failure}; its batch was not written")
         return frozenset(self._refused)
 
     def _produce(self, index: int, record: Outgoing) -> None:
@@ -154,12 +166,12 @@ class TransactionalWriter:
             raise _stopped(error.args[0], "the batch was not written") from error
 
     def _call(self, call: Callable[[], object]) -> None:
-        """Call until it is done. The same call goes on where it was; so says librdkafka of `retriable`."""
-        while True:
+        """Call until it is done, a few times at most. The same call goes on where it was."""
+        for left in reversed(range(_CALLS)):
             try:
                 call()
             except KafkaException as error:
-                if not error.args[0].retriable() or error.args[0].code() == KafkaError._TIMED_OUT:
+                if not left or not error.args[0].retriable():
                     raise
             else:
                 return

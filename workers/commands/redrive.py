@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, get_args
 
@@ -14,8 +14,9 @@ from workers.adapters.kafka_options import client_options
 from workers.adapters.redrive_topics import DeadLetters, TransactionalWriter
 from workers.adapters.topics_io import Record
 from workers.commands.moments import Moment
-from workers.errors import WorkerError
-from workers.redrive import Choice, Found, Named, Summary, by_reason, chosen, look, put_back
+from workers.errors import StreamStopped, WorkerError
+from workers.redrive import chosen, look, put_back
+from workers.redrive_account import Choice, Found, Named, Summary, by_reason
 from workers.settings import load_settings
 from workers.terminal import harmless
 
@@ -56,24 +57,30 @@ def redrive(
     options, timeout_s = client_options(kafka), kafka.start_timeout_s
     source, topic = kafka.events_topic, kafka.dead_letters_topic
     choice, summary = Choice(frozenset(reasons), since, until), Summary()
-    letters = DeadLetters(options, topic, timeout_s=timeout_s)
+    letters, found = DeadLetters(options, topic, timeout_s=timeout_s), Found()
+    told = progress(time.monotonic, found, summary)
     started = time.monotonic()
-    if dry_run:
-        found = look(letters)
-        show(islice(chosen(letters, found, source, choice, summary), limit), summary)
-    else:
-        # First of all: what earlier runs began is finished or undone then, and none of them writes any more.
-        writer = TransactionalWriter(options, f"rsafe-redrive-{topic}", source, timeout_s=timeout_s)
-        found = look(letters)
-        put_back(
-            islice(chosen(letters, found, source, choice, summary), limit),
-            writer,
-            summary,
-            source_partitions=writer.partitions,
-            told=progress(time.monotonic),
-        )
-    for line in report(found, summary, topic, source, seconds=time.monotonic() - started, dry_run=dry_run):
-        click.echo(line)
+
+    def wanted() -> Iterator[tuple[Record, DeadLetter]]:
+        look(letters, found, told)
+        return islice(chosen(letters, found, source, choice, summary, told), limit)
+
+    def say() -> None:
+        seconds = time.monotonic() - started
+        for line in report(found, summary, topic, source, seconds=seconds, dry_run=dry_run):
+            click.echo(line)
+
+    try:
+        if dry_run:
+            show(wanted(), summary)
+        else:
+            # First of all: what earlier runs began is then finished or undone, and none of them writes more.
+            writer = TransactionalWriter(options, f"rsafe-redrive-{topic}", source, timeout_s=timeout_s)
+            put_back(wanted(), writer, summary, source_partitions=writer.partitions)
+    except (KeyboardInterrupt, StreamStopped):
+        say()
+        raise
+    say()
     _raise_left(found, summary, topic, source)
 
 
@@ -91,15 +98,18 @@ def show(letters: Iterable[tuple[Record, DeadLetter]], summary: Summary) -> None
         summary.put_back[letter.reason] += 1
 
 
-def progress(clock: Callable[[], float]) -> Callable[[Summary], None]:
-    """Says on standard error how many are put back, about once a second."""
+def progress(clock: Callable[[], float], found: Found, summary: Summary) -> Callable[[], None]:
+    """Says on standard error how far it is, about once a second."""
     last = clock()
 
-    def told(summary: Summary) -> None:
+    def told() -> None:
         nonlocal last
         if clock() - last >= PROGRESS_S:
             last = clock()
-            click.echo(f"{summary.put_back.total()} put back …", err=True)
+            counts = (
+                f"{found.letters} dead letters, {summary.seen} looked at, {summary.put_back.total()} put back"
+            )
+            click.echo(f"{counts} …", err=True)
 
     return told
 
@@ -118,9 +128,8 @@ def report(
         (summary.elsewhere, "of another topic"),
         (summary.refused.count, f"larger than {source} takes"),
     )
-    seen = count + sum(number for number, _ in others)
-    if seen < found.letters:
-        others = (*others, (found.letters - seen, "not looked at, since --limit was reached"))
+    if summary.seen < found.letters:
+        others = (*others, (found.letters - summary.seen, "not looked at"))
     if rest := ", ".join(f"{number} {what}" for number, what in others if number):
         yield f"left: {rest}"
 

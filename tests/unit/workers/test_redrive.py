@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -15,19 +14,8 @@ from schemas.dead_letter import DeadLetter, DeadLetterReason, dead_letter_header
 from schemas.redrive import Headers, read_mark
 from workers.adapters.topics_io import Record
 from workers.errors import StreamStopped
-from workers.redrive import (
-    BATCH_BYTES,
-    BATCH_RECORDS,
-    Choice,
-    Found,
-    Outgoing,
-    Places,
-    Summary,
-    by_reason,
-    chosen,
-    look,
-    put_back,
-)
+from workers.redrive import BATCH_BYTES, BATCH_RECORDS, Outgoing, chosen, look, put_back
+from workers.redrive_account import Choice, Found, Summary
 
 SOURCE, DEAD = "chat.events", "moderation.dead-letters"
 
@@ -109,9 +97,10 @@ def run(
     topics: Topics, choice: Choice | None = None, *, take: Callable[..., object] = iter
 ) -> tuple[Found, Summary]:
     summary = Summary()
-    found = look(topics)
-    letters = chosen(topics, found, SOURCE, choice or Choice(), summary)
-    put_back(take(letters), topics, summary, source_partitions={0, 1}, told=lambda _: None)  # type: ignore[arg-type]
+    found = Found()
+    look(topics, found, lambda: None)
+    letters = chosen(topics, found, SOURCE, choice or Choice(), summary, lambda: None)
+    put_back(take(letters), topics, summary, source_partitions={0, 1})  # type: ignore[arg-type]
     return found, summary
 
 
@@ -258,20 +247,6 @@ def test_what_is_no_dead_letter_is_counted_and_left() -> None:
     found, _ = run(topics)
     assert (found.letters, found.unreadable.count, found.unreadable.first[0]) == (1, 30, (0, 1))
     assert len(found.unreadable.first) == 20
-
-
-def test_counts_are_told_the_most_frequent_first() -> None:
-    assert by_reason(Counter(invalid=2, empty=2, over_limit=7)) == "over_limit 7, empty 2, invalid 2"
-
-
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 2), st.integers(0, 2000))))
-def test_a_set_of_places_is_a_set(places: list[tuple[str, int, int]]) -> None:
-    found = Places()
-    for place in places:
-        found.add(place)
-    for topic in "ab":
-        for offset in {offset + shift for *_, offset in places for shift in (-1, 0, 1)} - {-1}:
-            assert ((topic, 1, offset) in found) == ((topic, 1, offset) in places)
 
 
 class Redrives(RuleBasedStateMachine):

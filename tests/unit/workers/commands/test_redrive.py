@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ from schemas.redrive import Headers
 from workers.adapters.topics_io import Record
 from workers.commands import redrive as module
 from workers.commands.redrive import LettersLeft, progress, redrive
-from workers.redrive import Outgoing, Summary
+from workers.errors import StreamStopped
+from workers.redrive import Outgoing
+from workers.redrive_account import Found, Summary
 
 NOW_MS = 1_800_000_000_000
 TEXT = b"nobody may see this"
@@ -90,7 +93,7 @@ def test_times_choose_letters(kafka: FakeKafka) -> None:
 def test_a_limit_is_kept_and_told(kafka: FakeKafka) -> None:
     result = _run("--limit", "1")
     assert len(kafka.written) == 2
-    assert "left: 2 not looked at, since --limit was reached" in result.stdout
+    assert "left: 2 not looked at" in result.stdout
 
 
 def test_a_trial_run_shows_and_writes_nothing(kafka: FakeKafka) -> None:
@@ -147,9 +150,31 @@ def test_a_bad_option_is_named_with_what_was_expected(
 
 def test_progress_is_told_about_once_a_second(capsys: pytest.CaptureFixture[str]) -> None:
     now = iter([0.0, 0.4, 1.1, 1.1, 1.5, 2.2, 2.2])
-    told = progress(lambda: next(now))
-    summary = Summary()
+    found, summary = Found(letters=1000), Summary(not_chosen=5)
+    told = progress(lambda: next(now), found, summary)
     for _ in range(4):
         summary.put_back["invalid"] += 100
-        told(summary)
-    assert capsys.readouterr().err == "200 put back …\n400 put back …\n"
+        told()
+    assert capsys.readouterr().err.splitlines() == [
+        "1000 dead letters, 205 looked at, 200 put back …",
+        "1000 dead letters, 405 looked at, 400 put back …",
+    ]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), StreamStopped("another run has begun")])
+def test_what_went_is_told_even_when_a_run_does_not_end_well(
+    kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr("workers.redrive.BATCH_RECORDS", 1)
+    original, calls = kafka.write, itertools.count()
+
+    def write(records: Sequence[Outgoing]) -> Collection[int]:
+        if next(calls) == 1:
+            raise error
+        return original(records)
+
+    monkeypatch.setattr(kafka, "write", write)
+    result = _run()
+    assert result.exit_code != 0
+    assert "chat.events: 1 put back (unknown_policy 1)" in result.stdout
+    assert "left: 2 not looked at" in result.stdout
