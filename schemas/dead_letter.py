@@ -19,6 +19,7 @@ DeadLetterReason = Literal[
     "unknown_policy",  # the event names a policy that is not loaded
     "no_policy",  # no policy for the tenant and no default
     "undeliverable",  # the decision does not fit its topic
+    "poisoned",  # the guard, or the worker's own code, fails on it each time
 ]
 
 HEADER_PREFIX: Final = "rsafe-"

@@ -35,14 +35,17 @@ from workers.moderation.publish import Topics
 from workers.moderation.read_event import EventLimits
 from workers.moderation.recall_verdict import VerdictKeys
 from workers.policies import load_policies
-from workers.ports import NoJournal, Outcomes, VerdictCache
+from workers.ports import Outcomes, VerdictCache
 from workers.settings import FAULTS_VARIABLE, KafkaSettings, Settings, fault_hooks
+from workers.stream.broker_clock import BrokerClock
+from workers.stream.budget import GuardBudget
 from workers.stream.loop import LoopLimits, StreamLoop
 from workers.stream.outage import Outage
-from workers.stream.window import Caps, GuardBudget, Window
+from workers.stream.suspects import Suspects
+from workers.stream.window import Caps, Window
 from workers.telemetry import Telemetry, configure_logging
 
-# A full window is waited for so long without a poll, since pausing throws prefetched records away, in seconds.
+# A full window is waited for so long without a poll, in seconds: pausing throws prefetched records away.
 _STALL_S: Final = 5.0
 # Objects made and not freed before the young are collected: about what a full window holds.
 _COLLECT_AFTER: Final = 50_000
@@ -200,7 +203,7 @@ def make_stream(
     fingerprints = TenantFingerprints(content_key(settings.secrets))
     guards = {mode: judge.used(mode) for mode in MODES}
     local = LocalCache(settings.cache.local_bytes, clock.monotonic_s)
-    budget = GuardBudget(calls=settings.guard.max_concurrency, tokens=stream.in_flight_tokens)
+    suspects, broker_clock = Suspects(), BrokerClock(clock.now_ms, clock.monotonic_s)
     path = ModerationPath(
         options=PathOptions(
             limits=EventLimits(
@@ -223,16 +226,19 @@ def make_stream(
         guards=guards,
         guard=judge,
         cache=local if shared is None else TieredCache(local, shared),
-        budget=budget,
+        budget=GuardBudget(
+            calls=settings.guard.max_concurrency, tokens=stream.in_flight_tokens, clock=clock.monotonic_s
+        ),
         outage=outage,
-        clock=clock,
+        suspects=suspects,
+        clock=broker_clock,
         observer=telemetry,
     )
     source = KafkaSource(kafka)
     return StreamLoop(
         source=source,
         path=path,
-        outcomes=_outcomes(kafka, source, checked.topic_bytes),
+        outcomes=_outcomes(kafka, source, checked.topic_bytes, broker_clock),
         window=Window(
             total=Caps(stream.in_flight_records, stream.in_flight_bytes, stream.in_flight_tokens),
             partition=Caps(
@@ -243,7 +249,7 @@ def make_stream(
             batch=stream.batch_records,
         ),
         outage=outage,
-        journal=NoJournal(),
+        journal=suspects,
         limits=LoopLimits(
             poll_s=stream.poll_ms / 1000,
             commit_interval_s=stream.commit_interval_ms / 1000,
@@ -255,8 +261,10 @@ def make_stream(
     )
 
 
-def _outcomes(kafka: KafkaSettings, source: KafkaSource, topic_bytes: int | None) -> Outcomes:
+def _outcomes(
+    kafka: KafkaSettings, source: KafkaSource, topic_bytes: int | None, clock: BrokerClock
+) -> Outcomes:
     if kafka.delivery == "at-least-once":
-        return KafkaOutcomes(kafka, source, topic_bytes=topic_bytes)
+        return KafkaOutcomes(kafka, source, topic_bytes=topic_bytes, clock=clock)
     name = transactional_id(kafka, uuid.uuid4().hex)
-    return KafkaTransactions(kafka, source, transactional_id=name, topic_bytes=topic_bytes)
+    return KafkaTransactions(kafka, source, transactional_id=name, topic_bytes=topic_bytes, clock=clock)

@@ -20,6 +20,7 @@ STATUSES: Final[tuple[str, ...]] = get_args(Status)
 ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 CACHE: Final = ("hit", "miss")
 ANSWERS: Final = ("verdict", "unjudged")
+UNEXPECTED: Final = ("reading", "judging", "deciding")
 OPERATIONS: Final = ("connect", "recall", "keep")
 WHY_DISCARDED: Final = ("revoked", "lost", "rewound", "stopped")
 COMMITS: Final = ("taken", "refused")
@@ -156,6 +157,15 @@ class Metrics:
             "rsafe_discarded_records_total",
             "Records read whose outcome was given up; another reads them again.",
             ("why", WHY_DISCARDED),
+        )
+        self.suspects = counter(
+            "rsafe_suspects_total",
+            "Questions that were at the guard when it died, and are judged again alone.",
+        )
+        self.unexpected = counter(
+            "rsafe_unexpected_errors_total",
+            "Errors of the worker's own code that one record brought up; the record has an outcome.",
+            ("where", UNEXPECTED),
         )
         self.cache_failures = counter(
             "rsafe_cache_failures_total",

@@ -225,6 +225,11 @@ class VerdictCache(Protocol):
 class Guard(Protocol):
     """Judges. Raises `guard.errors.EngineDead` when the guard is down, which says nothing of the question."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked now."""
+        ...
+
     async def judge(self, question: Question) -> Verdict | Unjudged: ...
     def estimate_tokens(self, question: Question) -> int: ...
 

@@ -97,6 +97,23 @@ class Telemetry:
         self._metrics.prompt_tokens.inc(sum(step.prompt_tokens for step in answer.steps))
         self._metrics.completion_tokens.inc(sum(step.completion_tokens for step in answer.steps))
 
+    def suspected(self, deaths: int) -> None:
+        self._metrics.suspects.inc()
+        if self._may_tell("suspects"):
+            self._log.warning(
+                "The guard died with messages in it; they are judged one at a time.", deaths_alone=deaths
+            )
+
+    def unexpected(self, where: str, error: BaseException) -> None:
+        self._metrics.unexpected.labels(where).inc()
+        if self._may_tell(f"unexpected {where} {type(error).__name__}"):
+            self._log.error(
+                "An unexpected error; the record has an outcome all the same.",
+                where=where,
+                error=type(error).__name__,
+                places=_places(error),
+            )
+
     # the stream
 
     def watch(self, stream: StreamView) -> None:
@@ -138,10 +155,8 @@ class Telemetry:
                 self._log.warning("The broker did not take all offsets; they are tried again.", asked=asked)
 
     def failed(self, error: BaseException) -> None:
-        # Names and places only: the text of an unexpected error may hold anything.
-        frames = traceback.extract_tb(error.__traceback__)
-        places = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames]
-        self._log.error("An unexpected error stops the stream.", error=type(error).__name__, places=places)
+        name = type(error).__name__
+        self._log.error("An unexpected error stops the stream.", error=name, places=_places(error))
 
     # guard and cache
 
@@ -183,3 +198,9 @@ class Telemetry:
             return False
         self._told[what] = now
         return True
+
+
+def _places(error: BaseException) -> list[str]:
+    """Where it came up. The text of an unexpected error is never shown: it may hold anything."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames]

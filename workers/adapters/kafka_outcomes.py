@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from workers.adapters.kafka import KafkaSource
 from workers.adapters.kafka_errors import delivery_failure, error_of
 from workers.adapters.kafka_options import producer_options
+from workers.adapters.kafka_stamps import Stamped, with_stamp
 from workers.errors import StreamStopped
 from workers.ports import Position, Publication
 from workers.settings import KafkaSettings
@@ -28,8 +29,15 @@ _POLL_S: Final = 0.002
 class KafkaOutcomes:
     """`Outcomes` at least once."""
 
-    def __init__(self, kafka: KafkaSettings, source: KafkaSource, *, topic_bytes: int | None = None) -> None:
-        self._source = source
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        source: KafkaSource,
+        *,
+        topic_bytes: int | None = None,
+        clock: Stamped | None = None,
+    ) -> None:
+        self._source, self._clock = source, clock
         self._timeout_s = kafka.delivery_timeout_ms / 1000
         self._producer = Producer(
             producer_options(kafka, topic_bytes) | {"delivery.timeout.ms": kafka.delivery_timeout_ms}
@@ -42,7 +50,9 @@ class KafkaOutcomes:
     def publish(self, ticket: Any, publication: Publication) -> None:
         """Hand to the producer. Raises `StreamStopped` when it takes nothing more, or not this."""
         report = self._report_decision if publication.line is not None else self._report_last
-        told = partial(report, ticket, publication.topic)
+        told: Callable[..., None] = partial(report, ticket, publication.topic)
+        if self._clock is not None and self._clock.wants_report():
+            told = with_stamp(self._clock, told)
         try:
             self._produce(
                 publication.topic,

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from workers.adapters.kafka import KafkaSource
 from workers.adapters.kafka_errors import delivery_failure
 from workers.adapters.kafka_options import LOGGER, client_options, transaction_options
+from workers.adapters.kafka_stamps import Stamped
 from workers.adapters.kafka_transactor import Job, Outgoing, Result, Transactor
 from workers.errors import StreamStopped
 from workers.ports import Position, Publication, Record
@@ -63,6 +64,7 @@ class _Running:
     answer: asyncio.Future[Result]
     positions: Mapping[int, Position]
     shelves: Mapping[int, _Shelf]
+    begun_s: float
 
 
 class KafkaTransactions:
@@ -76,8 +78,9 @@ class KafkaTransactions:
         transactional_id: str,
         topic_bytes: int | None = None,
         transactor: Transactor | None = None,
+        clock: Stamped | None = None,
     ) -> None:
-        self._source = source
+        self._source, self._clock = source, clock
         self._patience_s = kafka.delivery_timeout_ms / 1000
         self._transactor = transactor or make_transactor(kafka, transactional_id, topic_bytes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rsafe-transactions")
@@ -156,8 +159,9 @@ class KafkaTransactions:
             moved=frozenset(outcome.ticket.partition.number for outcome in outgoing),
             membership=await self._source.membership(),
         )
+        begun_s = 0.0 if self._clock is None else self._clock.monotonic_s()
         answer = asyncio.get_running_loop().run_in_executor(self._thread, self._transactor.run, job)
-        self._running = _Running(answer, positions, shelves)
+        self._running = _Running(answer, positions, shelves, begun_s)
 
     async def _finish(self, until: float) -> Result | None:
         """The result of the transaction under way; None when it is under way still."""
@@ -171,6 +175,9 @@ class KafkaTransactions:
         result = running.answer.result()
         if result.committed:
             self._failing, self._failing_since = (), None
+            if self._clock is not None:
+                for stamp in result.stamps:
+                    self._clock.reported(stamp, running.begun_s)
             for number, shelf in running.shelves.items():
                 at = running.positions[number].offset
                 shelf.outcomes = {o: outcome for o, outcome in shelf.outcomes.items() if o >= at}

@@ -17,6 +17,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from workers.adapters.kafka_errors import REACTIONS, delivery_failure, error_of, sentence
+from workers.adapters.kafka_stamps import stamp_of
 from workers.errors import StreamStopped
 from workers.ports import Publication, Record
 
@@ -59,11 +60,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`refused`: outcomes that their topic did not take for their size. `why`: the name of the error."""
+    """`refused`: outcomes that their topic did not take for their size. `why`: the name of the error.
+
+    `stamps`: of the first outcome that the broker took, as `stamp_of` gives it.
+    """
 
     committed: bool
     refused: Sequence[Outgoing] = field(default=())
     why: str = ""
+    stamps: Sequence[float | None] = field(default=())
 
 
 class Transactor:
@@ -75,6 +80,7 @@ class Transactor:
         self._closing = threading.Event()
         self._spent = 0
         self._refused: list[Outgoing] = []
+        self._stamps: list[float | None] = []
         self._failure: str | None = None
 
     def close(self) -> None:
@@ -91,7 +97,7 @@ class Transactor:
 
     def run(self, job: Job) -> Result:
         """Commit the job, or undo it. Raises `StreamStopped` when trying again cannot help."""
-        self._refused, self._failure = [], None
+        self._refused, self._failure, self._stamps = [], None, []
         ending = False
         try:
             producer = self.prepare()
@@ -103,7 +109,7 @@ class Transactor:
         except KafkaException as error:
             return self._undo(job, error_of(error), ending)
         self._spent = 0
-        return Result(committed=True)
+        return Result(committed=True, stamps=self._stamps)
 
     def _produce(self, producer: Any, outgoing: Sequence[Outgoing]) -> None:
         for outcome in outgoing:
@@ -136,8 +142,12 @@ class Transactor:
             else:
                 return
 
-    def _report(self, outcome: Outgoing, error: KafkaError | None, _: Any) -> None:
-        if error is None or error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+    def _report(self, outcome: Outgoing, error: KafkaError | None, message: Any) -> None:
+        if error is None:
+            if not self._stamps:
+                self._stamps.append(stamp_of(message))
+            return
+        if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
             return
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self._refused.append(outcome)

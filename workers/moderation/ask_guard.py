@@ -13,6 +13,7 @@ from schemas.verdict import Unjudged, Verdict
 from workers.moderation.outcome import Asked
 from workers.ports import Guard
 
+Subject = TypeVar("Subject")
 Shared = TypeVar("Shared")
 
 
@@ -41,46 +42,56 @@ async def ask_guard(question: Question, guard: Guard) -> Verdict | Unjudged:
         return Unjudged(reason="engine_failed", detail=type(error).__name__)
 
 
-class _Flight(Generic[Shared]):
-    __slots__ = ("task", "waiters")
+class Flight(Generic[Subject, Shared]):
+    """One judgement in flight. `subject` is what those who share it know of it."""
 
-    def __init__(self, task: asyncio.Task[Shared]) -> None:
-        self.task = task
+    __slots__ = ("key", "subject", "task", "waiters")
+
+    def __init__(self, key: str, subject: Subject, task: asyncio.Task[Shared]) -> None:
+        self.key, self.subject, self.task = key, subject, task
         self.waiters = 0
 
 
-class SingleFlight(Generic[Shared]):
+class SingleFlight(Generic[Subject, Shared]):
     """One task per key at a time; whoever asks for the same meanwhile gets its result."""
 
     def __init__(self) -> None:
-        self._flights: dict[str, _Flight[Shared]] = {}
+        self._flights: dict[str, Flight[Subject, Shared]] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
 
-    async def join(
-        self, key: str, start: Callable[[], Coroutine[Any, Any, Shared]], timeout_s: float | None = None
-    ) -> tuple[Shared, bool]:
-        """The result, and whether another asker had started it.
-
-        Raises TimeoutError after `timeout_s`. The task is cancelled when the last who waits for it leaves.
-        """
+    def board(
+        self,
+        key: str,
+        subject: Callable[[], Subject],
+        begin: Callable[[Subject], Coroutine[Any, Any, Shared]],
+    ) -> tuple[Flight[Subject, Shared], bool]:
+        """The flight for a key, and whether it was there already. It is to be waited for in any case."""
         flight = self._flights.get(key)
-        joined = flight is not None
-        if flight is None:
-            flight = _Flight(asyncio.create_task(start()))
-            self._flights[key] = flight
-            flight.task.add_done_callback(lambda task: self._landed(key, task))
+        if flight is not None:
+            return flight, True
+        about = subject()
+        flight = Flight(key, about, asyncio.create_task(begin(about)))
+        self._flights[key] = flight
+        flight.task.add_done_callback(lambda task: self._landed(key, task))
+        return flight, False
+
+    async def wait(self, flight: Flight[Subject, Shared], timeout_s: float | None = None) -> Shared:
+        """The result. Raises TimeoutError after `timeout_s`.
+
+        The task is cancelled when the last who waits for it leaves.
+        """
         flight.waiters += 1
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.shield(flight.task), joined
+                return await asyncio.shield(flight.task)
         finally:
             flight.waiters -= 1
             if flight.waiters == 0 and not flight.task.done():
                 # Whoever asks from now on starts anew instead of joining what is being cancelled.
-                if self._flights.get(key) is flight:
-                    del self._flights[key]
+                if self._flights.get(flight.key) is flight:
+                    del self._flights[flight.key]
                 flight.task.cancel()
 
     def _landed(self, key: str, task: asyncio.Task[Shared]) -> None:

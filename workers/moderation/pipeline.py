@@ -13,25 +13,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-from guard.errors import EngineDead
 from schemas.decision import Decision, GuardUsed, Origin, decision_id
 from schemas.identifiers import Mode
 from schemas.keys import record_key
-from schemas.verdict import Unjudged, Verdict
-from workers.moderation.ask_guard import SingleFlight, ask_guard, deadline_ms, question_of
+from workers.moderation.ask_guard import deadline_ms
+from workers.moderation.asking import Asking, AskingObserver, BrokersClock, Poisoned, Replied, late
 from workers.moderation.choose_policy import PolicyBook
 from workers.moderation.fingerprint import TenantFingerprints
-from workers.moderation.keep_verdict import cacheable, keep_verdict
-from workers.moderation.make_decision import answer_of, make_decision, weigh
+from workers.moderation.make_decision import make_decision, weigh
 from workers.moderation.outcome import (
-    Answer,
     Asked,
     ChosenPolicy,
     DeadLettered,
     Decided,
-    Judgement,
     NotApplicable,
-    NotJudged,
     RationaleForm,
     Rejection,
     Source,
@@ -42,20 +37,24 @@ from workers.moderation.publish import Topics, dead_letter, publication_of
 from workers.moderation.read_event import EventLimits, decode_event
 from workers.moderation.recall_verdict import VerdictKeys, judged_before, recall_verdicts, use_of
 from workers.moderation.trace import read_trace
-from workers.ports import CachedVerdict, Clock, Guard, Pending, Publication, Record, Report, VerdictCache
+from workers.ports import CachedVerdict, Guard, Pending, Publication, Record, Report, VerdictCache
+from workers.stream.budget import GuardBudget
 from workers.stream.outage import Outage
-from workers.stream.window import GuardBudget
+from workers.stream.suspects import Place, Suspects
 
 # Entries are a kilobyte; beyond, what is remembered is weighed anew, a few microseconds each.
 _MOST_WEIGHED: Final = 8192
+_POISONED: Final = (
+    "the guard ended twice while it was alone with this message, or with one that asks the same"
+)
+_FAILED: Final = "an unexpected error came up in the worker"
 
 
-class PathObserver(Protocol):
+class PathObserver(AskingObserver, Protocol):
     """Is told what became of events; must not wait."""
 
     def decided(self, decisions: Sequence[Decision]) -> None: ...
     def dead_lettered(self, reason: str) -> None: ...
-    def asked(self, answer: Verdict | Unjudged, seconds: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +82,25 @@ class ModerationPath:
         cache: VerdictCache,
         budget: GuardBudget,
         outage: Outage,
-        clock: Clock,
+        suspects: Suspects,
+        clock: BrokersClock,
         observer: PathObserver,
     ) -> None:
         self._options, self._policies, self._fingerprints, self._keys = options, policies, fingerprints, keys
-        self._guards, self._guard, self._cache, self._budget = guards, guard, cache, budget
-        self._outage, self._clock, self._observer = outage, clock, observer
-        self._flights: SingleFlight[Judgement] = SingleFlight()
+        self._guards, self._cache, self._suspects = guards, cache, suspects
+        self._clock, self._observer = clock, observer
+        self._asking = Asking(
+            guards=guards,
+            guard=guard,
+            cache=cache,
+            budget=budget,
+            outage=outage,
+            suspects=suspects,
+            clock=clock,
+            observer=observer,
+            rationale=options.rationale,
+            ttl_s=options.ttl_s,
+        )
         self._weighed: dict[int, tuple[CachedVerdict, ChosenPolicy, Weighed]] = {}
 
     def use(self, policies: PolicyBook) -> None:
@@ -98,6 +109,7 @@ class ModerationPath:
 
     async def moderate(self, records: Sequence[Record]) -> list[Publication | Pending]:
         """One result per record, same order."""
+        self._clock.read(max((record.timestamp_ms for record in records), default=0))
         read_at, policies = self._clock.now_ms(), self._policies
         batch = [self._read(record, policies, read_at) for record in records]
         questions = [ask for ask in batch if isinstance(ask, Asked) and _applies(ask)]
@@ -110,18 +122,42 @@ class ModerationPath:
             if isinstance(ask, DeadLettered):
                 results.append(self._dead_letter(ask))
                 continue
-            if not _applies(ask):
-                decision = make_decision(ask, weigh(NotApplicable(), ask.chosen), Source(), took)
-            elif (cached := next(recalled)) is not None:
-                decision = make_decision(ask, self._weigh(ask, cached), Source(use_of(cached, now)), took)
-            else:
-                tokens = self._guard.estimate_tokens(question_of(ask))
-                results.append(Pending(ask.line, partial(self._judge, ask), tokens))
+            cached = next(recalled) if _applies(ask) else None
+            try:
+                decision = self._decide_at_once(ask, cached, now, took)
+                if decision is None:
+                    tokens = self._asking.expect(ask)
+                    results.append(Pending(ask.line, partial(self._judge, ask, tokens), tokens))
+                    continue
+                publication = publication_of(Decided(decision, ask), self._options.topics)
+            except Exception as error:  # noqa: BLE001 - an outcome of this record, told and counted
+                results.append(self._unexpected(ask.record, "deciding", error))
                 continue
             decisions.append(decision)
-            results.append(publication_of(Decided(decision, ask), self._options.topics))
+            results.append(publication)
         self._observer.decided(decisions)
+        if self._suspects.any:
+            self._clear(records, results)
         return results
+
+    def _clear(self, records: Sequence[Record], results: Sequence[Publication | Pending]) -> None:
+        """What was a suspect in a worker before, and is decided without being asked, is none any more."""
+        for record, result in zip(records, results, strict=True):
+            if not isinstance(result, Pending):
+                self._suspects.clear(Place(record.partition, record.offset))
+
+    def _decide_at_once(
+        self, ask: Asked, cached: CachedVerdict | None, now: float, took: Took
+    ) -> Decision | None:
+        """The decision, when nothing has to be asked for it. A remembered verdict is never late."""
+        if cached is not None:
+            return make_decision(ask, self._weigh(ask, cached), Source(use_of(cached, now)), took)
+        if not _applies(ask):
+            return make_decision(ask, weigh(NotApplicable(), ask.chosen), Source(), took)
+        until = deadline_ms(ask)
+        if until is not None and now >= until and self._clock.sure:
+            return make_decision(ask, weigh(late("not asked"), ask.chosen), Source(), took)
+        return None
 
     def undeliverable(self, record: Record) -> Publication:
         """The dead letter of a record whose decision does not fit its topic."""
@@ -129,6 +165,13 @@ class ModerationPath:
         return self._dead_letter(dead_letter(record, "undeliverable", "$", sentence))
 
     def _read(self, record: Record, policies: PolicyBook, read_at: float) -> Asked | DeadLettered:
+        try:
+            return self._asked(record, policies, read_at)
+        except Exception as error:  # noqa: BLE001 - an outcome of this record, told and counted
+            self._observer.unexpected("reading", error)
+            return _failed(record, error)
+
+    def _asked(self, record: Record, policies: PolicyBook, read_at: float) -> Asked | DeadLettered:
         event = decode_event(record.value, self._options.limits)
         if isinstance(event, Rejection):
             return dead_letter(record, event.reason, event.field, event.sentence)
@@ -169,72 +212,37 @@ class ModerationPath:
         self._observer.dead_lettered(outcome.letter.reason)
         return publication_of(outcome, self._options.topics)
 
-    async def _judge(self, ask: Asked, report: Report) -> Publication:
+    def _unexpected(self, record: Record, where: str, error: Exception) -> Publication:
+        self._observer.unexpected(where, error)
+        return self._dead_letter(_failed(record, error))
+
+    async def _judge(self, ask: Asked, tokens: int, report: Report) -> Publication:
         """The last four steps of a question that nobody answered before."""
         begun_s = self._clock.monotonic_s()
-        answer, source, asked_s, guard_s = await self._answer(ask, report)
+        reply = await self._asking.answer(ask, tokens, report)
+        if isinstance(reply, Poisoned):
+            return self._dead_letter(dead_letter(ask.record, "poisoned", "$", _POISONED))
+        try:
+            return self._decide(ask, reply, begun_s)
+        except Exception as error:  # noqa: BLE001 - an outcome of this record, told and counted
+            return self._unexpected(ask.record, "deciding", error)
+
+    def _decide(self, ask: Asked, reply: Replied, begun_s: float) -> Publication:
         took = Took(
-            queue_ms=max(0.0, asked_s - begun_s) * 1000,
-            guard_ms=guard_s * 1000,
+            queue_ms=max(0.0, reply.asked_s - begun_s) * 1000,
+            guard_ms=reply.guard_s * 1000,
             total_ms=max(0.0, self._clock.now_ms() - ask.read_at_ms),
         )
-        decision = make_decision(ask, weigh(answer, ask.chosen), source, took)
+        decision = make_decision(ask, weigh(reply.answer, ask.chosen), reply.source, took)
+        publication = publication_of(Decided(decision, ask), self._options.topics)
         self._observer.decided([decision])
-        return publication_of(Decided(decision, ask), self._options.topics)
-
-    async def _answer(self, ask: Asked, report: Report) -> tuple[Answer, Source, float, float]:
-        """The answer, when the guard was asked (monotonic seconds), and how long it took."""
-        late_ms, used = deadline_ms(ask), self._guards[ask.chosen.policy.mode]
-        while True:
-            now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
-            if late_ms is not None and now_ms >= late_ms:
-                return NotJudged(Unjudged(reason="late", detail="not asked")), Source(), now_s, 0.0
-            report("queue")
-            try:
-                judgement, shared = await self._flights.join(
-                    ask.cache_key,
-                    partial(self._ask_and_keep, ask, report),
-                    None if late_ms is None else (late_ms - now_ms) / 1000,
-                )
-            except TimeoutError:
-                waited_s = self._clock.monotonic_s() - now_s
-                return (
-                    NotJudged(Unjudged(reason="late", detail="no answer in time"), used),
-                    Source(),
-                    now_s,
-                    waited_s,
-                )
-            except EngineDead:
-                self._outage.begin()
-                if ask.chosen.policy.on_unavailable != "hold":
-                    return NotJudged(Unjudged(reason="unavailable")), Source(), now_s, 0.0
-                report("hold")
-                await self._outage.hold()
-                late_ms = None  # what waited for the guard is judged late rather than not at all
-                continue
-            return *answer_of(judgement, used, shared=shared), judgement.asked_s, judgement.guard_s
-
-    async def _ask_and_keep(self, ask: Asked, report: Report) -> Judgement:
-        """One question to the guard, whoever waits for the answer."""
-        question = question_of(ask)
-        async with self._budget.hold(self._guard.estimate_tokens(question)):
-            if self._outage.down:
-                raise EngineDead("the guard is being brought back")
-            asked_s = self._clock.monotonic_s()
-            report("guard")
-            answer = await ask_guard(question, self._guard)
-            guard_s = self._clock.monotonic_s() - asked_s
-        self._observer.asked(answer, guard_s)
-        kept: CachedVerdict | Unjudged
-        if isinstance(answer, Verdict):
-            used = self._guards[ask.chosen.policy.mode]
-            kept = cacheable(ask, answer, used, self._options.rationale, self._clock.now_ms())
-            report("cache")
-            await keep_verdict(ask, kept, self._cache, self._options.ttl_s)
-        else:
-            kept = answer
-        return Judgement(ask.decision_id, kept, asked_s, guard_s)
+        return publication
 
 
 def _applies(ask: Asked) -> bool:
     return ask.event.message.role in ask.chosen.surfaces
+
+
+def _failed(record: Record, error: Exception) -> DeadLettered:
+    """What cannot be an outcome of this version; the bytes are kept. Names of errors are names of code."""
+    return dead_letter(record, "poisoned", "$", f"{_FAILED} ({type(error).__name__})")

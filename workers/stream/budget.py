@@ -6,8 +6,8 @@
   When somebody cannot, more comes in than the guard can take. Then the newest goes first, of those that can
   still be answered in time: first come, first served would ask about each message just before its deadline,
   and throw the work away.
-- Whoever cannot be answered in time any more, as far as one can tell, goes when nobody else wants the place. So
-  a wrong estimate never keeps the guard idle, and corrects itself.
+- Whoever cannot be answered in time any more, as far as one can tell, goes when nobody else wants the place.
+  So a wrong estimate never keeps the guard idle, and corrects itself.
 
 No clock of its own decides when a claim is given up: whoever waits leaves at its deadline.
 """

@@ -35,6 +35,8 @@ class Guard:
     async def judge(self, question: Question) -> Verdict | Unjudged:
         raise self.error
 
+    alive = True
+
     def estimate_tokens(self, question: Question) -> int:
         return 1
 
@@ -66,8 +68,25 @@ class Work:
         return self.started
 
 
+class Flights(SingleFlight[str, int]):
+    """Where an asker boards and waits at once; the subject is of no interest."""
+
+    async def join(self, key: str, work: Work, timeout_s: float | None = None) -> tuple[int, bool]:
+        flight, joined = self.board(key, lambda: key, lambda _: work())
+        return await self.wait(flight, timeout_s), joined
+
+
+async def test_who_boards_late_finds_the_subject_of_the_first() -> None:
+    flights, work = SingleFlight[str, int](), Work()
+    work.may_end.set()
+    first, joined = flights.board("k", lambda: "first", lambda _: work())
+    second, joined_too = flights.board("k", lambda: "second", lambda _: work())
+    assert (first is second, second.subject, joined, joined_too) == (True, "first", False, True)
+    assert await flights.wait(first) == 1
+
+
 async def test_identical_questions_share_one_task() -> None:
-    flights, work = SingleFlight[int](), Work()
+    flights, work = Flights(), Work()
     askers = [asyncio.create_task(flights.join("k", work)) for _ in range(3)]
     await asyncio.sleep(0)
     work.may_end.set()
@@ -77,7 +96,7 @@ async def test_identical_questions_share_one_task() -> None:
 
 
 async def test_the_last_to_leave_aborts_and_not_the_first() -> None:
-    flights, work = SingleFlight[int](), Work()
+    flights, work = Flights(), Work()
     first, second = (asyncio.create_task(flights.join("k", work)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
@@ -90,7 +109,7 @@ async def test_the_last_to_leave_aborts_and_not_the_first() -> None:
 
 
 async def test_who_comes_after_the_abort_starts_anew() -> None:
-    flights, work = SingleFlight[int](), Work()
+    flights, work = Flights(), Work()
     with pytest.raises(TimeoutError):
         await flights.join("k", work, timeout_s=0.001)
     work.may_end.set()
@@ -98,7 +117,7 @@ async def test_who_comes_after_the_abort_starts_anew() -> None:
 
 
 async def test_an_impatient_asker_leaves_the_others_alone() -> None:
-    flights, work = SingleFlight[int](), Work()
+    flights, work = Flights(), Work()
     patient = asyncio.create_task(flights.join("k", work))
     await asyncio.sleep(0)
     with pytest.raises(TimeoutError):
@@ -108,7 +127,7 @@ async def test_an_impatient_asker_leaves_the_others_alone() -> None:
 
 
 async def test_an_error_reaches_every_asker() -> None:
-    flights, work = SingleFlight[int](), Work()
+    flights, work = Flights(), Work()
     work.error = EngineDead("gone")
     work.may_end.set()
     results = await asyncio.gather(*(flights.join("k", work) for _ in range(2)), return_exceptions=True)

@@ -29,8 +29,9 @@ from workers.moderation.pipeline import ModerationPath, PathOptions
 from workers.moderation.publish import Topics
 from workers.moderation.recall_verdict import VerdictKeys
 from workers.ports import CachedVerdict, Pending, Publication, Record
+from workers.stream.budget import GuardBudget
 from workers.stream.outage import Outage
-from workers.stream.window import GuardBudget
+from workers.stream.suspects import Suspects
 
 FAST = msgspec.structs.replace(GUARD, mode="fast")
 GUARDS: dict[Mode, Any] = {"think": GUARD, "fast": FAST}
@@ -64,6 +65,10 @@ class Guard:
         await self.may_answer.wait()
         return self.answer(question)
 
+    @property
+    def alive(self) -> bool:
+        return not self.dead
+
     def estimate_tokens(self, question: Question) -> int:
         return 1
 
@@ -82,12 +87,22 @@ class Clock:
     def monotonic_s(self) -> float:
         return self.ms / 1000
 
+    sure = True
+
+    async def become_sure(self) -> None:
+        self.sure = True
+
+    def read(self, timestamp_ms: float) -> None:
+        self.newest_ms = timestamp_ms
+
 
 class Observer:
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
         self.letters: list[str] = []
         self.answers = 0
+        self.suspects: list[int] = []
+        self.errors: list[tuple[str, str]] = []
 
     def decided(self, decisions: Sequence[Decision]) -> None:
         self.decisions.extend(decisions)
@@ -98,13 +113,22 @@ class Observer:
     def asked(self, answer: Verdict | Unjudged, seconds: float) -> None:
         self.answers += 1
 
+    def suspected(self, deaths: int) -> None:
+        self.suspects.append(deaths)
+
+    def unexpected(self, where: str, error: BaseException) -> None:
+        self.errors.append((where, type(error).__name__))
+
 
 class World:
     """A path over fakes."""
 
     def __init__(self, *policies: Policy, rationale: Any = "masked") -> None:
         self.cache, self.guard, self.clock, self.observer = Cache(), Guard(), Clock(), Observer()
-        self.outage = Outage(self.guard.start, EngineDead, sleep=lambda _: asyncio.sleep(0))
+        self.outage = Outage(
+            self.guard.start, EngineDead, alive=lambda: self.guard.alive, sleep=lambda _: asyncio.sleep(0)
+        )
+        self.suspects = Suspects()
         self.path = ModerationPath(
             options=PathOptions(LIMITS, Topics(decisions="d", dead_letters="x", source=b"s"), rationale, 60),
             policies=make_book(*policies, default=make_policy()),
@@ -115,6 +139,7 @@ class World:
             cache=self.cache,
             budget=GuardBudget(calls=10, tokens=1000),
             outage=self.outage,
+            suspects=self.suspects,
             clock=self.clock,
             observer=self.observer,
         )

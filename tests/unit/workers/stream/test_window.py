@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.stream.window import Caps, GuardBudget, Load, Window
+from workers.stream.window import Caps, Load, Window
 
 WINDOW = Window(total=Caps(100, 10_000, 1000), partition=Caps(60, 6000, 600), batch=50)
 LOADS = st.builds(Load, st.integers(0, 60), st.integers(0, 6000), st.integers(0, 600))
@@ -65,55 +63,3 @@ def test_each_of_records_bytes_and_tokens_fills_a_partition(full: Load) -> None:
     assert WINDOW.full(full)
     assert WINDOW.room([full, Load()], Load()) == 0
     assert not WINDOW.full(Load(40, 4000, 500))
-
-
-async def test_calls_beyond_the_budget_wait_in_order() -> None:
-    budget = GuardBudget(calls=1, tokens=1000)
-    order: list[int] = []
-    leave = asyncio.Event()
-
-    async def ask(number: int) -> None:
-        async with budget.hold(10):
-            order.append(number)
-            await leave.wait()
-
-    tasks = [asyncio.create_task(ask(number)) for number in range(3)]
-    await asyncio.sleep(0)
-    assert (order, budget.waiting_tokens) == ([0], 20)
-    leave.set()
-    await asyncio.gather(*tasks)
-    assert (order, budget.tokens, budget.waiting_tokens) == ([0, 1, 2], 0, 0)
-
-
-async def test_tokens_are_counted_and_a_giant_goes_alone() -> None:
-    budget = GuardBudget(calls=10, tokens=100)
-    async with budget.hold(60):
-        giant = asyncio.create_task(_enter(budget, 500))
-        small = asyncio.create_task(_enter(budget, 10))
-        await asyncio.sleep(0)
-        # The small one would fit, but nobody overtakes.
-        assert (budget.tokens, budget.waiting_tokens) == (60, 510)
-    await asyncio.gather(giant, small)
-    assert budget.tokens == 0
-
-
-@pytest.mark.parametrize("admitted", [False, True])
-async def test_who_is_cancelled_while_waiting_takes_nothing(admitted: bool) -> None:
-    budget = GuardBudget(calls=1, tokens=100)
-    first = budget.hold(10)
-    await first.__aenter__()
-    waiting = asyncio.create_task(_enter(budget, 10))
-    await asyncio.sleep(0)
-    if admitted:  # given its place, and cancelled before it could run
-        await first.__aexit__(None, None, None)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
-    if not admitted:
-        await first.__aexit__(None, None, None)
-    assert (budget.tokens, budget.waiting_tokens) == (0, 0)
-    await asyncio.wait_for(_enter(budget, 100), 1)
-
-
-async def _enter(budget: GuardBudget, tokens: int) -> None:
-    async with budget.hold(tokens):
-        pass
