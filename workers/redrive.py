@@ -51,8 +51,8 @@ class DeadLetterReader(Protocol):
 class BatchWriter(Protocol):
     """Writes all or nothing."""
 
-    def write(self, records: Sequence[Outgoing]) -> Collection[int]:
-        """Empty: all of them are committed. Else the indexes that their topic refuses as too large."""
+    def write(self, records: Sequence[Outgoing]) -> bool:
+        """Whether all of them are committed; False when a topic refuses one as too large, and none is."""
         ...
 
 
@@ -151,29 +151,20 @@ def _write(
     summary: Summary,
     source_partitions: Collection[int],
 ) -> None:
-    if not batch:
-        return
-    # The mark stands behind its record, so that an index says which letter it belongs to.
     records = [
         outgoing
         for record, letter in batch
         for outgoing in (record_to_put_back(record, letter, source_partitions), mark_of(record, letter))
     ]
-    refused = {index // 2 for index in writer.write(records)}
-    if not refused:
+    if writer.write(records):
         summary.put_back.update(letter.reason for _, letter in batch)
     elif len(batch) == 1:
         summary.refused.add(batch[0][0])
     else:
-        # The broker refuses records together that travelled together: each that it refused is tried alone.
-        _write(
-            [one for index, one in enumerate(batch) if index not in refused],
-            writer,
-            summary,
-            source_partitions,
-        )
-        for index in sorted(refused):
-            _write([batch[index]], writer, summary, source_partitions)
+        # The broker refuses together what travelled together. By halves, the order stays.
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            _write(half, writer, summary, source_partitions)
 
 
 def _batches(letters: Iterable[tuple[Record, DeadLetter]]) -> Iterator[list[tuple[Record, DeadLetter]]]:

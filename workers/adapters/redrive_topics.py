@@ -64,7 +64,7 @@ class TransactionalWriter:
     """Writes batches, each as one transaction. One at a time per `transactional_id`: the newest.
 
     Raises `StartError` when the broker does not answer within `timeout_s`, has no such topic, or does not
-    allow transactions under this id.
+    allow transactions under this id, and `StreamStopped` when another run begins at the same time.
     """
 
     def __init__(
@@ -89,11 +89,13 @@ class TransactionalWriter:
         )
         self.partitions = frozenset(partitions_of(self._producer, topic, options, timeout_s))
         """Of `topic`."""
-        self._refused: set[int] = set()
+        self._too_large = False
         self._failure = ""
         try:
             self._call(partial(self._producer.init_transactions, timeout_s))
         except KafkaException as error:
+            if error.args[0].code() in _FENCED:
+                raise _stopped(error.args[0], "") from error
             raise StartError(
                 f"no transaction under the id {transactional_id}: {error.args[0].str()}; "
                 + (
@@ -103,8 +105,8 @@ class TransactionalWriter:
                 )
             ) from error
 
-    def write(self, records: Sequence[Outgoing]) -> frozenset[int]:
-        """Empty: all records are committed. Else the indexes that a topic refuses, and nothing was written.
+    def write(self, records: Sequence[Outgoing]) -> bool:
+        """Whether all records are committed; False when a topic refuses one as too large, and none is.
 
         Raises `StreamStopped` when the broker fails, or another run has begun.
         """
@@ -116,46 +118,46 @@ class TransactionalWriter:
                 self._producer.abort_transaction(_INTERRUPTED_S)
             raise
 
-    def _write(self, records: Sequence[Outgoing]) -> frozenset[int]:
-        self._refused, self._failure = set(), ""
+    def _write(self, records: Sequence[Outgoing]) -> bool:
+        self._too_large, self._failure = False, ""
         try:
             self._producer.begin_transaction()
-            for index, record in enumerate(records):
-                self._produce(index, record)
+            for record in records:
+                self._produce(record)
             self._producer.flush(TRANSACTION_TIMEOUT_MS / 1000)
         except KafkaException as error:
             # A refused record spoils its transaction, and is no failure.
-            if not self._refused or error.args[0].fatal():
+            if not self._too_large or error.args[0].fatal():
                 raise _stopped(error.args[0], "the batch was not written") from error
-        if not self._refused and not self._failure:
+        if not self._too_large and not self._failure:
             try:
                 self._call(partial(self._producer.commit_transaction, self._timeout_s))
             except KafkaException as error:
                 # The marks know whether it was: the next run reads them.
                 raise _stopped(error.args[0], "it is not known whether the last batch was written") from error
-            return frozenset()
+            return True
         self._abort()
         if self._failure:
             raise StreamStopped(f"a record was not delivered: {self._failure}; its batch was not written")
-        return frozenset(self._refused)
+        return False
 
-    def _produce(self, index: int, record: Outgoing) -> None:
+    def _produce(self, record: Outgoing) -> None:
         place = {} if record.partition is None else {"partition": record.partition}
         self._producer.produce(
             record.topic,
             record.value,
             record.key,
             headers=record.headers,
-            on_delivery=partial(self._report, index),
+            on_delivery=self._report,
             **place,
         )
         self._producer.poll(0)
 
-    def _report(self, index: int, error: KafkaError | None, _: Any) -> None:
+    def _report(self, error: KafkaError | None, _: Any) -> None:
         if error is None or error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
             return
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-            self._refused.add(index)
+            self._too_large = True
         else:
             self._failure = self._failure or error.str()
 
