@@ -225,9 +225,14 @@ class StreamLoop:
             self._settle()
             if self._outage.holding:  # it would wait for a guard that is down
                 break
+            if self._commits.due:  # a judgement may wait for its note, in partitions that stay, too
+                await self._commits.commit(self._partitions.values())
             await asyncio.sleep(TICK_S)
+        tasks = [task for partition in partitions for task in partition.tasks]
         for partition in partitions:
             partition.end()
+        if tasks:  # what they leave behind stands in the last note
+            await asyncio.wait(tasks, timeout=LAST_FLUSH_S)
         await self._outcomes.flush(LAST_FLUSH_S)
         self._settle()
         await self._commits.commit(partitions)

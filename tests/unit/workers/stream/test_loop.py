@@ -9,11 +9,20 @@ from typing import Any
 import pytest
 
 from workers.errors import StreamStopped
-from workers.ports import NoJournal, Pending, Position, Publication, RebalanceListener, Record, Report
+from workers.ports import (
+    Journal,
+    NoJournal,
+    Pending,
+    Position,
+    Publication,
+    RebalanceListener,
+    Record,
+    Report,
+)
 from workers.stream.loop import LoopLimits, StreamLoop
 from workers.stream.outage import Outage
 from workers.stream.partition import Ticket
-from workers.stream.window import Caps, Window
+from workers.stream.window import Caps, Load, Window
 
 Rebalance = Callable[[RebalanceListener], Any]
 
@@ -23,6 +32,8 @@ class Source:
         self.queue: list[Record | Rebalance] = []
         self.listener: RebalanceListener | None = None
         self.paused = False
+        self.paused_alone: set[int] = set()
+        self.fetches = 0
         self.owned: set[int] = set()
         self.left = False
 
@@ -33,26 +44,34 @@ class Source:
 
     async def fetch(self, limit: int, timeout_s: float) -> list[Record]:
         assert self.listener is not None
+        self.fetches += 1
         records: list[Record] = []
+        kept: list[Record | Rebalance] = []
         while self.queue and len(records) < limit:
-            item = self.queue[0]
-            if isinstance(item, Record):
-                if self.paused:
-                    break
-                records.append(item)
-                self.queue.pop(0)
-            else:
-                self.queue.pop(0)
+            item = self.queue.pop(0)
+            if not isinstance(item, Record):
                 await item(self.listener)
+            elif self.paused or item.partition in self.paused_alone:
+                kept.append(item)
+            else:
+                records.append(item)
+        self.queue = kept + self.queue
         if not records:
             await asyncio.sleep(0.001)
         return records
 
     async def pause(self, partitions: Collection[int] | None = None) -> None:
-        self.paused = True
+        if partitions is None:
+            self.paused = True
+        else:
+            self.paused_alone |= set(partitions)
 
     async def resume(self, partitions: Collection[int] | None = None) -> None:
-        self.paused = False
+        if partitions is None:
+            self.paused = False
+            self.paused_alone.clear()
+        else:
+            self.paused_alone -= set(partitions)
 
     async def leave(self) -> None:
         assert self.listener is not None
@@ -69,8 +88,12 @@ class Outcomes:
         self.too_large: set[bytes] = set()
         self.commits: list[Mapping[int, Position]] = []
         self.refuse_commits = False
+        self.commit_calls = 0
+        self.broken = ""
 
     def publish(self, ticket: Any, publication: Publication) -> None:
+        if self.broken == "publish":
+            raise StreamStopped("the topic d does not exist")
         self.sent.append((ticket, publication))
 
     def collect(self) -> tuple[Sequence[Any], Sequence[Any]]:
@@ -86,6 +109,9 @@ class Outcomes:
         )
 
     async def commit(self, positions: Mapping[int, Position]) -> Collection[int]:
+        self.commit_calls += 1
+        if self.broken == "commit":
+            raise StreamStopped("offsets cannot be committed")
         if self.refuse_commits:
             return ()
         self.commits.append(positions)
@@ -122,12 +148,13 @@ class Path:
             return publication
         gate = self.gates[record.value] = asyncio.get_running_loop().create_future()
 
-        async def judge(_: Report) -> Publication:
+        async def judge(report: Report) -> Publication:
+            report("guard")
             await gate
             return publication
 
         assert record.key is not None
-        return Pending(record.key, judge)
+        return Pending(record.key, judge, tokens=10)
 
     def undeliverable(self, record: Record) -> Publication:
         return Publication("x", record.key, b"letter", [])
@@ -158,12 +185,22 @@ class Clock:
         return asyncio.get_running_loop().time()
 
 
-def window_of(*, records: int, per_partition: int, batch: int, size: int = 1_000_000) -> Window:
-    return Window(Caps(records, size, 1000), Caps(per_partition, size, 1000), batch)
+def window_of(
+    *, records: int = 100, per_partition: int = 50, batch: int = 20, size: int = 1_000_000, tokens: int = 1000
+) -> Window:
+    return Window(Caps(records, size, tokens), Caps(per_partition, size, tokens), batch)
 
 
 class World:
-    def __init__(self, *, drain_s: float = 0.05, stall_s: float = 5.0, window: Window | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        drain_s: float = 0.05,
+        stall_s: float = 5.0,
+        commit_s: float = 0.001,
+        window: Window | None = None,
+        journal: Journal | None = None,
+    ) -> None:
         self.source, self.outcomes, self.path, self.observer = Source(), Outcomes(), Path(), Observer()
         self.guard_back = asyncio.Event()
         self.outage = Outage(self._restart, OSError)
@@ -172,10 +209,10 @@ class World:
             source=self.source,
             path=self.path,
             outcomes=self.outcomes,
-            window=window or window_of(records=100, per_partition=50, batch=20),
+            window=window or window_of(),
             outage=self.outage,
-            journal=NoJournal(),
-            limits=LoopLimits(poll_s=0.001, commit_interval_s=0.001, drain_s=drain_s, stall_s=stall_s),
+            journal=journal or NoJournal(),
+            limits=LoopLimits(poll_s=0.001, commit_interval_s=commit_s, drain_s=drain_s, stall_s=stall_s),
             clock=Clock(),
             observer=self.observer,
         )
@@ -400,3 +437,238 @@ async def test_stopping_does_not_wait_for_a_guard_that_is_down() -> None:
     assert world.outcomes.commits == []
     await world.outage.close()
     await asyncio.gather(holder, return_exceptions=True)
+
+
+@pytest.mark.parametrize("window", [window_of(size=4000, batch=4), window_of(tokens=40, batch=4)])
+async def test_bytes_and_tokens_in_flight_are_bounded_too(window: Window) -> None:
+    world = World(window=window)
+    world.source.queue += [record(n, b"ask-%02d" % n + b"." * 1000, key=b"%d" % n) for n in range(30)]
+    await world.until(lambda: world.path.gates)
+    await asyncio.sleep(0.03)
+    assert len(world.path.gates) <= 8  # 4 of them fill it, and one batch may pass it
+    done: set[bytes] = set()
+    while len(world.outcomes.sent) < 30:
+        for value, gate in world.path.gates.items():
+            if value not in done:
+                done.add(value)
+                gate.set_result(None)
+        await asyncio.sleep(0.002)
+    await world.until(lambda: world.outcomes.committed() == {0: 30})
+    assert world.loop.load == Load(0, 0, 0)
+    await world.stop()
+
+
+async def test_a_window_full_of_what_is_done_is_committed_without_waiting_for_the_interval() -> None:
+    world = World(window=window_of(records=10, per_partition=10, batch=4), commit_s=1000)
+    world.source.queue += [record(n) for n in range(60)]
+    await world.until(lambda: len(world.outcomes.sent) == 60)
+    assert len(world.outcomes.commits) < 30
+    await world.stop()
+    assert world.outcomes.committed() == {0: 60}
+
+
+async def test_a_slow_partition_does_not_hold_back_the_others() -> None:
+    world = World(window=window_of(records=100, per_partition=8, batch=4))
+    world.source.queue += [record(n, b"ask-%d" % n, key=b"%d" % n) for n in range(20)]
+    world.source.queue += [record(n, partition=1) for n in range(60)]
+    await world.until(lambda: world.outcomes.committed() == {1: 60})
+    assert world.source.paused_alone == {0}
+    assert len(world.path.gates) <= 8
+    while len(world.outcomes.sent) < 80:
+        for gate in world.path.gates.values():
+            if not gate.done():
+                gate.set_result(None)
+        await asyncio.sleep(0.002)
+    await world.until(lambda: world.outcomes.committed() == {0: 20, 1: 60})
+    assert world.source.paused_alone == set()
+    await world.stop()
+
+
+async def test_while_the_guard_hangs_the_window_stays_and_the_source_is_polled() -> None:
+    world = World(window=window_of(records=10, per_partition=10, batch=4), stall_s=0.01)
+    world.source.queue += [record(n, b"ask-%d" % n, key=b"%d" % n) for n in range(500)]
+    await world.until(lambda: world.source.paused)
+    before = world.source.fetches
+    world.source.queue.insert(0, lambda listener: listener.assigned({2: ""}))
+    world.source.queue.insert(1, record(0, partition=2))
+    world.source.queue.insert(2, lambda listener: listener.revoked([1]))
+    await world.until(lambda: world.source.fetches > before + 20)
+    assert len(world.path.gates) == len(world.path.seen) <= 10
+    assert [oldest.partition for oldest in world.loop.oldest()] == [0, 2]
+    for gate in world.path.gates.values():
+        gate.set_result(None)
+    await world.until(lambda: world.outcomes.committed().get(2) == 1)
+    assert not world.source.paused
+    await world.stop()
+
+
+async def test_a_record_that_comes_in_spite_of_the_pause_is_taken() -> None:
+    world = World(window=window_of(records=4, per_partition=4, batch=2), stall_s=0.01)
+    world.source.queue += [record(n, b"ask-%d" % n, key=b"%d" % n) for n in range(4)]
+    await world.until(lambda: world.source.paused)
+    world.source.paused = False  # a partition that the pause did not reach
+    world.source.queue += [record(0, b"ask-late", partition=1), record(1, b"ask-later", partition=1)]
+    await world.until(lambda: b"ask-late" in world.path.gates)
+    assert world.source.paused
+    assert b"ask-later" not in world.path.gates
+    await world.stop()
+
+
+async def test_what_is_done_behind_a_slow_record_is_not_kept_in_memory() -> None:
+    world = World()
+    world.source.queue += [record(0, b"ask"), record(1, key=b"other")]
+    await world.until(lambda: world.outcomes.sent)
+    ticket, _ = world.outcomes.sent[0]
+    await world.until(lambda: not hasattr(ticket, "record"))
+    await world.stop()
+
+
+async def test_the_oldest_offset_says_what_it_waits_for() -> None:
+    world = World(commit_s=0.01)
+    world.outcomes.deliver = False
+
+    def stages() -> list[Any]:
+        return [(oldest.offset, oldest.stage) for oldest in world.loop.oldest() if oldest.partition == 0]
+
+    world.source.queue += [record(4, b"ask-1"), record(5, b"ask-2")]
+    await world.until(lambda: stages() == [(4, "guard")])
+    world.path.gates[b"ask-2"].set_result(None)
+    world.path.gates[b"ask-1"].set_result(None)
+    await world.until(lambda: stages() == [(4, "delivery")])
+    world.outcomes.refuse_commits = world.outcomes.deliver = True
+    await world.until(lambda: stages() == [(4, "commit")])
+    world.outcomes.refuse_commits = False
+    await world.until(lambda: stages() == [(6, None)])
+    await world.stop()
+
+
+async def test_a_message_behind_an_earlier_one_of_its_conversation_waits_for_order() -> None:
+    world = World()
+    world.source.queue += [record(0, b"ask-1"), record(1, b"ask-2"), record(2)]
+    await world.until(lambda: len(world.path.gates) == 2)
+    world.path.gates[b"ask-2"].set_result(None)
+    tickets = [ticket for partition in world.loop._partitions.values() for ticket in partition.offsets._open]
+    await world.until(lambda: [ticket.stage for ticket in tickets] == ["guard", "order", "order"])
+    await world.stop()
+
+
+class Notes:
+    """A journal with a note that the test changes."""
+
+    def __init__(self) -> None:
+        self.wanted: dict[int, str] = {}
+        self.kept: dict[int, str] = {}
+        self.told: list[tuple[str, int, str]] = []
+
+    def recall(self, partition: int, note: str) -> None:
+        self.told.append(("recall", partition, note))
+        self.wanted[partition] = self.kept[partition] = note
+
+    def note(self, partition: int) -> str:
+        return self.wanted[partition]
+
+    def stale(self) -> Collection[int]:
+        return {number for number, note in self.wanted.items() if note != self.kept[number]}
+
+    def written(self, partition: int, note: str) -> None:
+        self.kept[partition] = note
+
+    def forget(self, partition: int) -> None:
+        self.told.append(("forget", partition, ""))
+        del self.wanted[partition], self.kept[partition]
+
+
+async def test_a_note_is_committed_at_once_even_when_nothing_is_finished() -> None:
+    notes = Notes()
+    world = World(journal=notes, commit_s=1000)
+    world.source.queue += [record(7, b"ask")]
+    await world.until(lambda: world.path.gates)
+    notes.wanted[0] = "7"
+    await world.until(lambda: world.outcomes.commits)
+    assert world.outcomes.commits == [{0: Position(7, "7")}]
+    assert notes.stale() == set()
+    world.path.gates[b"ask"].set_result(None)
+    await world.until(lambda: world.outcomes.sent)
+    notes.wanted[0] = ""
+    await world.until(lambda: len(world.outcomes.commits) == 2)
+    await world.stop()
+    assert world.outcomes.commits[-1] == {0: Position(8, "")}
+
+
+async def test_notes_come_with_an_assignment_and_go_with_a_commit_of_what_is_finished() -> None:
+    notes = Notes()
+    world = World(journal=notes)
+    world.source.queue += [
+        lambda listener: listener.lost([0]),
+        lambda listener: listener.assigned({0: "kept before"}),
+        record(3),
+    ]
+    await world.until(lambda: world.outcomes.commits)
+    assert world.outcomes.commits == [{0: Position(4, "kept before")}]
+    assert notes.told[2:] == [("forget", 0, ""), ("recall", 0, "kept before")]
+    await world.stop()
+    assert sorted(notes.told[-2:]) == [("forget", 0, ""), ("forget", 1, "")]
+
+
+async def test_a_note_that_the_broker_refuses_is_tried_again_after_the_interval() -> None:
+    notes = Notes()
+    world = World(journal=notes, commit_s=0.2)
+    world.outcomes.refuse_commits = True
+    world.source.queue += [record(0, b"ask")]
+    await world.until(lambda: world.path.gates)
+    notes.wanted[0] = "kept"
+    await world.until(lambda: world.outcomes.commit_calls)
+    await asyncio.sleep(0.05)
+    assert world.outcomes.commit_calls == 1
+    world.outcomes.refuse_commits = False
+    await world.until(lambda: not notes.stale())
+    await world.stop()
+
+
+@pytest.mark.parametrize("broken", ["publish", "commit"])
+@pytest.mark.parametrize("value", [b"known", b"ask"])
+async def test_a_topic_that_is_gone_and_a_commit_that_fails_stop_the_stream_and_say_why(
+    broken: str, value: bytes
+) -> None:
+    world = World()
+    world.source.queue += [record(0, value)]
+    world.outcomes.broken = broken
+    if value == b"ask":
+        await world.until(lambda: world.path.gates)
+        world.path.gates[b"ask"].set_result(None)
+    with pytest.raises(StreamStopped, match=r"does not exist|cannot be committed"):
+        await asyncio.wait_for(world.task, 10)
+    assert world.outcomes.commits == []
+    assert world.source.left
+
+
+async def test_a_failed_commit_of_a_revoked_partition_stops_the_stream() -> None:
+    world = World(commit_s=1000)
+    world.source.queue += [record(0)]
+    await world.until(lambda: world.outcomes.sent)
+    world.outcomes.broken = "commit"
+    world.source.queue.append(lambda listener: listener.revoked([0]))
+    with pytest.raises(StreamStopped, match="cannot be committed"):
+        await asyncio.wait_for(world.task, 10)
+    assert world.outcomes.commits == []
+
+
+async def test_a_judgement_that_somebody_cancelled_stops_the_stream_instead_of_being_forgotten() -> None:
+    world = World()
+    world.source.queue += [record(0, b"ask")]
+    await world.until(lambda: world.path.gates)
+    world.path.gates[b"ask"].cancel()
+    with pytest.raises(StreamStopped, match="ended without an outcome"):
+        await asyncio.wait_for(world.task, 10)
+    assert world.outcomes.commits == []
+
+
+async def test_a_partition_assigned_twice_is_read_anew() -> None:
+    world = World()
+    world.source.queue += [record(0, b"ask")]
+    await world.until(lambda: world.path.gates)
+    before = world.path.gates[b"ask"]
+    world.source.queue += [lambda listener: listener.assigned({0: ""}), record(0)]
+    await world.until(lambda: world.outcomes.committed() == {0: 1})
+    assert before.cancelled()
+    await world.stop()
