@@ -122,5 +122,4 @@ def transaction_options(kafka: KafkaSettings, transactional: str, topic_bytes: i
         "transactional.id": transactional,
         "transaction.timeout.ms": _TRANSACTION_TIMEOUT_MS,
         "retry.backoff.ms": _RETRY_BACKOFF_MS,
-        "delivery.report.only.error": True,
     }
