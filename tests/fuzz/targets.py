@@ -32,6 +32,7 @@ from workers.moderation.read_event import EventLimits, decode_event
 from workers.moderation.trace import read_trace
 from workers.ports import CachedVerdict, Record
 from workers.redrive import read_letter
+from workers.stream.suspects import Mark, Suspects, read_note, write_note
 
 LIMITS: Final = EventLimits(event_bytes=1_000_000, text_chars=32_768, context_turns=64, context_chars=131_072)
 TOPICS: Final = Topics(decisions="d", dead_letters="l", source=b"s")
@@ -42,6 +43,8 @@ _FIELD: Final = re.compile(r"\$[a-z_.\[\]0-9]{0,60}")
 _REFUSALS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 # Kinds of characters that do more to a terminal than show.
 _STEERING: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Of a commit, as `workers.ports.Journal` promises.
+_NOTE_BYTES: Final = 3_000
 _SEPARATOR, _END = b"\x1f", b"\x1e"
 
 
@@ -147,6 +150,19 @@ def _written(row: Row | str) -> None:
         assert not {unicodedata.category(character) for character in line} & _STEERING
 
 
+def _note(data: bytes) -> bool:
+    """The note of a commit: whatever it is, what is kept of it can be written and read again."""
+    note = data.decode("utf-8", "replace")
+    marks = read_note(note)
+    again = write_note(marks)
+    assert len(again.encode()) <= _NOTE_BYTES
+    assert read_note(again) == marks
+    suspects = Suspects()
+    suspects.recall(0, note)
+    assert len(suspects.note(0).encode()) <= _NOTE_BYTES
+    return bool(marks)
+
+
 def _struct(struct: Any) -> Callable[[bytes], bool]:
     decoder = msgspec.json.Decoder(struct)
 
@@ -199,6 +215,12 @@ def _cached_examples() -> tuple[bytes, ...]:
     )
 
 
+def _notes() -> tuple[bytes, ...]:
+    one = {1043: Mark(1, alone=True), 1045: Mark(), 1052: Mark(1)}
+    many = {offset * 7: Mark(offset % 3) for offset in range(600)}
+    return tuple(write_note(marks).encode() for marks in (one, many, {2**63 - 1: Mark()}))
+
+
 def _good(noun: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted((FOLDER / "examples" / noun / "v1").glob("good*.json"))]
 
@@ -220,6 +242,7 @@ TARGETS: Final = (
     Target("redrive mark", _letters(), _mark),
     Target("decision", _examples("decision"), _decision),
     Target("cached verdict", _cached_examples(), _cached),
+    Target("note of a commit", _notes(), _note),
     *(
         Target(f"{noun} struct", _examples(noun), _struct(struct))
         for noun, struct in (
