@@ -171,9 +171,9 @@ class StreamSettings(_Group):
     """Most records that are taken together."""
     poll_ms: Positive = 5
     """Longest wait for a batch to fill."""
-    in_flight_records: Positive = 2_000
+    in_flight_records: Positive = 20_000
     """Most records read and not yet committed, in all: what is read again after a crash."""
-    in_flight_records_per_partition: Positive = 1_000
+    in_flight_records_per_partition: Positive = 10_000
     """Most records read and not yet committed, per partition."""
     in_flight_bytes: Positive = 67_108_864
     """Most bytes of records read and not yet committed, in all; a batch may pass it."""
@@ -181,7 +181,7 @@ class StreamSettings(_Group):
     """Most bytes of records read and not yet committed, per partition; a batch may pass it."""
     in_flight_tokens: Positive = 262_144
     """Most prompt tokens of questions not yet answered, in all, estimated; a batch may pass it."""
-    in_flight_tokens_per_partition: Positive = 131_072
+    in_flight_tokens_per_partition: Positive = 196_608
     """Most prompt tokens of questions not yet answered, per partition; a batch may pass it."""
     commit_interval_ms: Positive = 500
     """How often the finished prefix is committed."""

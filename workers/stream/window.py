@@ -8,6 +8,8 @@ from dataclasses import dataclass
 # Reading a handful of records at a time would give the batch away, so reading goes on only when this share of
 # a cap, or a whole batch, is free.
 _REFILL_SHARE = 4
+# Tokens keep the guard busy, so less of them must be free.
+_TOKENS_REFILL_SHARE = 8
 # A paused partition is read again when it is down to this share of its caps: what was prefetched of it is
 # fetched anew, which must not happen every few records.
 _LOW_WATER = 0.5
@@ -46,7 +48,7 @@ class Caps:
         return (
             self.records - load.records < enough
             or self.size - load.size <= self.size // _REFILL_SHARE
-            or load.tokens >= self.tokens
+            or load.tokens > self.tokens - self.tokens // _TOKENS_REFILL_SHARE
         )
 
     def low(self, load: Load) -> bool:
