@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.unit.workers.stream.simulation import WINDOW, Broker, FakeTimeLoop, Kind, Life
 from workers.errors import StreamStopped
@@ -17,7 +17,8 @@ from workers.ports import Position
 
 PARTITIONS = st.sampled_from([0, 1])
 KINDS: st.SearchStrategy[Kind] = st.sampled_from(["known", "known", "ask", "ask", "ask", "huge", "letter"])
-LINES = st.sampled_from([b"a", b"b", b"c"])
+LINES = st.sampled_from([b"a", b"b"])
+BACKLOG = st.lists(KINDS, min_size=4, max_size=12)
 # Rebalances, stalls, commits and drains are over within this time, in seconds of the clock of the test.
 LONG_S = 60.0
 
@@ -74,22 +75,40 @@ class StreamMachine(RuleBasedStateMachine):
 
     # events and the world
 
+    @initialize(kinds=st.tuples(BACKLOG, BACKLOG))
+    def a_backlog_waits(self, kinds: tuple[list[Kind], list[Kind]]) -> None:
+        for number in (0, 1):
+            self.many_events_come(number, kinds[number])
+        self._pass(0.3)
+
     @rule(number=PARTITIONS, kind=KINDS, line=LINES, gap=st.integers(1, 2))
     def event_comes(self, number: int, kind: Kind, line: bytes, gap: int) -> None:
         self.broker.append(number, kind, line, gap)
 
-    @rule(number=PARTITIONS, kinds=st.lists(KINDS, min_size=4, max_size=12))
+    @rule(number=PARTITIONS, kinds=BACKLOG)
     def many_events_come(self, number: int, kinds: list[Kind]) -> None:
         for turn, kind in enumerate(kinds):
-            self.broker.append(number, kind, b"abc"[turn % 3 : turn % 3 + 1], 1)
+            self.broker.append(number, kind, b"aba"[turn % 3 : turn % 3 + 1], 1)
 
     @rule(seconds=st.sampled_from([0.0, 0.01, 0.1, 0.3, 1.0, 5.0]))
     def time_passes(self, seconds: float) -> None:
         self._pass(seconds)
 
-    @rule(slow=st.booleans())
-    def the_cache_is_slow_or_not(self, slow: bool) -> None:
-        self.life.path.slow = slow
+    @rule(what=st.sampled_from(["cache", "commits", "guard"]), well=st.booleans())
+    def something_is_well_or_not(self, what: str, well: bool) -> None:
+        if what == "cache":
+            self.life.path.slow = not well
+        elif what == "commits":
+            self.broker.takes_commits = well
+        elif well:
+            self.life.guard_back.set()
+        else:
+            self._run(self._guard_dies())
+        self._pass(0.3)
+
+    async def _guard_dies(self) -> None:
+        self.life.guard_back.clear()
+        self.life.outage.begin()
 
     # outcomes
 
@@ -98,6 +117,13 @@ class StreamMachine(RuleBasedStateMachine):
     def the_guard_answers(self, data: st.DataObject, meanwhile: float) -> None:
         self.life.path.gates[data.draw(st.sampled_from(sorted(self.life.path.gates)))].set_result(None)
         self._pass(meanwhile)
+
+    @precondition(lambda self: self.life.path.gates)
+    @rule()
+    def the_guard_answers_all(self) -> None:
+        for gate in list(self.life.path.gates.values()):
+            gate.set_result(None)
+        self._pass(0.01)
 
     @precondition(lambda self: any(self.life.outcomes.sending.values()))
     @rule(data=st.data(), report=st.booleans(), times=st.integers(1, 5))
@@ -108,73 +134,77 @@ class StreamMachine(RuleBasedStateMachine):
             self.life.outcomes.deliver(number, report=report)
         self._pass(0.01)
 
+    @precondition(lambda self: self.life.outcomes.unreported)
     @rule()
     def late_reports_come(self) -> None:
         self.life.outcomes.report()
-        self._pass(0.01)
+        self._pass(0.6)
 
-    @rule(number=PARTITIONS, note=st.sampled_from(["", "one", "two"]))
-    def a_note_is_to_be_kept(self, number: int, note: str) -> None:
-        if number in self.life.notes.wanted:
-            self.life.notes.wanted[number] = note
-
-    @rule(takes=st.booleans())
-    def the_broker_takes_commits_or_not(self, takes: bool) -> None:
-        self.broker.takes_commits = takes
+    @precondition(lambda self: self.life.notes.wanted)
+    @rule(data=st.data(), note=st.sampled_from(["", "one", "two"]))
+    def a_note_is_to_be_kept(self, data: st.DataObject, note: str) -> None:
+        self.life.notes.wanted[data.draw(st.sampled_from(sorted(self.life.notes.wanted)))] = note
 
     # rebalances
 
-    @rule(number=PARTITIONS, then=st.sampled_from([0.0, 0.01, 1.5]))
-    def the_partition_is_revoked(self, number: int, then: float) -> None:
-        if self.broker.owners[number] is self.life:
-            self.life.source.revoke(number)
+    @precondition(lambda self: self.life in self.broker.owners.values())
+    @rule(data=st.data(), lost=st.booleans(), then=st.sampled_from([0.0, 0.01, 1.5]))
+    def a_partition_goes(self, data: st.DataObject, lost: bool, then: float) -> None:
+        owners, source = self.broker.owners, self.life.source
+        number = data.draw(st.sampled_from([number for number in owners if owners[number] is self.life]))
+        if lost:
+            source.lose(number)
+        else:
+            source.revoke(number)
         self._pass(then)
 
-    @rule(number=PARTITIONS, then=st.sampled_from([0.0, 0.01]))
-    def the_partition_is_lost(self, number: int, then: float) -> None:
-        self.life.source.lose(number)
+    @precondition(lambda self: None in self.broker.owners.values())
+    @rule(data=st.data(), count=st.integers(0, 4), then=st.sampled_from([0.0, 0.01, 1.5]))
+    def a_partition_comes_back(self, data: st.DataObject, count: int, then: float) -> None:
+        """Another worker has decided some events of it in the meantime, and committed them."""
+        owners = self.broker.owners
+        number = data.draw(st.sampled_from([number for number in owners if owners[number] is None]))
+        start = self.broker.start_of(number)
+        for event in [event for event in self.broker.log[number] if event.offset >= start][:count]:
+            topic = "letters" if event.kind in ("huge", "letter") else "decisions"
+            self.broker.written.append((topic, number, event.offset))
+            note = self.broker.committed.get(number, Position(0)).note
+            self.broker.committed[number] = Position(event.offset + 1, note)
+        self.life.source.give(number)
         self._pass(then)
 
-    @rule(number=PARTITIONS)
-    def the_partition_is_assigned(self, number: int) -> None:
-        if self.broker.owners[number] is None:
-            self.life.source.give(number)
-
-    @rule(number=PARTITIONS, count=st.integers(1, 4))
-    def another_worker_takes_the_next_events(self, number: int, count: int) -> None:
-        if self.broker.owners[number] is None:
-            start = self.broker.start_of(number)
-            for event in [event for event in self.broker.log[number] if event.offset >= start][:count]:
-                topic = "letters" if event.kind in ("huge", "letter") else "decisions"
-                self.broker.written.append((topic, number, event.offset))
-                note = self.broker.committed.get(number, Position(0)).note
-                self.broker.committed[number] = Position(event.offset + 1, note)
-
-    @rule(number=PARTITIONS, back=st.integers(1, 6))
-    def the_source_goes_back(self, number: int, back: int) -> None:
-        source = self.life.source
-        if number in source.positions:
-            source.positions[number] = max(0, source.positions[number] - back)
-
-    # the guard as a whole
-
-    @rule()
-    def the_guard_dies(self) -> None:
-        async def die() -> None:
-            self.life.guard_back.clear()
-            self.life.outage.begin()
-
-        self._run(die())
-
-    @rule()
-    def the_guard_comes_back(self) -> None:
-        self.life.guard_back.set()
-        self._pass(0.5)
+    @precondition(lambda self: self.life.source.positions)
+    @rule(data=st.data(), back=st.integers(1, 6))
+    def the_source_goes_back(self, data: st.DataObject, back: int) -> None:
+        positions = self.life.source.positions
+        number = data.draw(st.sampled_from(sorted(positions)))
+        positions[number] = max(0, positions[number] - back)
+        self._pass(0.1)
 
     # ends
 
-    @rule(data=st.data())
-    def the_worker_is_killed(self, data: st.DataObject) -> None:
+    @rule(
+        data=st.data(), how=st.sampled_from(["killed", "killed", "stopped", "failed", "broken", "cancelled"])
+    )
+    def the_life_ends(self, data: st.DataObject, how: str) -> None:
+        gates = sorted(self.life.path.gates)
+        if how == "killed":
+            self._kill(data)
+        elif how == "stopped":
+            self._stop()
+        elif how == "failed":
+            self.life.outcomes.failure = "an outcome was not delivered"
+            self._stops("an outcome was not delivered")
+        elif gates:
+            gate = self.life.path.gates[data.draw(st.sampled_from(gates))]
+            if how == "cancelled":
+                gate.cancel()
+                self._stops("without an outcome")
+            else:
+                gate.set_exception(RuntimeError("what somebody wrote"))
+                self._stops(r"unexpected error .*\(RuntimeError\)")
+
+    def _kill(self, data: st.DataObject) -> None:
         self._run(self.life.kill())
         for number, queue in self.life.outcomes.sending.items():  # some of what was on its way arrives
             for _ in range(data.draw(st.integers(0, len(queue)))):
@@ -183,29 +213,12 @@ class StreamMachine(RuleBasedStateMachine):
                 self.broker.owners[number] = None
         self._begin()
 
-    @rule()
-    def the_worker_is_stopped(self) -> None:
+    def _stop(self) -> None:
         self.life.stopping.set()
         self._run(asyncio.wait_for(asyncio.shield(self.life.task), LONG_S))
         self._run(self.life.outage.close())
         assert self.life.source.left
         self._begin()
-
-    @precondition(lambda self: self.life.path.gates)
-    @rule(data=st.data(), cancelled=st.booleans())
-    def a_judgement_breaks(self, data: st.DataObject, cancelled: bool) -> None:
-        number, offset = data.draw(st.sampled_from(sorted(self.life.path.gates)))
-        gate = self.life.path.gates[number, offset]
-        if cancelled:
-            gate.cancel()
-        else:
-            gate.set_exception(RuntimeError("what somebody wrote"))
-        self._stops("without an outcome" if cancelled else r"unexpected error .*\(RuntimeError\)")
-
-    @rule()
-    def a_delivery_fails(self) -> None:
-        self.life.outcomes.failure = "an outcome was not delivered"
-        self._stops("an outcome was not delivered")
 
     # what must hold at every moment; the broker itself checks every commit
 
@@ -248,8 +261,7 @@ class StreamMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """When all is well again, every event has an outcome and is committed, by this life alone."""
         life = self.life
-        self.broker.takes_commits = life.outcomes.at_once = True
-        life.path.slow = False
+        life.outcomes.at_once, life.path.slow = True, False
         life.guard_back.set()
 
         def finished() -> bool:
@@ -265,10 +277,16 @@ class StreamMachine(RuleBasedStateMachine):
             )
 
         try:
+            finished()
+            self._pass(2.0)  # so that a broker that takes no commits yet has refused what is finished
+            self.broker.takes_commits = True
             self._until(finished, "everything is committed")
             assert [self.broker.undecided(number) for number in self.broker.log] == [[], []]
             self._until(lambda: not self._unwritten(), "all notes are written")
-            self.the_worker_is_stopped()
+            for number in life.notes.wanted:  # nothing more comes that would be committed with it
+                life.notes.wanted[number] = "last"
+            self._until(lambda: not self._unwritten(), "the last notes are written")
+            self._stop()
             assert self.broker.inversions() == []
         finally:
             self._run(self.life.kill())
