@@ -2,8 +2,8 @@
 
 - Past its deadline a question is not asked. One that runs out of time at the guard is aborted there, unless
   somebody else waits for the same answer.
-- A dead guard says nothing of a question. Policies that hold wait for it, and are answered however late; the
-  others are answered `unavailable` at once.
+- A dead guard says nothing of a question. Policies that hold wait for it; a deadline that passes meanwhile
+  does not count. The others are answered `unavailable` at once.
 - Questions that were at the guard when it died, and are held, are asked again alone, one after another. What
   was alone at two deaths is not asked again.
 - Whatever else goes wrong with one question is an answer as well, and never stops the stream.
@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from functools import partial
 from typing import Final, Protocol
@@ -32,6 +33,8 @@ from workers.stream.budget import Claim, GuardBudget
 from workers.stream.outage import Outage
 from workers.stream.suspects import Place, Suspects
 
+# Outages whose deadlines do not count; a guard that fails more often than its backlog is worked off is rare.
+_OUTAGES: Final = 16
 # How a question may fail that says nothing of the question: the task or the program is told to end.
 _ENDINGS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -121,6 +124,17 @@ class Asking:
         self._outage, self._suspects, self._clock, self._observer = outage, suspects, clock, observer
         self._rationale, self._ttl_s = rationale, ttl_s
         self._flights: SingleFlight[_Inquiry, Judgement] = SingleFlight()
+        self._held: deque[tuple[float, float]] = deque(maxlen=_OUTAGES)
+
+    def deadline(self, ask: Asked) -> float | None:
+        """Until when an answer is of use, in Unix ms of the broker; None: always.
+
+        A deadline that passed while the guard was down does not count where the policy holds.
+        """
+        until = deadline_ms(ask)
+        if until is not None and self._held and ask.chosen.policy.on_unavailable == "hold":
+            return None if any(begun <= until <= ended for begun, ended in self._held) else until
+        return until
 
     def expect(self, ask: Asked) -> int:
         """A question that will be asked was read. Its prompt tokens, as estimated."""
@@ -142,7 +156,7 @@ class Asking:
         return reply
 
     async def _reply(self, ask: Asked, place: Place, tokens: int, report: Report) -> Replied | Poisoned:
-        key, late_ms = ask.cache_key, deadline_ms(ask)
+        key, late_ms = ask.cache_key, self.deadline(ask)
         while True:
             if self._suspects.convicted(key):
                 return Poisoned()
@@ -162,8 +176,17 @@ class Asking:
                     self._observer.suspected(self._suspects.deaths(key))
                 if not self._suspects.convicted(key):
                     report("hold")
-                    await self._outage.hold()
+                    await self._hold()
                     late_ms = None  # what waited for the guard is judged late rather than not at all
+
+    async def _hold(self) -> None:
+        begun_ms = self._clock.now_ms()
+        await self._outage.hold()
+        now_ms = self._clock.now_ms()
+        if self._held and begun_ms <= self._held[-1][1]:
+            before = self._held.pop()
+            begun_ms, now_ms = min(before[0], begun_ms), max(before[1], now_ms)
+        self._held.append((begun_ms, now_ms))
 
     async def _share(self, ask: Asked, tokens: int, late_ms: float | None, report: Report) -> Replied:
         """One judgement for all who ask the same at the same time. Raises `EngineDead`."""

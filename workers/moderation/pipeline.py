@@ -16,7 +16,6 @@ from typing import Final, Protocol
 from schemas.decision import Decision, GuardUsed, Origin, decision_id
 from schemas.identifiers import Mode
 from schemas.keys import record_key
-from workers.moderation.ask_guard import deadline_ms
 from workers.moderation.asking import Asking, AskingObserver, BrokersClock, Poisoned, Replied, late
 from workers.moderation.choose_policy import PolicyBook
 from workers.moderation.fingerprint import TenantFingerprints
@@ -154,7 +153,7 @@ class ModerationPath:
             return make_decision(ask, self._weigh(ask, cached), Source(use_of(cached, now)), took)
         if not _applies(ask):
             return make_decision(ask, weigh(NotApplicable(), ask.chosen), Source(), took)
-        until = deadline_ms(ask)
+        until = self._asking.deadline(ask)
         if until is not None and now >= until and self._clock.sure:
             return make_decision(ask, weigh(late("not asked"), ask.chosen), Source(), took)
         return None

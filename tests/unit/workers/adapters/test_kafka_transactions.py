@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
@@ -11,12 +12,15 @@ from confluent_kafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.workers.stream import test_loop as stream
 from workers.adapters import kafka_transactions as module
 from workers.adapters.kafka_transactions import KafkaTransactions
 from workers.adapters.kafka_transactor import Job, Result
 from workers.errors import StreamStopped
-from workers.ports import Position, Publication, Record
+from workers.ports import NoJournal, Position, Publication, Record
 from workers.settings import KafkaSettings
+from workers.stream.loop import LoopLimits, StreamLoop
+from workers.stream.outage import Outage
 
 
 class Assignment:
@@ -95,6 +99,33 @@ async def make() -> AsyncIterator[Make]:
     yield build
     for source in sources:
         await source.close()
+
+
+class BrokersTime:
+    def __init__(self) -> None:
+        self.reports: list[tuple[float | None, float]] = []
+
+    @property
+    def monotonic_s(self) -> Callable[[], float]:
+        return lambda: 7.0
+
+    def wants_report(self) -> bool:
+        return False
+
+    def reported(self, timestamp_ms: float | None, sent_s: float) -> None:
+        self.reports.append((timestamp_ms, sent_s))
+
+
+async def test_the_brokers_stamp_on_what_was_committed_tells_its_time(make: Make) -> None:
+    outcomes, fake = make()
+    outcomes._clock = clock = BrokersTime()
+    fake.results = [
+        lambda _: Result(committed=False, why="x", stamps=[1.0]),
+        lambda _: Result(committed=True, stamps=[5.0]),
+    ]
+    for _ in range(2):
+        await outcomes.commit({0: Position(1)})
+    assert clock.reports == [(5.0, 7.0)]
 
 
 async def test_what_stands_before_the_position_is_sent_in_order_and_the_rest_is_kept(make: Make) -> None:
@@ -261,3 +292,65 @@ async def test_whatever_fails_each_outcome_is_in_one_committed_transaction(
     await commit()
     assert committed == [b"%d" % offset for offset in range(10)]
     await source.close()
+
+
+class LoopSource(stream.Source):
+    """The source that drives the loop, and what the transactions need of theirs."""
+
+    def __init__(self, transactions: Source) -> None:
+        super().__init__()
+        self.transactions = transactions
+
+    async def leave(self) -> None:
+        await super().leave()
+        await self.transactions.close()
+
+
+def loop_over(source: stream.Source, outcomes: KafkaTransactions) -> StreamLoop:
+    return StreamLoop(
+        source=source,
+        path=stream.Path(),
+        outcomes=outcomes,
+        window=stream.window_of(),
+        outage=Outage(_never, RuntimeError),
+        journal=NoJournal(),
+        limits=LoopLimits(poll_s=0.001, commit_interval_s=0.001, drain_s=1.0),
+        clock=stream.Clock(),
+        observer=stream.Observer(),
+    )
+
+
+async def _never() -> None:
+    raise AssertionError("the guard is up")
+
+
+async def test_the_stream_runs_over_transactions_of_which_some_are_undone_and_one_refuses_a_record() -> None:
+    """What the stream gives up when an outcome is ready must come back for the dead letter."""
+    fake, inner = Fake(), Source()
+    outcomes = KafkaTransactions(
+        KafkaSettings(),
+        inner,  # type: ignore[arg-type]
+        transactional_id="x",
+        transactor=fake,  # type: ignore[arg-type]
+    )
+    source = LoopSource(inner)
+    values = [b"%d" % number for number in range(200)]
+    source.queue += [Record("t", 0, n, b"k", value, None, 0) for n, value in enumerate(values)]
+    committed: list[bytes] = []
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def undone(job: Job) -> Result:
+        return Result(committed=False, why="ILLEGAL_GENERATION")
+
+    def run(job: Job) -> Result:
+        refused = [outcome for outcome in job.outgoing if outcome.publication.value == b"77"]
+        if not refused:
+            committed.extend(outcome.publication.value or b"" for outcome in job.outgoing)
+        if len(committed) == 200:
+            loop.call_soon_threadsafe(stopping.set)
+        return Result(committed=not refused, refused=refused)
+
+    fake.results = [undone, run, run, undone, undone, *[run] * 10_000]
+    async with asyncio.timeout(60):
+        await loop_over(source, outcomes).run(stopping)
+    assert committed == [*values[:77], b"letter", *values[78:]]

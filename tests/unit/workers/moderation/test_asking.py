@@ -94,6 +94,27 @@ async def test_a_policy_that_holds_waits_and_is_judged_late(make: Make, fault: F
         assert not world.outage.down
 
 
+async def test_deadlines_that_pass_while_the_guard_is_down_do_not_count_where_the_policy_holds(
+    make: Make,
+) -> None:
+    world = await make(make_policy(id="go-on", on_unavailable="review"), started=False)
+    world.may_return.clear()
+    waits = asyncio.ensure_future(world.run(event_record(1, "waits")))
+    await until(lambda: world.outage.holding)
+    world.clock.reported(NOW_MS + 60_000, asyncio.get_running_loop().time())
+    world.may_return.set()
+    await waits
+    world.clock.reported(NOW_MS + 90_000, asyncio.get_running_loop().time())
+    # What was in the topic meanwhile: within, before, and after the outage, and of a policy that goes on.
+    ages = {"within": -10_000, "before": 10_000, "after": -60_000}
+    records = [
+        event_record(n, name, age_ms=age, deadline_ms=5_000) for n, (name, age) in enumerate(ages.items())
+    ]
+    records.append(event_record(9, "goes on", age_ms=-10_000, deadline_ms=5_000, policy="go-on"))
+    decisions = [decision_of(publication) for publication in await world.run(*records)]
+    assert [decision.reason for decision in decisions] == [None, "late", "late", "late"]
+
+
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize(
     ("options", "reason"),
