@@ -142,6 +142,9 @@ class StreamLoop:
                 continue
             ticket = Ticket(partition, record, len(record.value or b"") + len(record.key or b""), now)
             if not partition.offsets.read(ticket):
+                if partition.offsets.unfinished_before(record.offset):
+                    _require_known(partition, record)
+                    continue  # in flight already, and what stands before it would not come again
                 ticket.partition = partition = self._rewind(partition)
                 partition.offsets.read(ticket)
             size += ticket.size
@@ -165,7 +168,7 @@ class StreamLoop:
         self._flow.weigh(Load(len(taken), size, tokens))
 
     def _rewind(self, partition: AssignedPartition) -> AssignedPartition:
-        """The source went back: what is in flight was read under offsets that mean something else now."""
+        """The source went back to where everything before is done: all that is in flight comes again."""
         self._observer.discarded(partition.number, partition.offsets.in_flight, "rewound")
         partition.discard()
         fresh = AssignedPartition(partition.number)
@@ -277,3 +280,13 @@ class StreamLoop:
 
     def _those(self, numbers: Sequence[int]) -> list[AssignedPartition]:
         return [self._partitions[number] for number in numbers if number in self._partitions]
+
+
+def _require_known(partition: AssignedPartition, record: Record) -> None:
+    """Raises `StreamStopped` unless this very record was read before."""
+    known = partition.offsets.find(record.offset)
+    if known is None or known.timestamp_ms != record.timestamp_ms:
+        raise StreamStopped(
+            f"partition {partition.number} of the events topic went back to offset {record.offset} and has "
+            "another record there; was the topic deleted and made anew?"
+        )

@@ -17,6 +17,7 @@ Pure. One tracker lives as long as one assignment of its partition.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from typing import Generic, Literal, TypeVar
 
@@ -106,6 +107,17 @@ class PartitionOffsets(Generic[Item]):
             finished.records += 1
             finished.size += item.size
         finished.offset = item.offset + 1
+
+    def unfinished_before(self, offset: int) -> bool:
+        """Whether a record below this offset is not done."""
+        return bool(self._open) and self._open[0].offset < offset
+
+    def find(self, offset: int) -> Item | None:
+        """The record read at this offset; None when none was, or it belongs to the finished prefix."""
+        place = bisect_left(self._open, offset, key=lambda item: item.offset)
+        if place == len(self._open) or self._open[place].offset != offset:
+            return None
+        return self._open[place]
 
     @property
     def position(self) -> int | None:

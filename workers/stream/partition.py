@@ -17,7 +17,7 @@ class Ticket(Opened):
     `record` is there until its outcome is delivered, so that what waits behind a slow one costs no memory.
     """
 
-    __slots__ = ("partition", "record", "stage")
+    __slots__ = ("partition", "record", "stage", "timestamp_ms")
 
     def __init__(self, partition: AssignedPartition, record: Record, size: int, read_s: float) -> None:
         # Not by way of the base class: one call less for each record that is read.
@@ -27,6 +27,7 @@ class Ticket(Opened):
         self.state = "new"
         self.partition = partition
         self.record = record
+        self.timestamp_ms = record.timestamp_ms
         self.stage: Stage = "cache"
 
     def report(self, stage: Stage) -> None:

@@ -345,6 +345,31 @@ async def test_going_back_starts_the_partition_anew() -> None:
     await world.stop()
 
 
+async def test_a_record_that_comes_twice_is_judged_once_and_what_stands_before_it_is_not_skipped() -> None:
+    world = World()
+    world.source.queue += [record(5, b"ask"), record(6, key=b"other"), record(7, b"ask-too", key=b"third")]
+    await world.until(lambda: len(world.path.gates) == 2)
+    world.source.queue += [record(6, key=b"other"), record(7, b"ask-too", key=b"third"), record(8, key=b"x")]
+    await world.until(lambda: world.outcomes.values() == [b"known", b"known"])
+    for gate in world.path.gates.values():
+        gate.set_result(None)
+    await world.until(lambda: world.outcomes.committed() == {0: 9})
+    assert [seen.offset for seen in world.path.seen] == [5, 6, 7, 8]
+    await world.stop()
+
+
+@pytest.mark.parametrize("offset", [6, 7])
+async def test_another_record_at_an_offset_in_flight_stops_the_stream(offset: int) -> None:
+    world = World()
+    world.source.queue += [record(5, b"ask"), record(7, key=b"other"), record(8, key=b"other")]
+    await world.until(lambda: world.outcomes.sent)
+    anew = Record("events", 0, offset, b"k", b"known", None, 1)
+    world.source.queue.append(anew)
+    with pytest.raises(StreamStopped, match="deleted and made anew"):
+        await asyncio.wait_for(world.task, 10)
+    assert world.outcomes.commits == []
+
+
 async def test_a_decision_too_large_becomes_a_dead_letter_and_is_done() -> None:
     world = World()
     world.outcomes.too_large = {b"huge"}

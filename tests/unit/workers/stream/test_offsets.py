@@ -83,6 +83,16 @@ class OffsetsMachine(RuleBasedStateMachine):
         assert self.offsets.uncommitted_since == (finished[0].read_s if finished else None)
 
     @invariant()
+    def what_was_read_is_found_until_it_is_finished(self) -> None:
+        for item in self.read:
+            open_still = item.offset >= (self._prefix() or 0)
+            assert self.offsets.find(item.offset) is (item if open_still else None)
+            before = [other for other in self.read if other.offset < item.offset]
+            assert self.offsets.unfinished_before(item.offset) == any(o not in self.done for o in before)
+        last = self.read[-1].offset if self.read else 0
+        assert self.offsets.find(last + 1) is None
+
+    @invariant()
     def the_oldest_is_the_first_that_is_not_done(self) -> None:
         assert self.offsets.oldest is next((item for item in self.read if item not in self.done), None)
 
