@@ -25,6 +25,7 @@ from workers.ports import (
 )
 from workers.stream.commits import Commits
 from workers.stream.flow import Flow, Plan
+from workers.stream.intake import take_in
 from workers.stream.outage import Outage
 from workers.stream.partition import AssignedPartition, Ticket
 from workers.stream.reader import TICK_S, Reader
@@ -133,24 +134,10 @@ class StreamLoop:
         return {number: partition.load for number, partition in self._partitions.items()}
 
     async def _take(self, records: Sequence[Record]) -> None:
-        tickets: list[Ticket] = []
-        taken: list[Record] = []
-        partitions, now, size = self._partitions, self._clock.monotonic_s(), 0
-        for record in records:
-            partition = partitions.get(record.partition)
-            if partition is None:  # revoked within the fetch that gave the record; the next owner reads it
-                continue
-            ticket = Ticket(partition, record, len(record.value or b"") + len(record.key or b""), now)
-            if not partition.offsets.read(ticket):
-                if partition.offsets.unfinished_before(record.offset):
-                    _require_known(partition, record)
-                    continue  # in flight already, and what stands before it would not come again
-                ticket.partition = partition = self._rewind(partition)
-                partition.offsets.read(ticket)
-            size += ticket.size
-            tickets.append(ticket)
-            taken.append(record)
-        results = await self._path.moderate(taken)
+        tickets = take_in(records, self._partitions, self._clock.monotonic_s(), self._observer.discarded)
+        if not tickets:
+            return
+        results = await self._path.moderate([ticket.record for ticket in tickets])
         publish, tokens = self._outcomes.publish, 0
         for ticket, result in zip(tickets, results, strict=True):
             if ticket.partition.discarded:
@@ -165,15 +152,7 @@ class StreamLoop:
                 publish(ticket, result)
             else:
                 ticket.stage = "order"
-        self._flow.weigh(Load(len(taken), size, tokens))
-
-    def _rewind(self, partition: AssignedPartition) -> AssignedPartition:
-        """The source went back to where everything before is done: all that is in flight comes again."""
-        self._observer.discarded(partition.number, partition.offsets.in_flight, "rewound")
-        partition.discard()
-        fresh = AssignedPartition(partition.number)
-        self._partitions[partition.number] = fresh
-        return fresh
+        self._flow.weigh(Load(len(tickets), sum(ticket.size for ticket in tickets), tokens))
 
     def _begin(self, ticket: Ticket, pending: Pending) -> None:
         partition = ticket.partition
@@ -280,13 +259,3 @@ class StreamLoop:
 
     def _those(self, numbers: Sequence[int]) -> list[AssignedPartition]:
         return [self._partitions[number] for number in numbers if number in self._partitions]
-
-
-def _require_known(partition: AssignedPartition, record: Record) -> None:
-    """Raises `StreamStopped` unless this very record was read before."""
-    known = partition.offsets.find(record.offset)
-    if known is None or known.timestamp_ms != record.timestamp_ms:
-        raise StreamStopped(
-            f"partition {partition.number} of the events topic went back to offset {record.offset} and has "
-            "another record there; was the topic deleted and made anew?"
-        )
