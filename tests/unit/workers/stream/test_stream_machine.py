@@ -205,9 +205,12 @@ class StreamMachine(RuleBasedStateMachine):
                 self._stops(r"unexpected error .*\(RuntimeError\)")
 
     def _kill(self, data: st.DataObject) -> None:
+        sending = self.life.outcomes.sending
+        # Some of what was on its way arrives. Drawn first, since a draw may end the example.
+        arriving = {number: data.draw(st.integers(0, len(queue))) for number, queue in sending.items()}
         self._run(self.life.kill())
-        for number, queue in self.life.outcomes.sending.items():  # some of what was on its way arrives
-            for _ in range(data.draw(st.integers(0, len(queue)))):
+        for number, count in arriving.items():
+            for _ in range(count):
                 self.life.outcomes.deliver(number, report=False)
             if self.broker.owners[number] is self.life:
                 self.broker.owners[number] = None
