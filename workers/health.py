@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -26,6 +26,8 @@ class Health:
         self.guard_ready = False
         self.joined = False
         self.stopping = False
+        self.slow: Callable[[], Sequence[str]] = tuple
+        """What keeps partitions waiting, a sentence each; asked for when readiness is."""
 
     def beat(self) -> None:
         """The loop of the stream goes round."""
@@ -65,8 +67,8 @@ class HealthServer:
 
         async def ready(_: web.Request) -> web.Response:
             reasons = health.not_ready
-            text = "; ".join(reasons) or "ready"
-            return web.Response(text=f"{text}\n", status=503 if reasons else 200)
+            lines = ["; ".join(reasons) or "ready", *health.slow()]
+            return web.Response(text="".join(f"{line}\n" for line in lines), status=503 if reasons else 200)
 
         async def metrics(_: web.Request) -> web.Response:
             return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

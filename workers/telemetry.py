@@ -120,6 +120,11 @@ class Telemetry:
         """Show what this stream has in flight."""
         metrics, self._stream = self._metrics, stream
         metrics.oldest_seconds.ask = stream.oldest
+        self._health.slow = lambda: [
+            f"partition {slow.partition}: offset {slow.offset} has waited {slow.seconds:.0f} s: {slow.stage}"
+            for slow in stream.oldest()
+            if slow.seconds >= SLOW_S
+        ]
         metrics.window_records.set_function(lambda: stream.load.records)
         metrics.window_bytes.set_function(lambda: stream.load.size)
         metrics.window_tokens.set_function(lambda: stream.load.tokens)

@@ -47,6 +47,17 @@ async def test_probes_answer_with_status_codes() -> None:
     await server.close()
 
 
+async def test_what_keeps_a_partition_waiting_is_shown_with_the_readiness() -> None:
+    health = Health(Time())
+    health.guard_ready = health.joined = True
+    health.slow = lambda: ["partition 3 waits"]
+    server = await HealthServer.start(HealthSettings(port=0), health, CollectorRegistry())
+    url = f"http://127.0.0.1:{server.port}/health/ready"
+    async with aiohttp.ClientSession() as client, client.get(url) as answer:
+        assert (answer.status, await answer.text()) == (200, "ready\npartition 3 waits\n")
+    await server.close()
+
+
 async def test_a_port_in_use_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -98,8 +98,9 @@ def test_what_the_oldest_offset_waits_for_is_shown_when_asked(parts: Any) -> Non
 
 
 def test_an_offset_that_waits_long_is_told_now_and_then(parts: Any) -> None:
-    telemetry, _, _, time = parts
+    telemetry, _, health, time = parts
     telemetry.watch(Stream(Oldest(0, 41, SLOW_S, "hold"), Oldest(1, 5, SLOW_S - 1, "guard")))
+    assert health.slow() == ["partition 0: offset 41 has waited 30 s: hold"]
     with capture_logs() as lines:
         for now in (0.0, 1.0, 11.0):
             time.now = now
