@@ -34,12 +34,16 @@ class Commits:
         self._next_at = 0.0
         self._refused = False
 
-    @property
-    def due(self) -> bool:
-        """Whether it is time, or a note must be kept without delay."""
+    def due(self, partitions: Collection[AssignedPartition]) -> bool:
+        """Whether it is time, or a note must be kept without delay.
+
+        A note whose partition has not been read yet waits for its first record: there is no offset to commit.
+        """
         if self._clock.monotonic_s() >= self._next_at:
             return True
-        return bool(self._journal.stale()) and not self._refused
+        if self._refused or not (stale := self._journal.stale()):
+            return False
+        return any(part.number in stale and part.offsets.base is not None for part in partitions)
 
     def frees(self, partitions: Collection[AssignedPartition]) -> bool:
         """Whether a commit would make so much room in the window that it should not be put off."""

@@ -114,7 +114,7 @@ class StreamLoop:
         self._beat()
         self._settle()
         partitions = self._partitions.values()
-        if self._commits.due:
+        if self._commits.due(partitions):
             await self._commits.commit(partitions)
         if self._outage.holding:
             records = await self._reader.wait(long=True)
@@ -207,8 +207,9 @@ class StreamLoop:
             self._settle()
             if self._outage.holding:  # it would wait for a guard that is down
                 break
-            if self._commits.due:  # a judgement may wait for its note, in partitions that stay, too
-                await self._commits.commit(self._partitions.values())
+            everything = self._partitions.values()
+            if self._commits.due(everything):  # a judgement may wait for its note, also where nothing goes
+                await self._commits.commit(everything)
             await asyncio.sleep(TICK_S)
         tasks = [task for partition in partitions for task in partition.tasks]
         for partition in partitions:

@@ -81,7 +81,7 @@ async def test_it_is_due_when_the_interval_is_over() -> None:
     due = []
     for now in (0.0, 0.0, 9.9, 10.0):
         world.clock.now = now
-        due.append(world.commits.due)
+        due.append(world.commits.due(world.partitions))
         if not now:
             await world.commits.commit(world.partitions)
     assert due == [True, False, False, True]

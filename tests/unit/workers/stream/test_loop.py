@@ -620,6 +620,21 @@ async def test_a_note_is_committed_at_once_even_when_nothing_is_finished() -> No
     assert world.outcomes.commits[-1] == {0: Position(8, "")}
 
 
+async def test_a_note_of_a_partition_without_records_does_not_make_the_others_commit_all_the_time() -> None:
+    notes = Notes()
+    world = World(journal=notes, commit_s=1000, window=window_of(batch=2))
+    world.source.queue += [record(n) for n in range(40)]
+    await world.until(lambda: 1 in notes.wanted)
+    notes.wanted[1] = "one"
+    await world.until(lambda: len(world.outcomes.sent) == 40)
+    await asyncio.sleep(0.02)
+    assert world.outcomes.commit_calls <= 3  # to make room
+    world.source.queue += [record(9, b"ask", partition=1)]
+    await world.until(lambda: not notes.stale())
+    assert world.outcomes.commits[-1][1] == Position(9, "one")
+    await world.stop()
+
+
 async def test_notes_come_with_an_assignment_and_go_with_a_commit_of_what_is_finished() -> None:
     notes = Notes()
     world = World(journal=notes)
