@@ -50,6 +50,12 @@ class Flow:
         """Partitions that are not read for now."""
         return self._paused
 
+    def full(self, loads: Mapping[int, Load]) -> bool:
+        """Whether the worker, or a partition that is read, has too little room."""
+        return self._window.total.full(total(loads.values()), self._window.batch) or any(
+            self._window.full(load) for number, load in loads.items() if number not in self._paused
+        )
+
     def plan(self, loads: Mapping[int, Load], now_s: float) -> Plan:
         """What to read, given what each partition has in flight. A plan with a limit is carried out."""
         full = {n for n, load in loads.items() if n not in self._paused and self._window.full(load)}

@@ -24,7 +24,7 @@ from workers.ports import (
     Record,
 )
 from workers.stream.commits import Commits
-from workers.stream.flow import Flow, Plan
+from workers.stream.flow import Flow
 from workers.stream.intake import take_in
 from workers.stream.outage import Outage
 from workers.stream.partition import AssignedPartition, Ticket
@@ -119,16 +119,13 @@ class StreamLoop:
         if self._outage.holding:
             records = await self._reader.wait(long=True)
         else:
-            plan = self._plan()
-            if not plan.limit and self._commits.frees(partitions):
+            # Before anything is paused for what a commit would free.
+            if self._flow.full(self._loads()) and self._commits.frees(partitions):
                 await self._commits.commit(partitions)
-                plan = self._plan()
+            plan = self._reader.plan(self._loads())
             records = await (self._reader.read(plan) if plan.limit else self._reader.wait(long=False))
         if records:
             await self._take(records)
-
-    def _plan(self) -> Plan:
-        return self._reader.plan(self._loads())
 
     def _loads(self) -> dict[int, Load]:
         return {number: partition.load for number, partition in self._partitions.items()}

@@ -59,6 +59,16 @@ def test_nothing_is_paused_when_nobody_gains_by_it() -> None:
     assert Flow(WINDOW).plan(full_worker | {11: FREE}, 0.0) == WAIT
 
 
+def test_a_paused_partition_does_not_count_as_full() -> None:
+    flow = Flow(WINDOW)
+    assert flow.full({0: FULL, 1: FREE})
+    flow.plan({0: FULL, 1: FREE}, 0.0)
+    flow.plan({0: FULL, 1: FREE}, GRACE_S)
+    assert not flow.full({0: FULL, 1: FREE})
+    assert flow.full({0: FULL, 1: Load(99)})
+    assert flow.full({0: FULL, 1: Load(50), 2: Load(850)})
+
+
 def test_a_batch_is_smaller_when_records_are_heavy() -> None:
     flow = Flow(WINDOW)
     flow.weigh(Load(10, size=100_000))

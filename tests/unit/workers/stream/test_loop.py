@@ -509,6 +509,30 @@ async def test_a_slow_partition_does_not_hold_back_the_others() -> None:
     await world.stop()
 
 
+async def test_what_a_commit_frees_is_not_paused_even_after_a_slow_time() -> None:
+    world = World(window=window_of(records=100, per_partition=8, batch=4), commit_s=1000)
+    world.source.queue += [record(n, b"ask-%d" % n, key=b"%d" % n) for n in range(8)]
+    await world.until(lambda: len(world.path.gates) == 8)
+    world.source.queue += [record(0, partition=1)]
+    await world.until(lambda: world.source.paused_alone == {0})
+    for gate in world.path.gates.values():
+        gate.set_result(None)
+    paused: list[set[int]] = []
+    pause = world.source.pause
+
+    async def told(partitions: Collection[int] | None = None) -> None:
+        paused.append(set(partitions or ()))
+        await pause(partitions)
+
+    world.source.pause = told  # type: ignore[method-assign]
+    world.loop._commits._next_at = 0.0  # what was slow is committed, and the partition is read again
+    await world.until(lambda: world.source.paused_alone == set())
+    world.source.queue += [record(n) for n in range(8, 60)]
+    await world.until(lambda: len(world.outcomes.sent) == 61)
+    assert paused == []
+    await world.stop()
+
+
 async def test_while_the_guard_hangs_the_window_stays_and_the_source_is_polled() -> None:
     world = World(window=window_of(records=10, per_partition=10, batch=4), stall_s=0.01)
     world.source.queue += [record(n, b"ask-%d" % n, key=b"%d" % n) for n in range(500)]
