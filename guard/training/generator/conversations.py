@@ -6,6 +6,8 @@ built-in and custom categories: `casino C3 listed.` · `casino not listed.` · `
 and where. With the code at the head of the line only, the model learnt whether and never where. Longer
 traces, which copied the whole act first, made it invent copies on unseen frames, and thinking became worse
 than not thinking.
+
+Over 300 lines, because how a label follows from policy and text is read in one piece.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """What the generator knows: built-in concepts with their titles, phrases, acts and objects.
 
+Over 300 lines, because it is one table of words.
+
 A shipped policy that the tiny checkpoint shall understand uses these titles and phrases (``Concept.titles``,
 ``Concept.phrases``); any other category is a *listed* one, understood by looking its phrases up in the text.
 
