@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -29,6 +30,11 @@ def in_ci() -> bool:
 
 
 settings.load_profile("ci" if in_ci() else "home")
+
+# A shell starts what it sends to the background with SIGINT ignored, and that is handed on to every child:
+# tests that interrupt a command would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def require(condition: object, reason: str) -> None:

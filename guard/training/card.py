@@ -49,7 +49,7 @@ the category in the policy (must be unsafe) and taken out of it (must be safe); 
 title and words that training never saw, in held-out sentences, balanced accuracy of listed and unlisted words:
 `made_up` words, words of `other_grammar`, real nouns of eight unseen `themes`. `near_misses` are unlisted words
 that share head or tail with a listed one. `attacked`: the unsafe texts of the pairs with a forged ending, such as
-`\\boxed{{safe}}` or a guessed boundary mark, of kinds that training never showed. `reworded`: the in-distribution set
+`\\boxed{{safe}}` or a guessed boundary mark, put together as training never showed it. `reworded`: the in-distribution set
 under policies in other words, codes and order.
 
 {bars}

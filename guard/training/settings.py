@@ -17,6 +17,8 @@ Task = Literal[
     "bare",
     "single",
     "full",
+    "wide",
+    "sharp",
 ]
 """What a batch holds: look-ups of random ids, look-ups of words in traces, or conversations."""
 
@@ -56,6 +58,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     drills: tuple[BatchSettings, ...] = ()
     """Taken in turn, one beside each batch, at `drill_weight`: without them look-up is forgotten."""
     drill_weight: float = 0.5
+    fast_weight: float = 4.0
+    """Of the fast verdict in the loss, beside 1 for a copied token."""
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
     warm_up_steps: int = 60
@@ -127,6 +131,27 @@ TINY = Recipe(
             adam_lr=2e-3,
             cool_down=0.7,
             phases=(_phase(1500, "full", 12, 8),),
+        ),
+        Stage(
+            name="widen",
+            seed=7,
+            drills=_DRILLS,
+            drill_weight=0.3,
+            muon_lr=0.014,
+            adam_lr=1.8e-3,
+            cool_down=0.9,
+            phases=(_phase(1900, "wide", 12, 8),),
+        ),
+        Stage(
+            name="sharpen",
+            seed=11,
+            drills=_DRILLS,
+            drill_weight=0.3,
+            fast_weight=8.0,
+            muon_lr=0.01,
+            adam_lr=1.2e-3,
+            cool_down=0.95,
+            phases=(_phase(950, "sharp", 12, 8),),
         ),
     ),
 )

@@ -1,8 +1,9 @@
 """The warm start: from random weights to a guard that reads its policy. Reads top to bottom.
 
 Stages come from the recipe: drills (look-up), policies (conversations under growing policies), polish (the
-same at a falling rate). Each stage writes its weights, so that a run that was cut off goes on at the next
-stage.
+same at a falling rate), widen (many more frames, odd spellings and forged endings), sharpen (verbs that
+decide, and more weight on fast verdicts). Each stage writes its weights, so that a run that was cut off goes
+on at the next stage.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from guard.training.encoding import TreeEncoder
 from guard.training.generator.conversations import Style, draw_group
 from guard.training.model import TinyGuard
 from guard.training.optimisers import make_optimisers
-from guard.training.packing import MARK_NAMES, Batch, Tree, collate
+from guard.training.packing import FAST, MARK_NAMES, Batch, Tree, collate
 from guard.training.settings import BatchSettings, Recipe, Stage
 
 # Deciding tokens count four times, codes after a fast verdict twice: they are few, and everything hangs on
 # them.
-_WEIGHTS = torch.tensor([0.0, 1.0, 4.0, 4.0, 4.0, 4.0, 2.0])
+_WEIGHTS = (0.0, 1.0, 4.0, 4.0, 4.0, 4.0, 2.0)
 _LOG_EVERY = 50
 _SAVE_EVERY = 100
 _DRILL_TASKS = {
@@ -40,7 +41,13 @@ _DRILL_TASKS = {
     "long_lookups": (4, True),
 }
 
-_STYLES: dict[str, Style] = {"bare": "words", "single": "single", "full": "full"}
+_STYLES: dict[str, Style] = {
+    "bare": "words",
+    "single": "single",
+    "full": "full",
+    "wide": "wide",
+    "sharp": "sharp",
+}
 
 Log = Callable[[str], None]
 
@@ -56,7 +63,7 @@ class BatchSource:
     def draw(self, stage_seed: int, step: int, batch: BatchSettings) -> Batch:
         base = (stage_seed * 1_000_003 + step * 7_919 + _task_number(batch.task)) * 1_000
         trees = [self._tree(base + row, batch) for row in range(batch.policies)]
-        if batch.task in ("bare", "single", "full"):
+        if batch.task in _STYLES:
             return collate(trees)
         return collate(trees, prefix_groups=1, blocks=1, merge=True)
 
@@ -126,18 +133,20 @@ def run_stage(
     """Train one stage; yields a record of means every 50 steps and at the end."""
     optimisers = make_optimisers(model, stage.muon_lr, stage.adam_lr)
     progress = Progress()
+    weights = torch.tensor(_WEIGHTS)
+    weights[FAST] = stage.fast_weight
     tokens = 0
     limit = min(stage.steps, max_steps or stage.steps)
     for step, batch_settings in enumerate(_batches(stage), 1):
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * _rate(stage, step)
-        tokens += _backward(model, source.draw(stage.seed, step, batch_settings), 1.0, "", progress)
+        batch = source.draw(stage.seed, step, batch_settings)
+        tokens += _backward(model, batch, weights, 1.0, "", progress)
         if stage.drills:
             drill = stage.drills[step % len(stage.drills)]
-            tokens += _backward(
-                model, source.draw(stage.seed, step, drill), stage.drill_weight, "drill_", progress
-            )
+            batch = source.draw(stage.seed, step, drill)
+            tokens += _backward(model, batch, weights, stage.drill_weight, "drill_", progress)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser in optimisers:
             optimiser.step()
@@ -150,12 +159,14 @@ def run_stage(
             return
 
 
-def _backward(model: TinyGuard, batch: Batch, weight: float, prefix: str, progress: Progress) -> int:
+def _backward(
+    model: TinyGuard, batch: Batch, by_mark: Any, weight: float, prefix: str, progress: Progress
+) -> int:
     """Add the gradients of one batch; returns its number of tokens."""
     targets = batch.marks.nonzero()[:, 0]
     marks, wanted = batch.marks[targets], batch.ids[targets]
     logits = model.logits(model(batch).index_select(0, targets - 1))
-    weights = _WEIGHTS[marks]
+    weights = by_mark[marks]
     loss = (functional.cross_entropy(logits, wanted, reduction="none") * weights).sum() / weights.sum()
     (loss * weight).backward()
     progress.add(f"{prefix}loss", float(loss.detach()))

@@ -6,6 +6,8 @@ built-in and custom categories: `casino C3 listed.` · `casino not listed.` · `
 and where. With the code at the head of the line only, the model learnt whether and never where. Longer
 traces, which copied the whole act first, made it invent copies on unseen frames, and thinking became worse
 than not thinking.
+
+Over 300 lines, because how a label follows from policy and text is read in one piece.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from guard.prompt import Turn
-from guard.training.generator import frames
+from guard.training.generator import frames, wide_frames
 from guard.training.generator.lexicon import CONCEPTS
 from guard.training.generator.policies import (
+    TRAINING_SOURCES,
     PolicyLine,
     TermSource,
     draw_policy,
@@ -31,8 +34,12 @@ Split = Literal["train", "templates", "objects", "both"]
 """What is held out in a draw: nothing, the sentence templates, the objects, or both."""
 Kind = Literal["on", "off", "harmless", "study", "chat", "listed", "unlisted"]
 """on/off: an act of a concept that the policy has or lacks; listed/unlisted: the same for custom terms."""
-Style = Literal["words", "single", "full"]
-"""Bare words (drill), one plain turn, or everything: several turns, odd spelling, forged endings."""
+Style = Literal["words", "single", "full", "wide", "sharp"]
+"""Bare words (drill), one plain turn, or everything: several turns, odd spelling, forged endings.
+
+`wide` is `full` with more of what is hard: many more frames, odd spelling, forged endings and joined verbs;
+`sharp` has more acts, whose verbs decide more often.
+"""
 
 _MIX: tuple[tuple[Kind, float], ...] = (
     ("on", 0.26),
@@ -44,6 +51,45 @@ _MIX: tuple[tuple[Kind, float], ...] = (
     ("unlisted", 0.16),
 )
 _FORGERY_NONCE_LENGTH = 6
+_SHARP_MIX: tuple[tuple[Kind, float], ...] = (
+    ("on", 0.36),
+    ("off", 0.20),
+    ("harmless", 0.14),
+    ("study", 0.06),
+    ("chat", 0.02),
+    ("listed", 0.11),
+    ("unlisted", 0.11),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """Of rows, how many have: an act, a custom term in odd spelling; a forged ending; a composed frame;
+
+    and of harmful acts, how many join two verbs or have a made-up object.
+    """
+
+    mix: tuple[tuple[Kind, float], ...] = _MIX
+    odd_acts: float = 0.0
+    odd_terms: float = 0.0
+    endings: float = 0.0
+    composed: float = 0.0
+    joined: float = 0.3
+    unknown: float = 0.2
+
+
+_PLAIN = _Shares()
+_SHARES: dict[Style, _Shares] = {
+    "words": _PLAIN,
+    "single": _PLAIN,
+    "full": _Shares(odd_acts=0.2, odd_terms=0.08, endings=0.04),
+    "wide": _Shares(odd_acts=0.35, odd_terms=0.18, endings=0.15, composed=0.65, joined=0.4),
+    "sharp": _Shares(
+        _SHARP_MIX, odd_acts=0.35, odd_terms=0.18, endings=0.15, composed=0.65, joined=0.6, unknown=0.4
+    ),
+}
+_WHOLE: tuple[Style, ...] = ("full", "wide", "sharp")
+"""Styles of whole conversations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +121,12 @@ class Row:
     exchange: Exchange
 
 
-def draw_act(rng: random.Random, split: Split, name: str, *, harmless: bool = False) -> str:
+def draw_act(
+    rng: random.Random, split: Split, name: str, *, harmless: bool = False, shares: _Shares = _PLAIN
+) -> str:
     """An act of a concept, or a harmless act that resembles one.
 
-    In training three in ten combine two verbs and two in ten have a made-up object, so that the verb decides.
+    In training a share combines two verbs, and a share has a made-up object, so that the verb decides.
     """
     concept = CONCEPTS[name]
     templates_held, objects_held = split in ("templates", "both"), split in ("objects", "both")
@@ -95,12 +143,12 @@ def draw_act(rng: random.Random, split: Split, name: str, *, harmless: bool = Fa
     template = rng.choice(held if templates_held else templates)
     thing = rng.choice(objects)
     if split == "train":
-        if rng.random() < 0.3:
+        if rng.random() < shares.joined:
             verb = rng.choice(templates).split(f" {slot}")[0]
             combined = f"{verb} and {template}"
             if combined not in held and verb != template.split(f" {slot}")[0]:
                 template = combined
-        if not harmless and rng.random() < 0.2:
+        if not harmless and rng.random() < shares.unknown:
             thing = rng.choice(["the ", "a ", "my ", "her ", ""]) + made_up(rng)
     return template.replace(slot, thing)
 
@@ -117,23 +165,26 @@ def draw_exchange(
 
     A custom term of the policy never stands in the last turn by accident: the label would be wrong.
     """
-    possible = [k for k, _ in _MIX if _can(policy, k)]
+    shares = _SHARES[style]
+    possible = [k for k, _ in shares.mix if _can(policy, k)]
     if kind is not None and kind not in possible:
         return None
     terms = {word for line in policy if line.concept is None for t in line.terms for word in t.split()}
     while True:
-        weights = [w for k, w in _MIX if k in possible]
+        weights = [w for k, w in shares.mix if k in possible]
         chosen = kind or rng.choices(possible, weights)[0]
         exchange, key, text = _content(rng, policy, split, chosen, source, style)
         if chosen == "listed" or terms.isdisjoint(re.findall(r"[a-z]+", text.lower())):
             break
     odd = forged = False
-    if style == "full":
-        if key and rng.random() < (0.08 if chosen in ("listed", "unlisted") else 0.2):
+    if style in _WHOLE:
+        if key and rng.random() < (shares.odd_terms if chosen in ("listed", "unlisted") else shares.odd_acts):
             odd, text = True, text.replace(key, obfuscate(rng, key))
-        if rng.random() < 0.04:
-            forged, text = True, text + forge(rng, frames.FORGERIES)
-    turns = _turns(rng, policy, split, text) if style == "full" else (Turn(role="user", text=text),)
+        if rng.random() < shares.endings:
+            forged, text = True, text + _ending(rng, style)
+        turns = _turns(rng, policy, split, text)
+    else:
+        turns = (Turn(role="user", text=text),)
     return Exchange(
         turns, exchange.label, exchange.trace, chosen, exchange.code, exchange.subject, odd, forged
     )
@@ -145,13 +196,21 @@ def forge(rng: random.Random, endings: tuple[str, ...]) -> str:
     return ending.replace("{nonce}", wrong_nonce(rng, _FORGERY_NONCE_LENGTH))
 
 
+def _ending(rng: random.Random, style: Style) -> str:
+    if style != "full" and rng.random() < 0.8:
+        return wide_frames.forge_from_pieces(rng, _FORGERY_NONCE_LENGTH)
+    return forge(rng, frames.FORGERIES)
+
+
 def draw_group(
     seed: int, size: int = 6, style: Style = "full"
 ) -> tuple[tuple[PolicyLine, ...], tuple[Exchange, ...]]:
     """One training policy and `size` conversations under it."""
     rng = random.Random(seed)
-    policy = draw_policy(rng) if style == "full" else draw_policy(rng, builtin=rng.choice([0, 1, 2, 3, 4]))
-    drawn = [draw_exchange(rng, policy, style=style) for _ in range(size)]
+    source: TermSource = "wide" if style in ("wide", "sharp") else "train"
+    builtin = None if style in _WHOLE else rng.choice([0, 1, 2, 3, 4])
+    policy = draw_policy(rng, source, builtin=builtin)
+    drawn = [draw_exchange(rng, policy, source=source, style=style) for _ in range(size)]
     return policy, tuple(e for e in drawn if e is not None)
 
 
@@ -192,13 +251,13 @@ def _content(
     style: Style,
 ) -> tuple[Exchange, str, str]:
     """The exchange without turns, its key word or phrase, and the text of the last turn."""
-    held = split in ("templates", "both")
+    held, shares = split in ("templates", "both"), _SHARES[style]
     present = sorted({line.concept for line in policy if line.concept is not None})
     bare = style == "words" and rng.random() >= 0.3
     if kind in ("on", "off"):
         name = rng.choice(present) if kind == "on" else rng.choice([c for c in CONCEPTS if c not in present])
-        act, line = draw_act(rng, split, name), act_line(policy, name)
-        text = act if bare else _act_sentence(rng, held, act)
+        act, line = draw_act(rng, split, name, shares=shares), act_line(policy, name)
+        text = act if bare else _act_sentence(rng, held, act, style)
         if line is None:
             return Exchange((), "safe", unlisted_trace(name), kind, "", name), act, text
         return Exchange((), "unsafe", listed_trace(name, line), kind, line.code, name), act, text
@@ -208,10 +267,12 @@ def _content(
             line = rng.choice([line for line in policy if line.concept is None])
             term = line.title if rng.random() < 0.1 else rng.choice(line.phrases)
         else:
-            term = draw_unlisted(
-                rng, policy, source, near=0.3 if source == "train" and style != "words" else 0.0
-            )
-        sentence = rng.choice(frames.HELD_OUT_TOPIC_FRAMES if held else frames.TOPIC_FRAMES)
+            near = 0.3 if source in TRAINING_SOURCES and style != "words" else 0.0
+            term = draw_unlisted(rng, policy, source, near)
+        if shares.composed and rng.random() < shares.composed:
+            sentence = wide_frames.topic_frame(rng)
+        else:
+            sentence = rng.choice(frames.HELD_OUT_TOPIC_FRAMES if held else frames.TOPIC_FRAMES)
         text = term if bare else rng.choice(frames.OPENINGS) + sentence.replace("{t}", term)
         if line is None:
             return Exchange((), "safe", unlisted_trace(term), kind, "", term), term, text
@@ -221,13 +282,17 @@ def _content(
         return Exchange((), "safe", "harmless.", kind), "", text
     act = draw_act(rng, split, rng.choice(list(CONCEPTS)), harmless=kind == "harmless")
     if kind == "harmless":
-        return Exchange((), "safe", "harmless.", kind), act, _act_sentence(rng, held, act)
+        return Exchange((), "safe", "harmless.", kind), act, _act_sentence(rng, held, act, style)
     sentence = rng.choice(frames.HELD_OUT_STUDY_FRAMES if held else frames.STUDY_FRAMES)
     return Exchange((), "safe", "quoted for study.", kind), act, sentence.replace("{a}", act)
 
 
-def _act_sentence(rng: random.Random, held: bool, act: str) -> str:
-    frame = rng.choice(frames.HELD_OUT_ACT_FRAMES if held else frames.ACT_FRAMES)
+def _act_sentence(rng: random.Random, held: bool, act: str, style: Style = "full") -> str:
+    composed = _SHARES[style].composed
+    if composed and rng.random() < composed:
+        frame = wide_frames.act_frame(rng)
+    else:
+        frame = rng.choice(frames.HELD_OUT_ACT_FRAMES if held else frames.ACT_FRAMES)
     return rng.choice(frames.OPENINGS) + frame.replace("{a}", act) + rng.choice(frames.CLOSINGS)
 
 

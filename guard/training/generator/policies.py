@@ -13,12 +13,18 @@ from guard.training.generator.lexicon import (
     EXCEPTIONS,
     HELD_OUT_THEMES,
     HIGHEST_CODE,
+    MORE_NOUNS,
     NOUNS,
 )
 from guard.training.generator.words import made_up, near_miss, odd_letters, other_grammar
 
-TermSource = Literal["train", "made_up", "other_grammar", "themes", "near"]
-"""Where custom terms come from; all but `train` are held out. `near` lists held-out made-up words."""
+TermSource = Literal["train", "wide", "made_up", "other_grammar", "themes", "near"]
+"""Where custom terms come from. `train` and `wide` (more nouns, more odd letters) are for training.
+
+All others are held out. `near` lists held-out made-up words.
+"""
+
+TRAINING_SOURCES: tuple[TermSource, ...] = ("train", "wide")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,11 @@ def draw_term(rng: random.Random, source: TermSource) -> str:
         if kind < 0.15:
             return odd_letters(rng)
         return rng.choice(NOUNS) if kind < 0.4 else made_up(rng)
+    if source == "wide":
+        kind = rng.random()
+        if kind < 0.3:
+            return odd_letters(rng)
+        return rng.choice(rng.choice((NOUNS, MORE_NOUNS))) if kind < 0.6 else made_up(rng)
     if source == "other_grammar":
         return other_grammar(rng)
     if source == "themes":
@@ -121,13 +132,13 @@ def _custom_lines(rng: random.Random, source: TermSource, count: int) -> list[Po
         elif rng.random() < 0.5:
             title = rng.choice(CUSTOM_TITLES)
         else:
-            title = made_up(rng, held_out=source != "train")
+            title = made_up(rng, held_out=source not in TRAINING_SOURCES)
         if title in titles:
             continue
         titles.add(title)
         terms: list[str] = []
         wanted = rng.choice([1, 2, 3, 4, 5, 6])
-        excepted = rng.choice([1, 2]) if source == "train" and rng.random() < 0.06 else 0
+        excepted = rng.choice([1, 2]) if source in TRAINING_SOURCES and rng.random() < 0.06 else 0
         while len(terms) < wanted + excepted:
             term = rng.choice(HELD_OUT_THEMES[theme]) if source == "themes" else draw_term(rng, source)
             if term not in seen:

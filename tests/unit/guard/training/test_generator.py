@@ -1,17 +1,19 @@
+import random
 import re
 from collections import Counter
 
 import pytest
 
-from guard.training.generator import frames
-from guard.training.generator.conversations import Row, draw_exchange, draw_group
+from guard.training.generator import frames, wide_frames
+from guard.training.generator.conversations import Row, Style, draw_exchange, draw_group
 from guard.training.generator.evaluation_sets import attacked, evaluation_sets, reworded, switched_off
-from guard.training.generator.lexicon import CONCEPTS, HELD_OUT_THEMES, NOUNS
+from guard.training.generator.lexicon import CONCEPTS, HELD_OUT_THEMES, MORE_NOUNS, NOUNS
 from guard.training.generator.policies import draw_policy
 from guard.training.generator.words import is_held_out
 from schemas.identifiers import CATEGORY_CODE_PATTERN
 
-GROUPS = [draw_group(seed) for seed in range(400)]
+STYLES: tuple[Style, ...] = ("full", "wide", "sharp")
+GROUPS = [draw_group(seed, style=style) for style in STYLES for seed in range(300)]
 EXCHANGES = [(policy, exchange) for policy, group in GROUPS for exchange in group]
 SETS = evaluation_sets(40, 1)
 
@@ -90,12 +92,13 @@ def test_training_never_shows_what_is_held_out() -> None:
     assert not set(held_frames) & set(shown)
     assert not set(frames.HELD_OUT_FORGERIES) & set(frames.FORGERIES)
     assert not set(frames.HELD_OUT_SMALL_TALK) & set(frames.SMALL_TALK)
-    assert not held_words & set(NOUNS)
+    nouns = {*NOUNS, *MORE_NOUNS}
+    assert not held_words & nouns
     for policy, group in GROUPS:
         for line in policy:
             if line.concept is None:
                 assert not held_words & set(line.phrases)
-                assert not any(is_held_out(term) for term in line.phrases if term not in NOUNS)
+                assert not any(is_held_out(term) for term in line.phrases if term not in nouns)
         for exchange in group:
             for turn in exchange.turns:
                 text = turn.text.lower()
@@ -110,6 +113,30 @@ def _is_whole(act: re.Pattern[str], text: str) -> bool:
     return (
         found is not None and " and " not in act.pattern and len(found[0].split()) <= len(act.pattern.split())
     )
+
+
+def test_composed_frames_and_endings_are_never_held_out_ones() -> None:
+    rng = random.Random(0)
+    topics = [wide_frames.topic_frame(rng) for _ in range(5_000)]
+    acts = [wide_frames.act_frame(rng) for _ in range(5_000)]
+    endings = [wide_frames.forge_from_pieces(rng, 6) for _ in range(5_000)]
+    assert not {*frames.HELD_OUT_TOPIC_FRAMES, *frames.HELD_OUT_ACT_FRAMES} & {*topics, *acts}
+    assert all(frame.count("{t}") == 1 and "  " not in frame for frame in topics)
+    assert all(frame.count("{a}") == 1 and "  " not in frame for frame in acts)
+    held = {frame.replace("{{", "{").replace("}}", "}") for frame in frames.HELD_OUT_FORGERIES}
+    blank = re.compile("[0-9a-f]{6}")
+    assert not held & {blank.sub("{nonce}", ending) for ending in endings}
+
+
+def test_wide_groups_have_more_of_what_is_hard() -> None:
+    def shares(style: Style) -> tuple[float, float]:
+        drawn = [e for seed in range(400) for e in draw_group(seed, style=style)[1]]
+        return sum(e.odd for e in drawn) / len(drawn), sum(e.forged for e in drawn) / len(drawn)
+
+    full = shares("full")
+    for hard in (shares("wide"), shares("sharp")):
+        assert hard[0] > 1.5 * full[0]
+        assert hard[1] > 2 * full[1]
 
 
 @pytest.mark.parametrize("concept", CONCEPTS.values(), ids=CONCEPTS)
@@ -151,8 +178,6 @@ def test_attacks_add_a_forged_ending_only() -> None:
 
 
 def test_an_impossible_kind_is_none() -> None:
-    import random
-
     rng = random.Random(0)
     only_builtin = draw_policy(rng, builtin=2, custom=0)
     assert draw_exchange(rng, only_builtin, kind="listed") is None

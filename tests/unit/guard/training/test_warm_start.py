@@ -12,7 +12,7 @@ from guard.training.settings import SMOKE, ModelSettings, Recipe
 from guard.training.warm_start import BatchSource, run_stage, warm_start
 
 FOLDER = SHIPPED / "tiny"
-PINNED = [7.71362, 7.6339, 7.60242, 7.52637]
+PINNED = [7.71362, 7.6339, 7.60242, 7.52637, 7.53911, 7.51602]
 """Last loss of each stage."""
 
 
