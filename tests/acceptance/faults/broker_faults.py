@@ -54,7 +54,6 @@ def refuses_a_decision(site: Site, rng: random.Random) -> None:
     time.sleep(rng.uniform(*_MOMENT_S))
     site.begins()
     site.load.add(with_large_decision() for _ in range(5))
-    site.load.await_delivery(_STOP_S)
     site.watch.wait_answered(site.load.ends(), timeout_s=_STOP_S, each=site.assert_alive)
     site.limit_output(None)
     site.ends()

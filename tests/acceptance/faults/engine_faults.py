@@ -46,7 +46,6 @@ def killed_by_an_event(site: Site, rng: random.Random) -> None:
     time.sleep(rng.uniform(*_MOMENT_S))
     site.begins()
     site.load.add([marked(DEADLY_MARK, rng, due=DeadLetterDue("poisoned"))])
-    site.load.await_delivery(_BACK_S)
     ends = site.load.ends()
     site.watch.wait_answered(ends, timeout_s=_BACK_S, each=site.assert_alive)
     site.ends()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,7 +20,7 @@ from tests.acceptance.records import Place
 _TICK_S: Final = 0.02
 # After a stop of the machine the missed records do not go out in one burst larger than this.
 _MOST_AT_ONCE: Final = 50
-_FLUSH_S: Final = 60.0
+_ACKNOWLEDGED_S: Final = 60.0
 
 
 class Load:
@@ -44,7 +44,7 @@ class Load:
         self._ends: dict[int, int] = {}
         self._due: dict[Place, DeadLetterDue] = {}
         self._extra: deque[Planned] = deque()
-        self._sent = self._delivered = 0
+        self._sent = self._delivered = self._added = 0
         self._failure = ""
         self._rate_per_s = 0.0
         self._stopping = threading.Event()
@@ -75,23 +75,26 @@ class Load:
         """Publish nothing until `go`, and return when everything sent is acknowledged."""
         with self._lock:
             self._rate_per_s = 0.0
-        self.await_delivery(_FLUSH_S)
+        self._await(lambda: self._sent - self._delivered + self._added)
 
     def add(self, planned: Iterable[Planned]) -> None:
-        """Publish these too, in this order, at once."""
+        """Publish these too, in this order, and return when they are acknowledged."""
+        records = [*planned]
         with self._lock:
-            self._extra.extend(planned)
+            self._extra.extend(records)
+            self._added += len(records)
+        self._await(lambda: self._added)
 
-    def await_delivery(self, timeout_s: float) -> None:
-        """Return when everything sent so far is acknowledged. Raises AssertionError after `timeout_s`."""
-        end = time.monotonic() + timeout_s
+    def _await(self, outstanding: Callable[[], int]) -> None:
+        """Return when nothing is outstanding. Raises AssertionError after a while."""
+        end = time.monotonic() + _ACKNOWLEDGED_S
         while True:
             with self._lock:
-                left = self._sent - self._delivered + len(self._extra)
+                left = outstanding()
                 assert not self._failure, f"a record was not published: {self._failure}"
             if not left:
                 return
-            assert time.monotonic() < end, f"{left} records were not acknowledged within {timeout_s:.0f} s"
+            assert time.monotonic() < end, f"{left} records were not acknowledged in time"
             time.sleep(_TICK_S)
 
     def ends(self) -> dict[int, int]:
@@ -111,19 +114,18 @@ class Load:
             now = time.monotonic()
             with self._lock:
                 owed = min(owed + (now - clock) * self._rate_per_s, _MOST_AT_ONCE)
-                batch = [self._extra.popleft() for _ in range(len(self._extra))]
-                for _ in range(int(owed)):
-                    batch.append(next(self._records))
+                batch = [(self._extra.popleft(), True) for _ in range(len(self._extra))]
+                batch += [(next(self._records), False) for _ in range(int(owed))]
                 owed -= int(owed)
                 self._sent += len(batch)
             clock = now
-            for planned in batch:
-                self._produce(planned)
+            for planned, added in batch:
+                self._produce(planned, added)
             self._producer.poll(0)
         self._producer.purge()
         self._producer.poll(0)
 
-    def _produce(self, planned: Planned) -> None:
+    def _produce(self, planned: Planned, added: bool) -> None:
         sent = planned.sent
         while True:
             try:
@@ -132,16 +134,17 @@ class Load:
                     value=sent.value,
                     key=sent.key,
                     headers=list(sent.headers),
-                    on_delivery=lambda error, message: self._report(planned, error, message),
+                    on_delivery=lambda error, message: self._report(planned, added, error, message),
                 )
             except BufferError:
                 self._producer.poll(_TICK_S)
             else:
                 return
 
-    def _report(self, planned: Planned, error: Any, message: Any) -> None:
+    def _report(self, planned: Planned, added: bool, error: Any, message: Any) -> None:
         with self._lock:
             self._delivered += 1
+            self._added -= added
             if error is not None:
                 if not self._stopping.is_set():
                     self._failure = self._failure or str(error.name())

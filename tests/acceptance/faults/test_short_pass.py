@@ -31,12 +31,15 @@ class Sites:
     stack: LocalStack
     folder: Path
     open: dict[str, Site] = field(default_factory=dict)
+    opened: int = 0
 
     def of(self, engine: str) -> Site:
         if engine not in self.open:
             self.close()  # one at a time: two cores
             mend(self.stack)
-            self.open[engine] = Site(self.stack, self.folder / engine, engine=engine, seed=SEED, short=True)
+            self.opened += 1
+            folder = self.folder / f"{engine}-{self.opened}"
+            self.open[engine] = Site(self.stack, folder, engine=engine, seed=SEED, short=True)
             self.open[engine].__enter__()
         return self.open[engine]
 
