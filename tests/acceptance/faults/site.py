@@ -206,7 +206,8 @@ class Site:
 
     def delete_output(self) -> None:
         """Delete the topic of the decisions."""
-        (deleted,) = self._admin().delete_topics([self.topics.decisions], operation_timeout=_ADMIN_S).values()
+        admin = self._admin()  # an answer that is awaited is lost with its client
+        (deleted,) = admin.delete_topics([self.topics.decisions], operation_timeout=_ADMIN_S).values()
         deleted.result(_ADMIN_S)
 
     def limit_output(self, max_bytes: int | None) -> None:
@@ -214,7 +215,8 @@ class Site:
         operation = AlterConfigOpType.DELETE if max_bytes is None else AlterConfigOpType.SET
         entry = ConfigEntry("max.message.bytes", str(max_bytes or 0), incremental_operation=operation)
         resource = ConfigResource(ResourceType.TOPIC, self.topics.decisions, incremental_configs=[entry])
-        (altered,) = self._admin().incremental_alter_configs([resource]).values()
+        admin = self._admin()
+        (altered,) = admin.incremental_alter_configs([resource]).values()
         altered.result(_ADMIN_S)
 
     def _admin(self) -> Any:
