@@ -17,6 +17,9 @@ CONNECTION_SETUP_TIMEOUT_MS: Final = 10_000
 _FETCH_BACKOFF_MS: Final = 50
 # Of the client: far above any topic, so that the topic's own limit decides.
 _LARGEST_MESSAGE_BYTES: Final = 100_000_000
+# After so long without a trace a topic counts as deleted. librdkafka's 30 s are made for topics that are
+# new, and longer than a transaction may last: its outcomes would time out and never say why.
+_TOPIC_GONE_MS: Final = 5_000
 # Overhead of a batch beside its records, generously.
 _BATCH_OVERHEAD_BYTES: Final = 1_024
 _BATCH_BYTES: Final = 1_000_000
@@ -101,6 +104,7 @@ def producer_options(kafka: KafkaSettings, topic_bytes: int | None) -> dict[str,
         "linger.ms": kafka.linger_ms,
         "batch.size": max(1, batch),
         "message.max.bytes": _LARGEST_MESSAGE_BYTES,
+        "topic.metadata.propagation.max.ms": _TOPIC_GONE_MS,
         "partitioner": PARTITIONER,
         "logger": LOGGER,
     }
