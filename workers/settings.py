@@ -78,7 +78,7 @@ class KafkaSettings(_Group):
     linger_ms: Annotated[int, Field(ge=0, le=1000)] = 2
     """How long the producer waits to fill a batch."""
     delivery: Literal["at-least-once", "exactly-once"] = "at-least-once"
-    """`exactly-once`: decisions and offsets go together in transactions, one per `stream.commit_interval_ms`."""
+    """`exactly-once`: decisions and offsets go together, a transaction per `stream.commit_interval_ms`."""
     group_protocol: Literal["classic", "consumer"] = "classic"
     """`consumer` (KIP-848): the broker divides the partitions, and `session_timeout_ms` is the broker's."""
     group_instance_id: str = ""

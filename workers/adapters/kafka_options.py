@@ -105,6 +105,8 @@ def producer_options(kafka: KafkaSettings, topic_bytes: int | None) -> dict[str,
         "batch.size": max(1, batch),
         "message.max.bytes": _LARGEST_MESSAGE_BYTES,
         "topic.metadata.propagation.max.ms": _TOPIC_GONE_MS,
+        # A topic that is deleted must not come back with the broker's defaults.
+        "allow.auto.create.topics": False,
         "partitioner": PARTITIONER,
         "logger": LOGGER,
     }

@@ -162,6 +162,8 @@ class Transactor:
         if _hopeless(error):
             raise StreamStopped(sentence("a transaction failed", error))
         if undone:
+            if error.code() == KafkaError._TIMED_OUT:
+                self._look_at_topics(job)
             return Result(committed=False, refused=self._refused, why=name)
         self._spend(error)
         # The broker may have committed what the client gave up.
@@ -176,6 +178,18 @@ class Transactor:
         except KafkaException:
             return False
         return True
+
+    def _look_at_topics(self, job: Job) -> None:
+        """A transaction with a topic that was deleted does not fail, it waits until its time is up."""
+        if self._producer is None:
+            return
+        for topic in {outcome.publication.topic for outcome in job.outgoing}:
+            try:
+                error = self._producer.list_topics(topic, _CALL_S).topics[topic].error
+            except KafkaException:  # the broker is away, which is the likelier reason
+                return
+            if error is not None and error.code() in _GONE_FOR_GOOD:
+                raise StreamStopped(f"an outcome was not delivered: {delivery_failure(topic, error)}")
 
     def _spend(self, error: KafkaError) -> None:
         if self._producer is not None:

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.decision import Decision
 from schemas.keys import PARTITIONER, record_key
 from tests.model_folders import write_tokenizer
 
+# Of a broker on which no group was yet, and of one that starts.
+_NO_COORDINATOR = (KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
 DECODER = msgspec.json.Decoder(Decision)
 # Imports and the first join on a busy machine, in seconds.
 PATIENCE_S = 90.0
@@ -184,6 +186,10 @@ class Topics:
         try:
             places = [TopicPartition(f"{self.name}.events", number) for number in range(self.partitions)]
             return sum(max(0, place.offset) for place in consumer.committed(places, timeout=10))
+        except KafkaException as error:
+            if not error.args[0].retriable() and error.args[0].code() not in _NO_COORDINATOR:
+                raise
+            return 0
         finally:
             consumer.close()
 

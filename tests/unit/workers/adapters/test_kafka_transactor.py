@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ class Broker:
         self.calls: list[str] = []
         self.reports: dict[bytes, KafkaError] = {}
         self.lookups: list[Any] = []
+        self.gone: KafkaError | None = None
 
     def make(self) -> Producer:
         self.calls.append("make")
@@ -94,6 +96,9 @@ class Producer:
     def end(self) -> None:
         self.broker.committed += [value for value, _ in self.open]
         self.broker.offsets |= self.offsets
+
+    def list_topics(self, topic: str, timeout: float) -> Any:
+        return SimpleNamespace(topics={topic: SimpleNamespace(error=self.broker.gone)})
 
     def abort_transaction(self, timeout: float) -> None:
         self._step("abort")
@@ -207,6 +212,13 @@ def test_what_never_passes_stops_the_worker(broker: Broker) -> None:
 def test_a_topic_that_is_gone_is_named(broker: Broker) -> None:
     broker.reports = {b"a": KafkaError(KafkaError._UNKNOWN_TOPIC)}
     broker.script = {"commit": [abortable(KafkaError._UNKNOWN_TOPIC)]}
+    with pytest.raises(StreamStopped, match="topic d is gone"):
+        Transactor(broker.make, broker.places).run(job(b"a"))
+
+
+def test_a_transaction_that_waits_for_a_deleted_topic_says_so(broker: Broker) -> None:
+    broker.script = {"commit": [abortable(KafkaError._TIMED_OUT)]}
+    broker.gone = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
     with pytest.raises(StreamStopped, match="topic d is gone"):
         Transactor(broker.make, broker.places).run(job(b"a"))
 
