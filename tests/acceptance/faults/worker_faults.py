@@ -34,7 +34,7 @@ def killed_with_a_slow_head(site: Site, rng: random.Random) -> None:
     """SIGKILL while one judgement takes long, and everything behind it in its partition is decided."""
     before = site.load.ends()
     site.load.add([marked(SLOW_MARK, rng)])
-    enough = site.watch.answers() + _BEHIND + rng.randrange(3 * _BEHIND)
+    enough = site.watch.answers() + rng.randrange(3 * _BEHIND, 12 * _BEHIND)
     site.watch.wait(
         lambda: site.watch.answers() >= enough, timeout_s=_JOIN_S, awaited="answers behind a slow one"
     )
