@@ -119,27 +119,45 @@ class TransactionalWriter:
             raise
 
     def _write(self, records: Sequence[Outgoing]) -> bool:
-        self._too_large, self._failure = False, ""
+        for left in reversed(range(_CALLS)):
+            self._too_large, self._failure = False, ""
+            undone = self._try(records)
+            if undone is None:
+                return True
+            if self._too_large:
+                return False
+            # A refused batch may spoil the sequence numbers of the next one; aborted, it may be sent again.
+            if not left or self._failure:
+                raise StreamStopped(f"a record was not delivered: {undone}; its batch was not written")
+        raise AssertionError("at least one try")
+
+    def _try(self, records: Sequence[Outgoing]) -> str | None:
+        """None when the batch is committed; else why not, and nothing of it is.
+
+        Raises `StreamStopped` when no further try makes sense.
+        """
         try:
             self._producer.begin_transaction()
             for record in records:
                 self._produce(record)
             self._producer.flush(TRANSACTION_TIMEOUT_MS / 1000)
-        except KafkaException as error:
-            # A refused record spoils its transaction, and is no failure.
-            if not self._too_large or error.args[0].fatal():
-                raise _stopped(error.args[0], "the batch was not written") from error
-        if not self._too_large and not self._failure:
-            try:
+            if not self._too_large and not self._failure:
                 self._call(partial(self._producer.commit_transaction, self._timeout_s))
-            except KafkaException as error:
+                return None
+            reason = self._failure
+        except KafkaException as error:
+            said = error.args[0]
+            spoilt = self._too_large or said.txn_requires_abort()
+            if not spoilt and not said.fatal() and said.code() != KafkaError._FATAL:
                 # The marks know whether it was: the next run reads them.
-                raise _stopped(error.args[0], "it is not known whether the last batch was written") from error
-            return True
-        self._abort()
-        if self._failure:
-            raise StreamStopped(f"a record was not delivered: {self._failure}; its batch was not written")
-        return False
+                raise _stopped(said, "it is not known whether the last batch was written") from error
+            reason = said.str()
+        except SystemError:
+            # The client raises a fatal error, such as being fenced, and goes on telling reports meanwhile;
+            # Python takes the call for broken. The next call says what it was.
+            reason = "the Kafka client failed"
+        self._abort()  # raises what a fatal error was
+        return reason
 
     def _produce(self, record: Outgoing) -> None:
         place = {} if record.partition is None else {"partition": record.partition}

@@ -189,7 +189,7 @@ def test_of_two_runs_the_later_one_wins_and_nothing_goes_twice(stream: Stream) -
     stream.letters([(b"room-%d" % (n % 11), b"x" * 300) for n in range(count)])
     processes = [stream.process() for _ in range(3)]
     outputs = [process.communicate(timeout=PATIENCE_S)[0].decode() for process in processes]
-    assert {process.returncode for process in processes} <= {0, 4}
+    assert {process.returncode for process in processes} <= {0, 4}, "\n".join(outputs)
     assert 0 in {process.returncode for process in processes}
     for process, output in zip(processes, outputs, strict=True):
         if process.returncode == 4:
