@@ -224,17 +224,19 @@ class TestScriptedEngine(EngineContract, DeathContract):
         await slow.close()
 
 
+@pytest_asyncio.fixture(scope="module")
+async def mortal_engine(served_checkpoint: Checkpoint) -> AsyncIterator[VllmEngine]:
+    """An engine of its own for the tests that end it; not started."""
+    options = VllmOptions(max_model_len=served_checkpoint.max_model_len, hang_timeout_s=HANG_S)
+    engine = VllmEngine(served_checkpoint.path, options)
+    yield engine
+    await engine.close()
+
+
 @pytest.mark.heavy
 @pytest.mark.timeout(900)
 class TestVllmEngine(EngineContract, DeathContract):
-    @pytest_asyncio.fixture(scope="class", loop_scope="session")
-    async def mortal_engine(self, served_checkpoint: Checkpoint) -> AsyncIterator[VllmEngine]:
-        options = VllmOptions(max_model_len=served_checkpoint.max_model_len, hang_timeout_s=HANG_S)
-        engine = VllmEngine(served_checkpoint.path, options)
-        yield engine
-        await engine.close()
-
-    @pytest_asyncio.fixture(loop_scope="session")
+    @pytest_asyncio.fixture
     async def mortal(
         self,
         vllm_engine: VllmEngine,  # for its checks that vLLM is there
