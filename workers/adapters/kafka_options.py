@@ -13,6 +13,8 @@ Option = str | int | float | bool
 
 # librdkafka waits up to 30 s for a TCP connection, longer than a person waits for an error.
 CONNECTION_SETUP_TIMEOUT_MS: Final = 10_000
+# librdkafka's default.
+_HEARTBEAT_MS: Final = 3_000
 # librdkafka stops fetching for so long when its queue is full; its default of a second starves a fast worker.
 _FETCH_BACKOFF_MS: Final = 50
 # Of the client: far above any topic, so that the topic's own limit decides.
@@ -86,6 +88,8 @@ def consumer_options(kafka: KafkaSettings) -> dict[str, Any]:
     if kafka.group_protocol == "classic":
         options["partition.assignment.strategy"] = "cooperative-sticky"
         options["session.timeout.ms"] = kafka.session_timeout_ms
+        # A third of the session, as Kafka advises: with the client's default a short session would expire.
+        options["heartbeat.interval.ms"] = min(_HEARTBEAT_MS, kafka.session_timeout_ms // 3)
     if kafka.group_instance_id:
         options["group.instance.id"] = kafka.group_instance_id
     return options
