@@ -53,16 +53,18 @@ class KafkaOutcomes:
         told: Callable[..., None] = partial(report, ticket, publication.topic)
         if self._clock is not None and self._clock.wants_report():
             told = with_stamp(self._clock, told)
+        send = partial(
+            self._produce,
+            publication.topic,
+            publication.value,
+            publication.key,
+            headers=publication.headers,
+            on_delivery=told,
+        )
         try:
-            self._produce(
-                publication.topic,
-                publication.value,
-                publication.key,
-                headers=publication.headers,
-                on_delivery=told,
-            )
+            send()
         except BufferError:
-            self._retry(publication, told)
+            self._retry(send)
         except KafkaException as error:
             self._refuse(publication.topic, told, error)
 
@@ -91,19 +93,13 @@ class KafkaOutcomes:
         self._producer.purge()
         self._producer.poll(0)
 
-    def _retry(self, publication: Publication, told: Callable[..., None]) -> None:
+    def _retry(self, send: Callable[[], None]) -> None:
         waited = 0.0
         while waited < self._timeout_s:
             self._producer.poll(_FULL_QUEUE_POLL_S)
             waited += _FULL_QUEUE_POLL_S
             try:
-                self._produce(
-                    publication.topic,
-                    publication.value,
-                    publication.key,
-                    headers=publication.headers,
-                    on_delivery=told,
-                )
+                send()
             except BufferError:
                 continue
             return
