@@ -78,7 +78,7 @@ def open_checkpoint(path_or_name: str, *, template: str = "", weights: bool = Tr
     file and both digests when the content is not what the manifest says; `TemplateError` for the template.
     """
     folder = _find(path_or_name)
-    files = _list_files(folder)
+    files = checkpoint_files(folder)
     config = _check_layout(folder, files, weights)
     digests = {name: _sha256(folder / name) for name in files}
     manifest = _read_manifest(folder) if MANIFEST in digests else None
@@ -100,14 +100,9 @@ def open_checkpoint(path_or_name: str, *, template: str = "", weights: bool = Tr
     )
 
 
-def checkpoint_files(folder: Path) -> list[str]:
-    """Paths of all files of a checkpoint, with `/`, sorted. Raises `CheckpointError`."""
-    return _list_files(folder)
-
-
 def checkpoint_digest(folder: Path) -> str:
     """The digest of every file as it is now; reads them all. Raises `CheckpointError`."""
-    return _digest({name: _sha256(folder / name) for name in _list_files(folder)})
+    return _digest({name: _sha256(folder / name) for name in checkpoint_files(folder)})
 
 
 def write_manifest(
@@ -126,7 +121,7 @@ def write_manifest(
 
     Raises `CheckpointError` for content that `open_checkpoint` would refuse.
     """
-    files = [file for file in _list_files(folder) if file != MANIFEST]
+    files = [file for file in checkpoint_files(folder) if file != MANIFEST]
     _check_layout(folder, files, weights=True)
     manifest = Manifest(
         format=FORMAT,
@@ -158,8 +153,11 @@ def _find(path_or_name: str) -> Path:
     raise CheckpointError(f"no checkpoint {path_or_name!r}: expected a folder, or a shipped name ({known})")
 
 
-def _list_files(folder: Path) -> list[str]:
-    """Paths of all files below the folder, with `/`, sorted; symlinks must stay inside."""
+def checkpoint_files(folder: Path) -> list[str]:
+    """Paths of all files below the folder, with `/`, sorted.
+
+    Raises `CheckpointError`, also for a symlink that leaves the folder.
+    """
     root = folder.resolve()
 
     def walk(place: Path) -> Iterator[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from typing import Final
 
+from tests.acceptance.faults import server_faults
+from tests.acceptance.faults.server_faults import MOMENT_S, Fault
 from tests.acceptance.faults.site import Site
 from tests.acceptance.faults.traffic import with_large_decision
+from workers.adapters.embedded_server import ServerProcess
 
-_MOMENT_S: Final = (0.2, 1.5)
 _AWAY_S: Final = (0.0, 3.0)
 # Over the session timeout of the worker, so that its partitions are taken from it.
 _SHORTEST_FREEZE_S: Final = 8.0
@@ -21,28 +22,17 @@ EXIT_STOPPED: Final = 4
 SMALL_BYTES: Final = 2_000
 
 
-def killed(site: Site, rng: random.Random) -> None:
-    """SIGKILL, and some seconds later the same broker on the same folder."""
-    time.sleep(rng.uniform(*_MOMENT_S))
-    site.begins()
-    site.stack.kafka.kill()
-    time.sleep(rng.uniform(*_AWAY_S))
-    site.stack.kafka.start()
-    site.ends()
+def _broker(site: Site) -> ServerProcess:
+    return site.stack.kafka
 
 
-def frozen(freeze_s: float) -> Callable[[Site, random.Random], None]:
-    """SIGSTOP for so long: connections stay open and nothing answers."""
+killed: Final = server_faults.killed(_broker, lambda _, rng: rng.uniform(*_AWAY_S))
+"""SIGKILL, and some seconds later the same broker on the same folder."""
 
-    def fault(site: Site, rng: random.Random) -> None:
-        time.sleep(rng.uniform(*_MOMENT_S))
-        site.begins()
-        site.stack.kafka.suspend()
-        time.sleep(min(freeze_s, _SHORTEST_FREEZE_S) if site.short else freeze_s)
-        site.stack.kafka.resume()
-        site.ends()
 
-    return fault
+def frozen(freeze_s: float) -> Fault:
+    """SIGSTOP for so long."""
+    return server_faults.frozen(_broker, freeze_s, _SHORTEST_FREEZE_S)
 
 
 def refuses_a_decision(site: Site, rng: random.Random) -> None:
@@ -51,7 +41,7 @@ def refuses_a_decision(site: Site, rng: random.Random) -> None:
     site.stop(worker)
     site.limit_output(SMALL_BYTES)
     site.start()
-    time.sleep(rng.uniform(*_MOMENT_S))
+    time.sleep(rng.uniform(*MOMENT_S))
     site.begins()
     site.load.add(with_large_decision() for _ in range(5))
     site.watch.wait_answered(site.load.ends(), timeout_s=_STOP_S, each=site.assert_alive)
@@ -78,7 +68,7 @@ def output_deleted(site: Site, rng: random.Random) -> None:
     )
     last = worker.log_lines()[-1]
     assert site.topics.decisions in last, f"the last line does not name the topic: {last}"
-    time.sleep(rng.uniform(*_MOMENT_S))
+    time.sleep(rng.uniform(*MOMENT_S))
     site.make_topics()
     site.watch.follow_new_output()
     site.start()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import redis
 
+from tests.acceptance.faults import server_faults
+from tests.acceptance.faults.server_faults import MOMENT_S, Fault
 from tests.acceptance.faults.site import Site
+from workers.adapters.embedded_server import ServerProcess
 
-_MOMENT_S: Final = (0.2, 1.5)
 # Long enough for the circuit breaker to open (3 failures) and to try again (5 s).
 _TROUBLE_S: Final = (4.0, 8.0)
 _SHORTEST_FREEZE_S: Final = 6.0
@@ -21,33 +22,27 @@ _PASSWORD: Final = "another-one"
 _TTL_MS: Final = 60_000
 
 
-def killed(site: Site, rng: random.Random) -> None:
-    """SIGKILL, and some seconds later another one on the same port, empty."""
-    time.sleep(rng.uniform(*_MOMENT_S))
-    site.begins()
-    site.stack.redis.kill()
-    time.sleep(_trouble_s(site, rng))
-    site.stack.redis.start()
-    site.ends()
+def _redis(site: Site) -> ServerProcess:
+    return site.stack.redis
 
 
-def frozen(freeze_s: float) -> Callable[[Site, random.Random], None]:
+def _trouble_s(site: Site, rng: random.Random) -> float:
+    least, most = _TROUBLE_S
+    return least if site.short else rng.uniform(least, most)
+
+
+killed: Final = server_faults.killed(_redis, _trouble_s)
+"""SIGKILL, and some seconds later another one on the same port, empty."""
+
+
+def frozen(freeze_s: float) -> Fault:
     """SIGSTOP for so long."""
-
-    def fault(site: Site, rng: random.Random) -> None:
-        time.sleep(rng.uniform(*_MOMENT_S))
-        site.begins()
-        site.stack.redis.suspend()
-        time.sleep(min(freeze_s, _SHORTEST_FREEZE_S) if site.short else freeze_s)
-        site.stack.redis.resume()
-        site.ends()
-
-    return fault
+    return server_faults.frozen(_redis, freeze_s, _SHORTEST_FREEZE_S)
 
 
 def out_of_memory(site: Site, rng: random.Random) -> None:
     """Every write is refused for some seconds."""
-    time.sleep(rng.uniform(*_MOMENT_S))
+    time.sleep(rng.uniform(*MOMENT_S))
     client = _client(site)
     before = {name: client.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
     site.begins()
@@ -67,7 +62,7 @@ def flushed(site: Site, rng: random.Random) -> None:
     """FLUSHALL, three times."""
     with _client(site) as client:
         for number in range(3):
-            time.sleep(rng.uniform(*_MOMENT_S))
+            time.sleep(rng.uniform(*MOMENT_S))
             if not number:
                 site.begins()
             client.flushall()
@@ -76,7 +71,7 @@ def flushed(site: Site, rng: random.Random) -> None:
 
 def password_changed(site: Site, rng: random.Random) -> None:
     """Redis asks for a password that the worker does not have, for some seconds; connections are cut."""
-    time.sleep(rng.uniform(*_MOMENT_S))
+    time.sleep(rng.uniform(*MOMENT_S))
     client = _client(site)
     site.begins()
     try:
@@ -95,7 +90,7 @@ def garbage(site: Site, rng: random.Random) -> None:
     with _client(site, single=False) as client:
         site.begins()
         for _ in range(3):
-            time.sleep(rng.uniform(*_MOMENT_S))
+            time.sleep(rng.uniform(*MOMENT_S))
             for key, make in zip(list(client.scan_iter(count=500)), itertools.cycle(_SPOILERS), strict=False):
                 make(client, key, rng)
     site.ends()
@@ -142,11 +137,6 @@ def _client(site: Site, *, single: bool = True) -> Any:
     return redis.Redis.from_url(
         site.stack.addresses.redis_url, single_connection_client=single, socket_timeout=_TIMEOUT_S
     )
-
-
-def _trouble_s(site: Site, rng: random.Random) -> float:
-    least, most = _TROUBLE_S
-    return least if site.short else rng.uniform(least, most)
 
 
 def _assert_refused(client: Any) -> None:

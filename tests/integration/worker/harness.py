@@ -145,11 +145,18 @@ class Topics:
             producer.produce(f"{self.name}.events", value, key, headers=headers)
         assert producer.flush(30) == 0
 
-    def records(self, topic: str) -> list[Any]:
-        """Every record of a topic, in order per partition."""
-        # The end is told by the client: where a transaction ends, the last offset holds no record.
-        options = {"bootstrap.servers": self.bootstrap, "group.id": "reader", "enable.partition.eof": True}
-        consumer = Consumer(options)
+    def records(self, topic: str, isolation: str = "read_committed") -> list[Any]:
+        """Every record of a topic that a reader of this isolation sees, in order per partition."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": "reader",
+                "isolation.level": isolation,
+                # The end is told by the client: where a transaction ends, the last offset holds no record.
+                "enable.partition.eof": True,
+                "enable.auto.commit": False,
+            }
+        )
         name, records = f"{self.name}.{topic}", []
         try:
             unfinished = set(consumer.list_topics(name).topics[name].partitions)

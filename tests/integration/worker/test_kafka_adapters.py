@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from tests.integration.worker.harness import Topics
 from workers.adapters.kafka import KafkaSource
@@ -100,30 +100,7 @@ def settings(topics: Topics, **more: Any) -> KafkaSettings:
 
 def seen(topics: Topics, topic: str, isolation: str = "read_committed") -> list[bytes]:
     """Values that a reader of this isolation sees up to the end, in order per partition."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": topics.bootstrap,
-            "group.id": "reader",
-            "isolation.level": isolation,
-            "enable.partition.eof": True,
-            "enable.auto.commit": False,
-        }
-    )
-    name = f"{topics.name}.{topic}"
-    try:
-        open_ends = set(consumer.list_topics(name).topics[name].partitions)
-        consumer.assign([TopicPartition(name, number, 0) for number in open_ends])
-        values = []
-        while open_ends:
-            for message in consumer.consume(500, 0.2):
-                if message.error() is None:
-                    values.append(message.value())
-                else:
-                    assert message.error().code() == KafkaError._PARTITION_EOF
-                    open_ends.discard(message.partition())
-        return values
-    finally:
-        consumer.close()
+    return [message.value() for message in topics.records(topic, isolation)]
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)

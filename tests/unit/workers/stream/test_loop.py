@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.workers.stream import simulation
 from workers.errors import StreamStopped
 from workers.ports import (
     Journal,
@@ -601,30 +602,20 @@ async def test_a_message_behind_an_earlier_one_of_its_conversation_waits_for_ord
     await world.stop()
 
 
-class Notes:
-    """A journal with a note that the test changes."""
+class Notes(simulation.Notes):
+    """Remembers what it was told besides."""
 
     def __init__(self) -> None:
-        self.wanted: dict[int, str] = {}
-        self.kept: dict[int, str] = {}
+        super().__init__()
         self.told: list[tuple[str, int, str]] = []
 
     def recall(self, partition: int, note: str) -> None:
         self.told.append(("recall", partition, note))
-        self.wanted[partition] = self.kept[partition] = note
-
-    def note(self, partition: int) -> str:
-        return self.wanted[partition]
-
-    def stale(self) -> Collection[int]:
-        return {number for number, note in self.wanted.items() if note != self.kept[number]}
-
-    def written(self, partition: int, note: str) -> None:
-        self.kept[partition] = note
+        super().recall(partition, note)
 
     def forget(self, partition: int) -> None:
         self.told.append(("forget", partition, ""))
-        del self.wanted[partition], self.kept[partition]
+        super().forget(partition)
 
 
 async def test_a_note_is_committed_at_once_even_when_nothing_is_finished() -> None:
