@@ -13,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from benchmarks.measure import (
     Rate,
+    create_dead_letters_topic,
     create_topic,
     facts_line,
     load,
@@ -89,7 +90,7 @@ class Bench:
     ) -> Rate:
         """The whole worker, a group and output topics of its own."""
         target = self._target(kind)
-        create_topic(self._servers, f"{target}-dead")
+        create_dead_letters_topic(self._servers, f"{target}-dead")
         log = self._folder / "worker.log"
         worker = WorkerProcess(
             environment={
@@ -152,21 +153,31 @@ def report(rates: Mapping[str, list[Rate]], records: int) -> None:
     write_results("cache_bound", markdown, data)
 
 
-def main() -> None:
-    """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def take_turns(
+    description: str | None, titles: Mapping[str, str], measure: Callable[[Bench, str], Rate]
+) -> tuple[dict[str, list[Rate]], int]:
+    """Rates of each contender, one a round, and the number of records; both numbers from the command line.
+
+    `titles`: what a contender is called, by the name that `measure` takes.
+    """
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--records", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    rates: dict[str, list[Rate]] = {name: [] for name in CONTENDERS}
+    rates: dict[str, list[Rate]] = {name: [] for name in titles}
     with tempfile.TemporaryDirectory() as folder, LocalStack(ephemeral=True) as stack:
         bench = Bench(stack.addresses, Path(folder), options.records)
         bench.warm()
         for number in range(options.rounds):
             for name, found in rates.items():
-                found.append(bench.measure(name))
-                say(f"round {number + 1}: {CONTENDERS[name]}: {found[-1].per_second:,.0f} events/s")
-    report(rates, options.records)
+                found.append(measure(bench, name))
+                say(f"round {number + 1}: {titles[name]}: {found[-1].per_second:,.0f} events/s")
+    return rates, options.records
+
+
+def main() -> None:
+    """Run it."""
+    report(*take_turns(__doc__, CONTENDERS, Bench.measure))
 
 
 if __name__ == "__main__":

@@ -9,24 +9,19 @@ same broker. Rates are those of the output topic by the broker's clock, without 
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
-from benchmarks.cache_bound import BATCH, QUESTIONS, Bench
+from benchmarks.cache_bound import BATCH, QUESTIONS, Bench, take_turns
 from benchmarks.measure import (
     Rate,
     facts_line,
     machine_facts,
     median,
-    say,
     spread,
     table,
     write_results,
 )
-from workers.adapters.embedded import LocalStack
 
 YARDSTICK: Final = "at least once"
 
@@ -43,8 +38,9 @@ def exactly_once(records: int) -> dict[str, str]:
 CONTENDERS: Final[Mapping[str, Mapping[str, str]]] = {
     YARDSTICK: {},
     "exactly once, window of 500": exactly_once(500),
-    "exactly once, window of 2,000 (default)": exactly_once(2_000),
+    "exactly once, window of 2,000": exactly_once(2_000),
     "exactly once, window of 8,000": exactly_once(8_000),
+    "exactly once, window of 20,000 (default)": exactly_once(20_000),
 }
 
 
@@ -80,19 +76,11 @@ def report(rates: Mapping[str, list[Rate]], records: int) -> None:
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=60_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    rates: dict[str, list[Rate]] = {name: [] for name in CONTENDERS}
-    with tempfile.TemporaryDirectory() as folder, LocalStack(ephemeral=True) as stack:
-        bench = Bench(stack.addresses, Path(folder), options.records)
-        bench.warm()
-        for number in range(options.rounds):
-            for name, found in rates.items():
-                found.append(bench.worker("local", settings=CONTENDERS[name]))
-                say(f"round {number + 1}: {name}: {found[-1].per_second:,.0f} events/s")
-    report(rates, options.records)
+
+    def measure(bench: Bench, name: str) -> Rate:
+        return bench.worker("local", settings=CONTENDERS[name])
+
+    report(*take_turns(__doc__, {name: name for name in CONTENDERS}, measure))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from benchmarks.measure import (
+    create_dead_letters_topic,
     create_topic,
     facts_line,
     load,
@@ -118,8 +119,9 @@ class Bench:
             for mode in MESSAGES
         }
         self._run = uuid.uuid4().hex[:8]
-        for topic in ("events", "decisions", "dead"):
+        for topic in ("events", "decisions"):
             create_topic(self._servers, f"{topic}-{self._run}")
+        create_dead_letters_topic(self._servers, f"dead-{self._run}")
         self._worker = WorkerProcess(
             environment=addresses.environment()
             | {

@@ -27,6 +27,7 @@ import msgspec
 from confluent_kafka import Producer
 
 from benchmarks.measure import (
+    create_dead_letters_topic,
     create_topic,
     facts_line,
     machine_facts,
@@ -78,8 +79,9 @@ class Contestant(WorkerProcess):
         self.events, self.decisions = f"events-{run}", f"decisions-{run}"
         self.servers = addresses.bootstrap_servers
         self.sent = 0
-        for topic in (self.events, self.decisions, f"dead-{run}"):
+        for topic in (self.events, self.decisions):
             create_topic(self.servers, topic)
+        create_dead_letters_topic(self.servers, f"dead-{run}")
         self._command = [sys.executable, "-m", MODULES[contender], "worker"]
         environment = {
             "RSAFE_KAFKA__EVENTS_TOPIC": self.events,

@@ -21,6 +21,8 @@ from workers.settings import KafkaSettings
 
 _LIMIT: Final = "max.message.bytes"
 _TIMESTAMPS: Final = "message.timestamp.type"
+# What the headers of a dead letter add to a record, at most and generously.
+_LETTER_BYTES: Final = 16_384
 # A first answer is tried for in steps, so that refused credentials are noticed at once, in seconds.
 _TRY_S: Final = 0.5
 # The least that a later question gets when the first answer came late, in seconds.
@@ -44,17 +46,21 @@ def check_topics(kafka: KafkaSettings) -> int | None:
     described = client.describe_topics(
         TopicCollection(names), include_authorized_operations=True, request_timeout=left
     )
-    resources = {name: ConfigResource(ResourceType.TOPIC, name) for name in names[:2]}
+    resources = {name: ConfigResource(ResourceType.TOPIC, name) for name in names}
     configs = client.describe_configs(list(resources.values()), request_timeout=left)
     groups = client.describe_consumer_groups(
         [kafka.group_id], include_authorized_operations=True, request_timeout=left
     )
     _check_described(kafka, described)
     _check_group(kafka.group_id, groups[kafka.group_id])
-    _check_timestamps(kafka, _config(configs[resources[kafka.events_topic]], _TIMESTAMPS))
+    told = {name: configs[resource] for name, resource in resources.items()}
+    _check_timestamps(kafka, _config(told[kafka.events_topic], _TIMESTAMPS))
+    _check_sizes(
+        kafka, _config(told[kafka.events_topic], _LIMIT), _config(told[kafka.dead_letters_topic], _LIMIT)
+    )
     if kafka.delivery == "exactly-once":
         _check_transactions(kafka, until)
-    limit = _config(configs[resources[kafka.decisions_topic]], _LIMIT)
+    limit = _config(told[kafka.decisions_topic], _LIMIT)
     return int(limit) if limit else None
 
 
@@ -133,6 +139,16 @@ def _check_timestamps(kafka: KafkaSettings, found: str | None) -> None:
             "clocks of the senders; set it to LogAppendTime, or accept that with "
             "RSAFE_KAFKA__EVENTS_TIMESTAMPS=any"
         )
+
+
+def _check_sizes(kafka: KafkaSettings, events: str | None, letters: str | None) -> None:
+    """A record that does not fit as a dead letter has no outcome at all, and would stop every worker."""
+    if events is None or letters is None or int(letters) >= int(events) + _LETTER_BYTES:
+        return
+    raise StartError(
+        f"topic {kafka.dead_letters_topic} has {_LIMIT}={letters}, too little for a dead letter of the "
+        f"largest record of {kafka.events_topic}; set it to {int(events) + _LETTER_BYTES} or more"
+    )
 
 
 def _check_transactions(kafka: KafkaSettings, until: float) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from schemas.dead_letter import DeadLetter, read_dead_letter
 from schemas.decision import Decision
+from schemas.redrive import read_mark
 from workers.adapters.kafka_options import Option
 from workers.adapters.topics_io import Record, RecordWriter, read_records
 from workers.demo.board import Board, Summary, decision_row, percentile
@@ -157,7 +158,7 @@ def _read(
             if number == 0:
                 begin.wait()
             for record in batch:
-                if record.key in ours:
+                if record.key in ours and read_mark(record.headers) is None:
                     inbox.put((_outcome(record, kafka), record.timestamp_ms))
             if stopping.is_set():
                 return

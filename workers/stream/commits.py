@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
-from typing import Protocol
+from typing import Final, Protocol
 
 from workers.ports import Clock, Journal, Outcomes, Position
 from workers.stream.partition import AssignedPartition
 from workers.stream.window import Window
+
+# A coordinator that moves refuses for a moment. What is not committed then is judged again by the next owner.
+_LAST_TRY_S: Final = 3.0
+_LAST_PAUSE_S: Final = 0.2
 
 
 class CommitObserver(Protocol):
@@ -49,8 +54,11 @@ class Commits:
         """Whether a commit would make so much room in the window that it should not be put off."""
         return not self._refused and self._window.frees([partition.finished for partition in partitions])
 
-    async def commit(self, partitions: Collection[AssignedPartition]) -> None:
-        """Commit what is finished of these, with their notes. Raises `StreamStopped`."""
+    async def commit(self, partitions: Collection[AssignedPartition]) -> bool:
+        """Commit what is finished of these, with their notes. False when the broker refused any of it.
+
+        Raises `StreamStopped`.
+        """
         self._next_at = self._clock.monotonic_s() + self._interval_s
         stale = self._journal.stale()
         asked: dict[int, tuple[AssignedPartition, Position]] = {}
@@ -60,7 +68,7 @@ class Commits:
             if at is not None:
                 asked[number] = partition, Position(at, self._journal.note(number))
         if not asked:
-            return
+            return True
         taken = await self._outcomes.commit({number: position for number, (_, position) in asked.items()})
         for number in taken:
             partition, position = asked[number]
@@ -68,3 +76,13 @@ class Commits:
             self._journal.written(number, position.note)
         self._refused = len(taken) < len(asked)
         self._observer.committed(len(asked), len(taken))
+        return not self._refused
+
+    async def commit_last(self, partitions: Collection[AssignedPartition]) -> None:
+        """As `commit`, and again for some seconds while refused: nobody comes back to partitions that go."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _LAST_TRY_S
+        while not await self.commit(partitions):
+            if loop.time() >= until:
+                return
+            await asyncio.sleep(_LAST_PAUSE_S)

@@ -215,7 +215,7 @@ class StreamLoop:
             await asyncio.wait(tasks, timeout=LAST_FLUSH_S)
         await self._outcomes.flush(LAST_FLUSH_S)
         self._settle()
-        await self._commits.commit(partitions)
+        await self._commits.commit_last(partitions)
         self._forget(partitions, why)
 
     def _beat(self) -> None:

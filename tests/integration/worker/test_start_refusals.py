@@ -36,7 +36,8 @@ RIGHTS: list[Right] = [
 ]
 # Good to have: without them the worker does not know the limit and the timestamps of its topics.
 READ_CONFIGURATIONS: list[Right] = [
-    (ResourceType.TOPIC, name, LITERAL, AclOperation.DESCRIBE_CONFIGS) for name in ("e", "d", "senders-time")
+    (ResourceType.TOPIC, name, LITERAL, AclOperation.DESCRIBE_CONFIGS)
+    for name in ("e", "d", "x", "senders-time", "small")
 ]
 USERS = ["all", "bare", *(f"lacks-{number}" for number in range(len(RIGHTS)))]
 
@@ -77,7 +78,8 @@ def address() -> Iterator[str]:
             NewTopic("e", 2, 1, config={"message.timestamp.type": "LogAppendTime"}),
             NewTopic("senders-time", 2, 1),
             NewTopic("d", 2, 1, config={"max.message.bytes": "5000"}),
-            NewTopic("x", 1, 1),
+            NewTopic("x", 1, 1, config={"max.message.bytes": "2097152"}),
+            NewTopic("small", 1, 1),
         ]
         bindings = [
             AclBinding(kind, name, pattern, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
@@ -90,6 +92,7 @@ def address() -> Iterator[str]:
             for kind, name, pattern, operation in [
                 *READ_CONFIGURATIONS,
                 (ResourceType.TOPIC, "senders-time", LITERAL, AclOperation.READ),
+                (ResourceType.TOPIC, "small", LITERAL, AclOperation.WRITE),
             ]
         ]
         for future in [*admin.create_topics(topics).values(), *admin.create_acls(bindings).values()]:
@@ -142,6 +145,7 @@ def test_a_user_with_the_rights_of_the_guide_passes(
         ),
         ("all", {"min_partitions": 3}, "topic e has 2 partitions"),
         ("all", {"events_topic": "senders-time"}, "message.timestamp.type=CreateTime"),
+        ("all", {"dead_letters_topic": "small"}, "topic small has max.message.bytes=1048588, too little"),
     ],
 )
 def test_what_is_refused_is_named_in_time(

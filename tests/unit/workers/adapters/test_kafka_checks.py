@@ -46,6 +46,7 @@ class Admin:
         self.topics: dict[str, Any] = {name: topic() for name in "edx"}
         self.group: Any = SimpleNamespace(authorized_operations=[AclOperation.READ])
         self.configs: Any = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "2000"}
+        self.letters_bytes = "20000"
         self.refuses: KafkaError | None = None
 
     def __call__(self, options: dict[str, Any]) -> Admin:
@@ -66,6 +67,8 @@ class Admin:
         answer = self.configs
         if isinstance(answer, dict):
             answer = {name: SimpleNamespace(value=value) for name, value in answer.items()}
+            letters = answer | {"max.message.bytes": SimpleNamespace(value=self.letters_bytes)}
+            return {resource: done(letters if resource.name == "x" else answer) for resource in resources}
         return {resource: done(answer) for resource in resources}
 
     def describe_consumer_groups(self, groups: Any, **options: Any) -> Any:
@@ -157,6 +160,14 @@ def test_the_senders_timestamps_are_refused_unless_accepted(admin: Admin) -> Non
     assert "topic e has message.timestamp.type=CreateTime" in text
     assert "RSAFE_KAFKA__EVENTS_TIMESTAMPS=any" in text
     assert check_topics(SETTINGS.model_copy(update={"events_timestamps": "any"})) == 2000
+
+
+def test_a_topic_too_small_for_some_dead_letters_is_refused(admin: Admin) -> None:
+    admin.letters_bytes = "18383"
+    assert "topic x has max.message.bytes=18383, too little for a dead letter of" in (text := refused())
+    assert text.endswith("set it to 18384 or more")
+    admin.letters_bytes = "18384"
+    assert check_topics(SETTINGS) == 2000
 
 
 @pytest.mark.parametrize(

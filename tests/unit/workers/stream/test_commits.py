@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import pytest
+
 from workers.ports import NoJournal, Position, Publication, Record
+from workers.stream import commits
 from workers.stream.commits import Commits
 from workers.stream.partition import AssignedPartition, Ticket
 from workers.stream.window import Caps, Window
@@ -98,6 +102,27 @@ async def test_what_one_partition_is_refused_the_other_keeps() -> None:
     world.outcomes.refused = set()
     await world.commits.commit(world.partitions)
     assert world.outcomes.asked[-1] == {1: Position(8)}
+
+
+async def test_the_last_commit_is_tried_again_while_the_broker_refuses() -> None:
+    world = World()
+    world.finish(0, 3)
+    world.finish(1, 7)
+    world.outcomes.refused = {1}
+    asyncio.get_running_loop().call_later(0.05, world.outcomes.refused.clear)
+    await world.commits.commit_last(world.partitions)
+    assert world.outcomes.asked == [{0: Position(4), 1: Position(8)}, {1: Position(8)}]
+
+
+async def test_the_last_commit_gives_up_after_some_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "_LAST_TRY_S", 0.05)
+    monkeypatch.setattr(commits, "_LAST_PAUSE_S", 0.02)
+    world = World()
+    world.finish(0, 3)
+    world.outcomes.refused = {0}
+    await world.commits.commit_last(world.partitions)
+    assert 2 <= len(world.outcomes.asked) <= 5
+    await world.commits.commit_last([])
 
 
 async def test_a_commit_that_makes_room_is_not_put_off_unless_the_broker_refuses() -> None:
