@@ -48,7 +48,7 @@ def create_topic(bootstrap_servers: str, topic: str, **more: str) -> None:
 
 def create_dead_letters_topic(bootstrap_servers: str, topic: str) -> None:
     """A topic with room for the headers that a dead letter has more than its record, as the worker asks."""
-    create_topic(bootstrap_servers, topic, **{"max.message.bytes": "2097152"})
+    create_topic(bootstrap_servers, topic, **{"max.message.bytes": "8388608"})
 
 
 def _wait_for_leaders(bootstrap_servers: str, topic: str) -> None:

@@ -120,7 +120,7 @@ class Topics:
                 config={"message.timestamp.type": "LogAppendTime"},
             ),
             NewTopic(f"{self.name}.decisions", self.partitions, 1, config=decisions_config),
-            NewTopic(f"{self.name}.dead", 1, 1, config={"max.message.bytes": "2097152"}),
+            NewTopic(f"{self.name}.dead", 1, 1, config={"max.message.bytes": "8388608"}),
         ]
         for future in admin.create_topics(topics).values():
             future.result()

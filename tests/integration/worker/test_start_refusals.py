@@ -78,7 +78,7 @@ def address() -> Iterator[str]:
             NewTopic("e", 2, 1, config={"message.timestamp.type": "LogAppendTime"}),
             NewTopic("senders-time", 2, 1),
             NewTopic("d", 2, 1, config={"max.message.bytes": "5000"}),
-            NewTopic("x", 1, 1, config={"max.message.bytes": "2097152"}),
+            NewTopic("x", 1, 1, config={"max.message.bytes": "8388608"}),
             NewTopic("small", 1, 1),
         ]
         bindings = [
@@ -145,7 +145,7 @@ def test_a_user_with_the_rights_of_the_guide_passes(
         ),
         ("all", {"min_partitions": 3}, "topic e has 2 partitions"),
         ("all", {"events_topic": "senders-time"}, "message.timestamp.type=CreateTime"),
-        ("all", {"dead_letters_topic": "small"}, "topic small has max.message.bytes=1048588, too little"),
+        ("all", {"dead_letters_topic": "small"}, "topic small has max.message.bytes=4194304, too little"),
     ],
 )
 def test_what_is_refused_is_named_in_time(
