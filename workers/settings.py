@@ -9,16 +9,14 @@ Over 300 lines, because the settings are one table, read in one piece.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from workers.errors import SettingsError
+from workers.settings_reading import explain, read_secret, read_tree, unknown
 
 PREFIX: Final = "RSAFE_"
 FILE_VARIABLE: Final = "RSAFE_SETTINGS_FILE"
@@ -33,7 +31,8 @@ FOREIGN_VARIABLES: Final = frozenset(
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonEmpty = Annotated[str, Field(min_length=1)]
 
 
 class _Group(BaseModel):
@@ -41,17 +40,17 @@ class _Group(BaseModel):
 
 
 class KafkaSettings(_Group):
-    bootstrap_servers: str = "127.0.0.1:9092"
+    bootstrap_servers: NonEmpty = "127.0.0.1:9092"
     """Addresses of brokers, comma-separated."""
-    group_id: str = "rsafe-moderation"
+    group_id: NonEmpty = "rsafe-moderation"
     """Consumer group of the worker."""
     client_id: str = "rsafe-stream"
     """Name of this client in the broker's logs and metrics."""
-    events_topic: str = "chat.events"
+    events_topic: NonEmpty = "chat.events"
     """Topic that is read."""
-    decisions_topic: str = "moderation.decisions"
+    decisions_topic: NonEmpty = "moderation.decisions"
     """Topic of the decisions."""
-    dead_letters_topic: str = "moderation.dead-letters"
+    dead_letters_topic: NonEmpty = "moderation.dead-letters"
     """Topic of the records that could not become decisions."""
     partitions: Positive = 6
     """Partitions of a topic that `rsafe topics create` makes."""
@@ -270,6 +269,8 @@ def _type_text(schema: Mapping[str, Any]) -> str:
     if "anyOf" in schema:
         return " | ".join(_type_text(part) for part in schema["anyOf"])
     text = str(schema.get("type", "string"))
+    if schema.get("minLength"):
+        text += ", not empty"
     low, high = schema.get("minimum"), schema.get("maximum")
     over = schema.get("exclusiveMinimum")
     if over is not None:
@@ -284,24 +285,28 @@ def _type_text(schema: Mapping[str, Any]) -> str:
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """The settings in force. Raises `SettingsError` naming the variable or field and what was expected."""
     environment = os.environ if environment is None else environment
-    tree = _read_file(environment.get(FILE_VARIABLE))
+    path = environment.get(FILE_VARIABLE)
+    tree = read_tree(FILE_VARIABLE, path) if path else {}
     known = {field.variable: field for field in _fields()}
     secrets = {f"{name}_FILE": field for name, field in known.items() if field.secret}
     for variable, value in environment.items():
-        if not variable.startswith(PREFIX) or variable in FOREIGN_VARIABLES:
+        if not variable.upper().startswith(PREFIX) or variable in FOREIGN_VARIABLES:
             continue
         if variable in known:
             group, name = known[variable].path
         elif variable in secrets:
-            group, name = secrets[variable].path
-            value = _read_secret(variable, value)
+            field = secrets[variable]
+            if field.variable in environment:
+                raise SettingsError(f"{field.variable} and {variable} are both set; expected one")
+            (group, name), value = field.path, read_secret(variable, value)
         else:
-            raise SettingsError(_unknown(variable, [*known, *secrets]))
+            raise SettingsError(unknown(variable, [*known, *secrets], PREFIX))
         tree.setdefault(group, {})[name] = value
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from error
+        types = {field.path: (field.variable, field.type.replace(" | ", " or ")) for field in known.values()}
+        raise SettingsError(explain(error, types)) from error
 
 
 def fault_hooks(environment: Mapping[str, str] | None = None) -> bool:
@@ -310,48 +315,3 @@ def fault_hooks(environment: Mapping[str, str] | None = None) -> bool:
     if value not in ("", FAULTS_WORD):
         raise SettingsError(f"{FAULTS_VARIABLE}: for tests only; expected it unset, or {FAULTS_WORD!r}")
     return value == FAULTS_WORD
-
-
-def _read_file(path: str | None) -> dict[str, Any]:
-    if not path:
-        return {}
-    try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{FILE_VARIABLE}: cannot read {path}: {error}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict) or not all(isinstance(group, dict) for group in tree.values()):
-        raise SettingsError(
-            f"{FILE_VARIABLE}: {path}: expected groups of settings, such as `kafka:` with names below"
-        )
-    return tree
-
-
-def _read_secret(variable: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{variable}: cannot read the file {path}: {error}") from error
-
-
-def _unknown(variable: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(variable, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else "; `rsafe settings` lists all"
-    return f"unknown setting {variable}{hint}"
-
-
-def _explain(error: ValidationError) -> str:
-    sentences = []
-    for problem in error.errors(include_input=False, include_url=False):
-        place = [str(part) for part in problem["loc"]]
-        variable = f"{PREFIX}{'__'.join(place[:2])}".upper()
-        if problem["type"] == "extra_forbidden":
-            known = [".".join(field.path) for field in _fields()] + list(Settings.model_fields)
-            near = difflib.get_close_matches(".".join(place), known, n=1)
-            sentences.append(
-                f"unknown setting {'.'.join(place)}" + (f"; did you mean {near[0]}?" if near else "")
-            )
-        else:
-            sentences.append(f"{variable}: {problem['msg']}")
-    return "\n".join(sentences)
