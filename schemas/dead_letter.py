@@ -1,5 +1,7 @@
 """A dead letter: the original record, untouched, with the reason in headers.
 
+A record that does not fit even so is left out, and the letter names its place and its size.
+
 Topic `moderation.dead-letters`.
 """
 
@@ -44,6 +46,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """Timestamp of the original record, milliseconds since 1970."""
     attempts: Count = 1
     """How often the record was tried."""
+    left_out_bytes: Count = 0
+    """Bytes of key, value and headers that did not fit and are left out: the record is at its place only."""
 
 
 def dead_letter_headers(letter: DeadLetter) -> list[tuple[str, bytes]]:

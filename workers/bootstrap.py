@@ -265,6 +265,8 @@ def _outcomes(
     kafka: KafkaSettings, source: KafkaSource, topic_bytes: int | None, clock: BrokerClock
 ) -> Outcomes:
     if kafka.delivery == "at-least-once":
-        return KafkaOutcomes(kafka, source, topic_bytes=topic_bytes, clock=clock)
+        outcomes = KafkaOutcomes(kafka, source, topic_bytes=topic_bytes, clock=clock)
+        source.before_leave(outcomes.close)
+        return outcomes
     name = transactional_id(kafka, uuid.uuid4().hex)
     return KafkaTransactions(kafka, source, transactional_id=name, topic_bytes=topic_bytes, clock=clock)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -14,7 +14,10 @@ Headers = list[tuple[str, bytes | None]]
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A record as the broker gave it. `timestamp_ms` is the broker's, in Unix milliseconds."""
+    """A record as the broker gave it.
+
+    `timestamp_ms` in Unix milliseconds: the broker's when `stamped`, else what its sender wrote.
+    """
 
     topic: str
     partition: int
@@ -23,6 +26,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
     headers: Headers | None
     timestamp_ms: int
+    stamped: bool = True
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
@@ -82,8 +86,12 @@ class Path(Protocol):
         """One result per record, same order. Never raises for what a record holds."""
         ...
 
-    def undeliverable(self, record: Record) -> Publication:
-        """The dead letter of a record whose outcome its topic refuses as too large."""
+    def undeliverable(self, record: Record, letter: Publication | None) -> Publication:
+        """What is published instead of an outcome that its topic refuses as too large.
+
+        `letter`: the dead letter that was refused; None: a decision. Raises `StreamStopped` when there is
+        nothing smaller.
+        """
         ...
 
 
@@ -167,6 +175,13 @@ class EventSource(Protocol):
     async def leave(self) -> None: ...
 
 
+class Refused(NamedTuple):
+    """An outcome that its topic refuses as too large. `letter`: a dead letter; None: it was a decision."""
+
+    ticket: Any
+    letter: Publication | None
+
+
 class Outcomes(Protocol):
     """Publishes outcomes together with the offsets that they finish.
 
@@ -178,8 +193,8 @@ class Outcomes(Protocol):
         """Send; `ticket` comes back from `collect`. Raises `StreamStopped` when it cannot be sent at all."""
         ...
 
-    def collect(self) -> tuple[Sequence[Any], Sequence[Any]]:
-        """Tickets delivered, and tickets whose publication its topic refuses as too large. Never waits.
+    def collect(self) -> tuple[Sequence[Any], Sequence[Refused]]:
+        """Tickets delivered, and what topics refuse as too large. Never waits.
 
         Raises `StreamStopped` when a delivery failed for any other reason.
         """

@@ -95,6 +95,8 @@ def chosen(
             summary.not_chosen += 1
         elif place in found.done:
             summary.earlier += 1
+        elif letter.left_out_bytes:
+            summary.without_record.add(record)
         else:
             found.done.add(place)  # a second letter of the same record may follow
             yield record, letter

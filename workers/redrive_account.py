@@ -93,11 +93,14 @@ class Summary:
     """Came from another topic than the one that is put back to."""
     refused: Named = field(default_factory=Named)
     """Larger than the source topic takes."""
+    without_record: Named = field(default_factory=Named)
+    """Chosen, and the letter holds no record to put back."""
 
     @property
     def seen(self) -> int:
         """Letters that were looked at, and are done with."""
-        others = self.earlier + self.not_chosen + self.elsewhere + self.refused.count
+        others = self.earlier + self.not_chosen + self.elsewhere
+        others += self.refused.count + self.without_record.count
         return self.put_back.total() + others
 
 

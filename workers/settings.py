@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from workers.errors import SettingsError
 from workers.settings_reading import explain, read_secret, read_tree, unknown
@@ -68,13 +68,13 @@ class KafkaSettings(_Group):
     """File of the certificate authorities, empty for the system's."""
     start_timeout_s: Seconds = 10.0
     """How long the worker waits for the broker at start before it gives up."""
-    session_timeout_ms: Annotated[int, Field(ge=1000)] = 45_000
+    session_timeout_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 45_000
     """After how long without a heartbeat a worker's partitions go to others."""
-    max_poll_interval_ms: Annotated[int, Field(ge=1000)] = 300_000
-    """After how long without a poll a worker's partitions go to others."""
-    delivery_timeout_ms: Annotated[int, Field(ge=1000)] = 120_000
+    max_poll_interval_ms: Annotated[int, Field(ge=1000, le=86_400_000)] = 300_000
+    """After how long without a poll a worker's partitions go to others; at least `session_timeout_ms`."""
+    delivery_timeout_ms: Annotated[int, Field(ge=1000, le=2_147_483_647)] = 120_000
     """How long a decision may take to be acknowledged before the worker stops uncommitted."""
-    linger_ms: Annotated[int, Field(ge=0, le=1000)] = 2
+    linger_ms: Annotated[int, Field(ge=0, le=900)] = 2
     """How long the producer waits to fill a batch."""
     delivery: Literal["at-least-once", "exactly-once"] = "at-least-once"
     """`exactly-once`: decisions and offsets go together, a transaction per `stream.commit_interval_ms`."""
@@ -86,6 +86,16 @@ class KafkaSettings(_Group):
     """Fewest partitions of the events topic with which a worker starts; more workers than these are idle."""
     events_timestamps: Literal["broker", "any"] = "broker"
     """`broker`: refuse an events topic whose timestamps are the senders', since deadlines count from them."""
+
+    @model_validator(mode="after")
+    def _polls_within_a_session(self) -> KafkaSettings:
+        # librdkafka refuses the opposite, for the classic protocol only.
+        if self.group_protocol == "classic" and self.max_poll_interval_ms < self.session_timeout_ms:
+            raise ValueError(
+                f"RSAFE_KAFKA__MAX_POLL_INTERVAL_MS: expected at least RSAFE_KAFKA__SESSION_TIMEOUT_MS, "
+                f"which is {self.session_timeout_ms}"
+            )
+        return self
 
 
 class RedisSettings(_Group):

@@ -68,7 +68,9 @@ def _sentences(error: ValidationError, types: Types) -> Iterator[str]:
     for problem in error.errors(include_input=False, include_url=False):
         place = [str(part) for part in problem["loc"]]
         known = types.get((place[0], place[1])) if len(place) > 1 else None
-        if known is not None:
+        if problem["type"] == "value_error":  # settings that do not fit together; the sentence is ours
+            yield str(problem["ctx"]["error"])
+        elif known is not None:
             yield f"{known[0]}: expected {known[1]}"
         else:
             yield unknown(".".join(place), [*names, *groups])

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaException, TopicPartition
 from confluent_kafka.aio import AIOConsumer
 
 from workers.adapters.kafka_errors import error_of, reaction, sentence
@@ -33,6 +33,7 @@ class KafkaSource:
         self._topic = kafka.events_topic
         self._paused = False
         self._failure: StreamStopped | None = None
+        self._before_leave: list[Callable[[], None]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._consumer = AIOConsumer(consumer_options(kafka), max_workers=_WORKERS)
 
@@ -108,11 +109,17 @@ class KafkaSource:
 
     async def leave(self) -> None:
         """Leave the group; partitions are given back within. The place of a static member is kept."""
+        for drop in self._before_leave:
+            drop()
         try:
             await self._consumer.close()
         finally:
             for close in self._closers:
                 await close()
+
+    def before_leave(self, drop: Callable[[], None]) -> None:
+        """Call this before others get the partitions: nothing may be delivered for them any more."""
+        self._before_leave.append(drop)
 
     def at_leave(self, close: Callable[[], Awaitable[None]]) -> None:
         """Call this when the group is left: nothing can be committed any more."""
@@ -158,7 +165,7 @@ def _record(message: Any) -> Record | None:
         headers = message.headers()
     except UnicodeDecodeError:  # names that no client of ours can write; the record is read without them
         headers = None
-    timestamp = message.timestamp()[1]
+    kind, timestamp = message.timestamp()
     return Record(
         message.topic(),
         message.partition(),
@@ -167,4 +174,5 @@ def _record(message: Any) -> Record | None:
         message.value(),
         headers,
         min(max(timestamp, 0), _LAST_TIMESTAMP_MS),
+        kind == TIMESTAMP_LOG_APPEND_TIME,
     )

@@ -17,6 +17,10 @@ CONNECTION_SETUP_TIMEOUT_MS: Final = 10_000
 _HEARTBEAT_MS: Final = 3_000
 # librdkafka stops fetching for so long when its queue is full; its default of a second starves a fast worker.
 _FETCH_BACKOFF_MS: Final = 50
+# Records that wait in the client, per partition, and their bytes in all: about a second of a fast worker. The
+# client counts no headers among the bytes, so that for records of many headers the number is what bounds.
+_PREFETCH_RECORDS: Final = 5_000
+_PREFETCH_KIB: Final = 32_768
 # Of the client: far above any topic, so that the topic's own limit decides.
 _LARGEST_MESSAGE_BYTES: Final = 100_000_000
 # After so long without a trace a topic counts as deleted. librdkafka's 30 s are made for topics that are
@@ -83,6 +87,8 @@ def consumer_options(kafka: KafkaSettings) -> dict[str, Any]:
         "isolation.level": "read_committed",
         "max.poll.interval.ms": kafka.max_poll_interval_ms,
         "fetch.queue.backoff.ms": _FETCH_BACKOFF_MS,
+        "queued.min.messages": _PREFETCH_RECORDS,
+        "queued.max.messages.kbytes": _PREFETCH_KIB,
         "logger": LOGGER,
     }
     if kafka.group_protocol == "classic":

@@ -18,7 +18,7 @@ from workers.adapters.kafka_errors import delivery_failure, error_of
 from workers.adapters.kafka_options import producer_options
 from workers.adapters.kafka_stamps import Stamped, with_stamp
 from workers.errors import StreamStopped
-from workers.ports import Position, Publication
+from workers.ports import Position, Publication, Refused
 from workers.settings import KafkaSettings
 
 # How long a full queue of the producer may block the loop at a time, in seconds.
@@ -44,13 +44,16 @@ class KafkaOutcomes:
         )
         self._produce = self._producer.produce
         self._delivered: list[Any] = []
-        self._too_large: list[Any] = []
+        self._too_large: list[Refused] = []
         self._failure: str | None = None
 
     def publish(self, ticket: Any, publication: Publication) -> None:
         """Hand to the producer. Raises `StreamStopped` when it takes nothing more, or not this."""
-        report = self._report_decision if publication.line is not None else self._report_last
-        told: Callable[..., None] = partial(report, ticket, publication.topic)
+        if self._failure is not None:
+            raise StreamStopped(f"an outcome was not delivered: {self._failure}")
+        # Of a decision no more is kept than its topic: the client has its bytes.
+        letter = publication if publication.line is None else None
+        told: Callable[..., None] = partial(self._report, ticket, publication.topic, letter)
         if self._clock is not None and self._clock.wants_report():
             told = with_stamp(self._clock, told)
         send = partial(
@@ -68,8 +71,8 @@ class KafkaOutcomes:
         except KafkaException as error:
             self._refuse(publication.topic, told, error)
 
-    def collect(self) -> tuple[Sequence[Any], Sequence[Any]]:
-        """Tickets delivered and tickets refused as too large since the last call."""
+    def collect(self) -> tuple[Sequence[Any], Sequence[Refused]]:
+        """Tickets delivered and outcomes refused as too large since the last call."""
         self._producer.poll(0)
         if self._failure is not None:
             raise StreamStopped(f"an outcome was not delivered: {self._failure}")
@@ -111,16 +114,15 @@ class KafkaOutcomes:
             raise StreamStopped(f"an outcome cannot be sent: {why}") from error
         told(error_of(error), None)
 
-    def _report_decision(self, ticket: Any, topic: str, error: KafkaError | None, _: Any) -> None:
+    def _report(
+        self, ticket: Any, topic: str, letter: Publication | None, error: KafkaError | None, _: Any
+    ) -> None:
         if error is None:
             self._delivered.append(ticket)
         elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-            self._too_large.append(ticket)
-        else:
+            self._too_large.append(Refused(ticket, letter))
+        elif self._failure is None:  # what is thrown away below is reported here as well
             self._failure = delivery_failure(topic, error)
-
-    def _report_last(self, ticket: Any, topic: str, error: KafkaError | None, _: Any) -> None:
-        if error is None:
-            self._delivered.append(ticket)
-        else:
-            self._failure = delivery_failure(topic, error)
+            # The worker is about to stop. What follows must not be delivered meanwhile: the next owner would
+            # publish this one behind it.
+            self._producer.purge()

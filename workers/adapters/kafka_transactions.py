@@ -13,16 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from workers.adapters.kafka import KafkaSource
-from workers.adapters.kafka_errors import delivery_failure
 from workers.adapters.kafka_options import LOGGER, client_options, transaction_options
 from workers.adapters.kafka_stamps import Stamped
 from workers.adapters.kafka_transactor import Job, Outgoing, Result, Transactor
 from workers.errors import StreamStopped
-from workers.ports import Position, Publication, Record
+from workers.ports import Position, Publication, Record, Refused
 from workers.settings import KafkaSettings
 
 # How long `commit` waits for its transaction; it is waited for again in the next call. Rebalances and the
@@ -87,7 +86,7 @@ class KafkaTransactions:
         self._thread.submit(self._transactor.prepare)
         self._shelves: dict[int, _Shelf] = {}
         self._ready: list[Ticketed] = []
-        self._too_large: list[Ticketed] = []
+        self._too_large: list[Refused] = []
         self._running: _Running | None = None
         self._failing: Collection[_Assignment] = ()
         self._failing_since: float | None = None
@@ -104,8 +103,8 @@ class KafkaTransactions:
         if known is None:
             self._ready.append(ticket)
 
-    def collect(self) -> tuple[Sequence[Any], Sequence[Any]]:
-        """Tickets whose outcomes are ready, and tickets whose outcome its topic refused."""
+    def collect(self) -> tuple[Sequence[Any], Sequence[Refused]]:
+        """Tickets whose outcomes are ready, and outcomes that their topic refused."""
         too_large, self._too_large = self._too_large, []
         if self._fails():
             return (), too_large
@@ -192,12 +191,12 @@ class KafkaTransactions:
         for outcome in refused:
             if not outcome.alone:
                 outcome.alone = True
-            elif outcome.publication.line is None:
-                raise StreamStopped(f"an outcome was not delivered: {_too_large(outcome.publication)}")
             else:
                 outcome.refused = True
                 outcome.ticket.record = outcome.record  # given up when the outcome was ready
-                self._too_large.append(outcome.ticket)
+                publication = outcome.publication
+                letter = publication if publication.line is None else None
+                self._too_large.append(Refused(outcome.ticket, letter))
 
     def _blocked(self, number: int, at: Position) -> bool:
         """Whether an outcome before the position was refused and nothing has taken its place yet."""
@@ -218,10 +217,6 @@ class KafkaTransactions:
         if self._failing and all(owner.discarded for owner in self._failing):
             self._failing, self._failing_since = (), None
         return bool(self._failing)
-
-
-def _too_large(publication: Publication) -> str:
-    return delivery_failure(publication.topic, KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
 
 
 def make_transactor(kafka: KafkaSettings, transactional: str, topic_bytes: int | None) -> Transactor:

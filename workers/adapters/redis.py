@@ -20,7 +20,6 @@ from workers.settings import RedisSettings
 
 # Share by which a lifetime is varied, so that what was kept together does not expire together.
 _JITTER: Final = 0.1
-_FAILURES: Final = (RedisError, OSError, TimeoutError)
 
 
 class CacheObserver(Protocol):
@@ -76,7 +75,7 @@ class RedisCache:
                 await self._client.ping()
         except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
             raise StartError("RSAFE_REDIS__URL: Redis refuses the credentials") from error
-        except _FAILURES as error:
+        except Exception as error:  # noqa: BLE001 - as in `recall`
             self._failed("connect", error)
             return False
         return True
@@ -88,7 +87,8 @@ class RedisCache:
         try:
             async with asyncio.timeout(self._timeout_s):
                 values = await self._client.mget(keys)
-        except _FAILURES as error:
+            _require_answers(values, len(keys))
+        except Exception as error:  # noqa: BLE001 - what stands at that address may make the client raise anything
             self._failed("recall", error)
             return [None] * len(keys)
         self._breaker.succeeded()
@@ -125,7 +125,7 @@ class RedisCache:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await pipeline.execute()
-        except _FAILURES as error:
+        except Exception as error:  # noqa: BLE001 - as in `recall`
             self._failed("keep", error)
         else:
             self._breaker.succeeded()
@@ -133,6 +133,15 @@ class RedisCache:
     def _failed(self, operation: str, error: BaseException) -> None:
         self._breaker.failed()
         self._observer.cache_failed(operation, type(error).__name__)
+
+
+def _require_answers(values: object, count: int) -> None:
+    """Raise RedisError unless there is one for every key; a proxy may put an error in the place of one."""
+    if not isinstance(values, list) or len(values) != count:
+        raise RedisError("expected one answer for every key")
+    for value in values:
+        if value is not None and type(value) is not bytes:
+            raise RedisError("expected bytes")
 
 
 def _client(settings: RedisSettings) -> Any:

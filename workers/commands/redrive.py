@@ -127,6 +127,7 @@ def report(
         (summary.not_chosen, "not chosen"),
         (summary.elsewhere, "of another topic"),
         (summary.refused.count, f"larger than {source} takes"),
+        (summary.without_record.count, "without the record"),
     )
     if summary.seen < found.letters:
         others = (*others, (found.letters - summary.seen, "not looked at"))
@@ -138,12 +139,14 @@ def _raise_left(found: Found, summary: Summary, topic: str, source: str) -> None
     for named, sentence in (
         (found.unreadable, "not a dead letter"),
         (summary.refused, f"larger than {source} takes; raise its max.message.bytes"),
+        (summary.without_record, "holds no record, which was too large; its place is in the headers"),
     ):
         for partition, offset in named.first:
             click.echo(f"{topic} partition {partition} offset {offset}: {sentence}", err=True)
     sentences = [
         *_sentences(found.unreadable, "could not be read"),
         *_sentences(summary.refused, "were refused"),
+        *_sentences(summary.without_record, "hold no record"),
     ]
     if sentences:
         raise LettersLeft(f"records of {topic}: {', '.join(sentences)}")

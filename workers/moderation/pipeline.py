@@ -32,7 +32,7 @@ from workers.moderation.outcome import (
     Took,
     Weighed,
 )
-from workers.moderation.publish import Topics, dead_letter, publication_of
+from workers.moderation.publish import Topics, dead_letter, publication_of, without_record
 from workers.moderation.read_event import EventLimits, decode_event
 from workers.moderation.recall_verdict import VerdictKeys, judged_before, recall_verdicts, use_of
 from workers.moderation.trace import read_trace
@@ -108,7 +108,7 @@ class ModerationPath:
 
     async def moderate(self, records: Sequence[Record]) -> list[Publication | Pending]:
         """One result per record, same order."""
-        self._clock.read(max((record.timestamp_ms for record in records), default=0))
+        self._clock.read(max((record.timestamp_ms for record in records if record.stamped), default=0))
         read_at, policies = self._clock.now_ms(), self._policies
         batch = [self._read(record, policies, read_at) for record in records]
         questions = [ask for ask in batch if isinstance(ask, Asked) and _applies(ask)]
@@ -158,8 +158,13 @@ class ModerationPath:
             return make_decision(ask, weigh(late("not asked"), ask.chosen), Source(), took)
         return None
 
-    def undeliverable(self, record: Record) -> Publication:
-        """The dead letter of a record whose decision does not fit its topic."""
+    def undeliverable(self, record: Record, letter: Publication | None) -> Publication:
+        """The dead letter of a record whose decision does not fit its topic, or a refused one, shortened.
+
+        Raises `StreamStopped` when it was shortened before.
+        """
+        if letter is not None:
+            return without_record(letter)
         sentence = "the decision is larger than its topic takes"
         return self._dead_letter(dead_letter(record, "undeliverable", "$", sentence))
 

@@ -6,7 +6,8 @@ from typing import Final, assert_never
 
 import msgspec
 
-from schemas.dead_letter import DeadLetter, DeadLetterReason, dead_letter_headers
+from schemas.dead_letter import DeadLetter, DeadLetterReason, dead_letter_headers, read_dead_letter
+from workers.errors import StreamStopped
 from workers.moderation.outcome import DeadLettered, Decided, Outcome
 from workers.ports import Headers, Publication, Record
 
@@ -14,6 +15,8 @@ DECISION_TYPE: Final = "rsafe.moderation.decision.v1"
 _ATTEMPTS: Final = "rsafe-attempts"
 # Attempts beyond this are no count of ours.
 _MOST_ATTEMPTS: Final = 1_000_000
+# Of a dead letter without its record; keys of events are two identifiers.
+_LONGEST_KEY_BYTES: Final = 4_096
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -67,6 +70,29 @@ def publication_of(outcome: Outcome, topics: Topics) -> Publication:
             return Publication(topics.dead_letters, record.key, record.value, headers)
         case _:
             assert_never(outcome)
+
+
+def without_record(letter: Publication) -> Publication:
+    """A dead letter that its topic refuses, with the coordinates of its record instead of the record.
+
+    Its topic takes the largest record of the events topic, but both count compressed, and compress by
+    different means. Raises `StreamStopped` when the letter holds no record already.
+    """
+    told = read_dead_letter(letter.headers)
+    if told.left_out_bytes:
+        raise StreamStopped(
+            f"an outcome was not delivered: topic {letter.topic} refuses a dead letter even without its "
+            "record as too large; raise its max.message.bytes"
+        )
+    headers = sum(len(name) + len(value or b"") for name, value in letter.headers)
+    size = len(letter.key or b"") + len(letter.value or b"") + headers
+    shortened = msgspec.structs.replace(
+        told,
+        left_out_bytes=size,
+        sentence=f"{told.sentence}; larger than the topic of dead letters takes, so it is left out here",
+    )
+    key = letter.key if len(letter.key or b"") <= _LONGEST_KEY_BYTES else None
+    return Publication(letter.topic, key, None, [*dead_letter_headers(shortened)])
 
 
 def _attempts(headers: Headers | None) -> int:

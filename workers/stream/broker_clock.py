@@ -71,7 +71,7 @@ class BrokerClock:
             self._settle()
 
     def read(self, timestamp_ms: float) -> None:
-        """A record was read that the broker stamped so."""
+        """A record was read that the broker stamped so; 0: none was."""
         at = self.monotonic_s()
         least = timestamp_ms - 1000 * at
         # Above what an outcome of ours allows, it was not the broker's clock that stamped it.

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
+from typing import Final
 
 from workers.errors import StreamStopped
 from workers.ports import Record
 from workers.stream.partition import AssignedPartition, Ticket
+
+HEADER_BYTES: Final = 150
+"""What a header takes in memory beside its name and value, about: a tuple and two objects."""
 
 
 def take_in(
@@ -26,7 +30,7 @@ def take_in(
         partition = partitions.get(record.partition)
         if partition is None:
             continue
-        ticket = Ticket(partition, record, len(record.value or b"") + len(record.key or b""), now_s)
+        ticket = Ticket(partition, record, _size(record), now_s)
         if not partition.offsets.read(ticket):
             if partition.offsets.unfinished_before(record.offset):
                 # Beginning anew here would skip what stands before, since the source does not give it again.
@@ -38,6 +42,13 @@ def take_in(
             ticket.partition.offsets.read(ticket)
         tickets.append(ticket)
     return tickets
+
+
+def _size(record: Record) -> int:
+    size = len(record.value or b"") + len(record.key or b"")
+    if record.headers:  # a record of few bytes may have a hundred thousand
+        size += sum(len(name) + len(value or b"") + HEADER_BYTES for name, value in record.headers)
+    return size
 
 
 def _require_known(partition: AssignedPartition, record: Record) -> None:

@@ -180,15 +180,15 @@ class StreamLoop:
         task.add_done_callback(ended)
 
     def _settle(self) -> None:
-        """Count deliveries, send dead letters for what was too large, and raise what failed."""
+        """Count deliveries, send something smaller for what was too large, and raise what failed."""
         delivered, too_large = self._outcomes.collect()
         for ticket in delivered:
             if not ticket.partition.discarded:
                 ticket.partition.offsets.done(ticket)
                 del ticket.record
-        for ticket in too_large:
+        for ticket, letter in too_large:
             if not ticket.partition.discarded:
-                self._outcomes.publish(ticket, self._path.undeliverable(ticket.record))
+                self._outcomes.publish(ticket, self._path.undeliverable(ticket.record, letter))
         if self._failure is not None:
             if isinstance(self._failure, StreamStopped):
                 raise self._failure

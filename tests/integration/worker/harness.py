@@ -17,7 +17,14 @@ from typing import Any
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from schemas.decision import Decision
 from schemas.keys import PARTITIONER, record_key
@@ -124,6 +131,15 @@ class Topics:
         ]
         for future in admin.create_topics(topics).values():
             future.result()
+
+    def limit(self, topic: str, max_bytes: int) -> None:
+        """Let a topic take records of so many bytes, as they come: compressed."""
+        entry = ConfigEntry("max.message.bytes", str(max_bytes), incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, f"{self.name}.{topic}", incremental_configs=[entry])
+        (altered,) = (
+            AdminClient({"bootstrap.servers": self.bootstrap}).incremental_alter_configs([resource]).values()
+        )
+        altered.result()
 
     def start(self, **changes: str) -> Worker:
         """Start a worker; it is stopped with the test."""

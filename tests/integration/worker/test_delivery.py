@@ -7,8 +7,10 @@ from functools import partial
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
+from schemas.dead_letter import read_dead_letter
 from schemas.decision import Decision
 from tests.integration.worker.harness import DECODER, PATIENCE_S, Topics, events, order_inversions, wait_for
 from tests.integration.worker.test_kafka_adapters import seen
@@ -68,17 +70,42 @@ def test_a_worker_joins_and_leaves_without_a_double(topics: Topics, delivery: st
 
 
 def test_in_a_transaction_a_decision_too_large_for_its_topic_becomes_a_dead_letter(topics: Topics) -> None:
-    from tests.integration.worker.test_worker import big_message, limit_decisions
+    from tests.integration.worker.test_worker import big_message
 
     names = [secrets.token_urlsafe(190) for _ in range(4)]  # such as no compression makes small
     topics.produce([big_event(names, big_message(names))], [b"k"])
     values, keys = events(30, topics.name)
     topics.produce(values, keys)
-    limit_decisions(topics, 2_000)
+    topics.limit("decisions", 2_000)
     worker = topics.start(**EXACTLY_ONCE)
     wait_for(lambda: topics.committed() == 31, "everything committed")
     assert worker.stop() == 0
     assert len(seen(topics, "dead")) == 1
+    assert_each_once(topics, 30)
+
+
+@pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
+def test_a_record_that_is_too_large_for_the_dead_letters_is_named_without_its_bytes(
+    topics: Topics, delivery: str
+) -> None:
+    """Topics count compressed bytes, and the sender's compression may be far better than the worker's."""
+    topics.limit("events", 100_000)
+    topics.limit("dead", 120_000)
+    block = secrets.token_bytes(80_000)  # what repeats is further away than lz4 looks
+    sender = Producer({"bootstrap.servers": topics.bootstrap, "compression.type": "zstd"})
+    sender.produce(f"{topics.name}.events", block * 8, b"k", headers={"from": b"sender"}, partition=1)
+    assert sender.flush(30) == 0
+    values, keys = events(30, topics.name)
+    topics.produce(values, keys)
+    worker = topics.start(RSAFE_KAFKA__DELIVERY=delivery)
+    wait_for(lambda: topics.committed() == 31, "everything committed")
+    assert worker.stop() == 0
+    (letter,) = topics.records("dead")
+    told = read_dead_letter(letter.headers())
+    assert (letter.key(), letter.value()) == (b"k", None)
+    assert (told.reason, told.partition, told.offset) == ("undecodable", 1, 0)
+    assert 640_000 < told.left_out_bytes < 641_000
+    assert "from" not in dict(letter.headers())
     assert_each_once(topics, 30)
 
 

@@ -6,7 +6,6 @@ import socket
 from collections import Counter
 
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from schemas.dead_letter import read_dead_letter
 from schemas.decision import Decision
@@ -193,7 +192,7 @@ def test_a_decision_too_large_for_its_topic_becomes_a_dead_letter(topics: Topics
     values, keys = events(30, topics.name)
     topics.produce(values, keys)
     # Below the size of two decisions: a batch must not drag others along that would fit alone.
-    limit_decisions(topics, 2_000)
+    topics.limit("decisions", 2_000)
     topics.start()
     wait_for(lambda: topics.committed() == 31, "everything committed")
     (letter,) = topics.records("dead")
@@ -210,14 +209,6 @@ def big_message(names: list[str]) -> dict[str, str]:
         "text": "big",
         "sent_at": "2026-01-01T00:00:00Z",
     }
-
-
-def limit_decisions(topics: Topics, limit: int) -> None:
-    entry = ConfigEntry("max.message.bytes", str(limit), incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, f"{topics.name}.decisions", incremental_configs=[entry])
-    admin = AdminClient({"bootstrap.servers": topics.bootstrap})
-    for future in admin.incremental_alter_configs([resource]).values():
-        future.result()
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,16 @@ class Topics:
         value: bytes | None = b"v",
         key: bytes | None = b"k",
         topic: str = SOURCE,
+        left_out_bytes: int = 0,
     ) -> None:
-        letter = DeadLetter(topic=topic, partition=0, offset=offset, reason=reason, sentence="s")
+        letter = DeadLetter(
+            topic=topic,
+            partition=0,
+            offset=offset,
+            reason=reason,
+            sentence="s",
+            left_out_bytes=left_out_bytes,
+        )
         self.append(
             partition, [*dead_letter_headers(letter)], value=value, key=key, timestamp_ms=timestamp_ms
         )
@@ -218,6 +226,15 @@ def test_what_the_topic_refuses_is_named_and_the_rest_goes() -> None:
     topics.largest = None
     run(topics)
     assert sorted(topics.origins()) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_letter_without_its_record_is_named_and_not_put_back() -> None:
+    topics = Topics()
+    topics.letter(1)
+    topics.letter(2, left_out_bytes=900, value=None)
+    _, summary = run(topics)
+    assert topics.origins() == [1]
+    assert (summary.without_record.count, summary.without_record.first, summary.seen) == (1, [(0, 1)], 2)
 
 
 def test_batches_are_bounded_in_records_and_bytes() -> None:

@@ -5,11 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.adapters.kafka_options import consumer_options, producer_options, transaction_options
 from workers.errors import SettingsError
-from workers.settings import PREFIX, Settings, fault_hooks, load_settings, setting_fields
+from workers.settings import (
+    PREFIX,
+    KafkaSettings,
+    Settings,
+    fault_hooks,
+    load_settings,
+    setting_fields,
+)
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -69,6 +78,32 @@ def test_a_bad_value_names_the_variable_and_what_was_expected(
     with pytest.raises(SettingsError) as caught:
         load_settings({variable: value})
     assert str(caught.value) == f"{variable}: {expected}"
+
+
+def test_settings_that_do_not_fit_together_are_refused() -> None:
+    short = {"RSAFE_KAFKA__MAX_POLL_INTERVAL_MS": "30000"}
+    with pytest.raises(SettingsError) as caught:
+        load_settings(short)
+    assert str(caught.value) == (
+        "RSAFE_KAFKA__MAX_POLL_INTERVAL_MS: expected at least RSAFE_KAFKA__SESSION_TIMEOUT_MS, which is 45000"
+    )
+    load_settings(short | {"RSAFE_KAFKA__GROUP_PROTOCOL": "consumer"})
+
+
+@pytest.mark.parametrize("side", ["least", "most"])
+@pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_librdkafka_takes_the_bounds_of_what_is_accepted(side: str, delivery: str, protocol: str) -> None:
+    bounds = {
+        "least": {"session_timeout_ms": 1000, "max_poll_interval_ms": 1000, "delivery_timeout_ms": 1000},
+        "most": {"session_timeout_ms": 3_600_000, "max_poll_interval_ms": 86_400_000},
+    }[side] | {"linger_ms": {"least": 900, "most": 0}[side], "group_protocol": protocol}
+    kafka = KafkaSettings.model_validate(bounds | {"bootstrap_servers": "127.0.0.1:1", "delivery": delivery})
+    Consumer(consumer_options(kafka)).close()
+    if delivery == "at-least-once":
+        Producer(producer_options(kafka, None) | {"delivery.timeout.ms": kafka.delivery_timeout_ms})
+    else:
+        Producer(transaction_options(kafka, "t", None))
 
 
 def test_a_bad_secret_is_not_repeated_in_the_error(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from workers.adapters import kafka_transactions as module
 from workers.adapters.kafka_transactions import KafkaTransactions
 from workers.adapters.kafka_transactor import Job, Result
 from workers.errors import StreamStopped
-from workers.ports import NoJournal, Position, Publication, Record
+from workers.ports import NoJournal, Position, Publication, Record, Refused
 from workers.settings import KafkaSettings
 from workers.stream.loop import LoopLimits, StreamLoop
 from workers.stream.outage import Outage
@@ -72,7 +72,7 @@ class Fake:
         return [outcome.publication.value or b"" for outcome in self.jobs[-1].outgoing]
 
 
-def publication(value: bytes, line: bytes | None = b"k") -> Publication:
+def publication(value: bytes | None, line: bytes | None = b"k") -> Publication:
     return Publication("d", b"k", value, [], line)
 
 
@@ -229,21 +229,30 @@ async def test_a_decision_that_is_refused_alone_gives_way_to_its_dead_letter(mak
     # The other partition goes on; the position behind what was refused is not committed.
     assert await outcomes.commit({0: Position(3), 1: Position(2)}) == (1,)
     assert fake.sent() == [b"other"]
-    assert outcomes.collect() == ([], [big])
+    assert outcomes.collect() == ([], [Refused(big, None)])
     assert big.record == record
     assert await outcomes.commit({0: Position(3)}) == ()
-    outcomes.publish(big, publication(b"letter", line=None))
+    letter = publication(b"letter", line=None)
+    outcomes.publish(big, letter)
     assert outcomes.collect() == ([], [])
     assert await outcomes.commit({0: Position(3)}) == (0,)
     assert fake.sent() == [b"letter", b"small"]
 
 
-async def test_a_dead_letter_that_is_refused_stops_the_stream(make: Make) -> None:
+async def test_a_dead_letter_that_is_refused_alone_comes_back_as_well(make: Make) -> None:
     outcomes, fake = make()
-    outcomes.publish(Ticket(Assignment(), 1), publication(b"letter", line=None))
-    fake.results = [lambda job: Result(committed=False, refused=job.outgoing)] * 2
-    with pytest.raises(StreamStopped, match=r"topic d takes.*max\.message\.bytes"):
-        await outcomes.commit({0: Position(2)})
+    ticket, letter = Ticket(Assignment(0), 1), publication(b"letter", line=None)
+    outcomes.publish(ticket, letter)
+
+    def refuse(job: Job) -> Result:
+        return Result(committed=False, refused=job.outgoing)
+
+    fake.results = [refuse] * 3
+    assert await outcomes.commit({0: Position(2)}) == ()
+    assert outcomes.collect() == ([ticket], [Refused(ticket, letter)])
+    outcomes.publish(ticket, publication(None, line=None))
+    fake.results = []
+    assert await outcomes.commit({0: Position(2)}) == (0,)
 
 
 async def test_closing_ends_what_is_under_way(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,29 @@ async def test_silence_is_a_miss_and_soon_it_is_left_alone() -> None:
         await cache.close()
 
 
+ODD = [b"+OK\r\n", b":1\r\n", b"*-1\r\n", b"*1\r\n-ERR a shard is down\r\n", b"*1\r\n:5\r\n", b"*0\r\n"]
+MALFORMED = [b"-ASK\r\n", b"-MOVED x y\r\n", b"-MOVED \xff\r\n", b"$5\r\n\xff\xff\xff\xff\xff\r\n"]
+
+
+@pytest.mark.parametrize("answer", ODD + MALFORMED)
+async def test_whatever_is_answered_is_a_miss_and_a_failure(answer: bytes) -> None:
+    observer = Observer()
+    async with Server(lambda command: answer) as server:
+        cache = cache_of(server.url, observer, Time())
+        assert await cache.recall(["a"]) == [None]
+        assert [operation for operation, _ in observer.failures] == ["recall"]
+        await cache.close()
+
+
+@pytest.mark.parametrize("answer", [b"*-1\r\n", *MALFORMED])
+async def test_whatever_is_answered_keeping_ends(answer: bytes) -> None:
+    async with Server(lambda command: answer) as server:
+        cache = cache_of(server.url, Observer(), Time())
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(cache.keep(f"k{n}", CACHED, 60) for n in range(5)))
+        await cache.close()
+
+
 async def test_keeping_survives_errors_and_refusals() -> None:
     observer = Observer()
     async with Server(lambda command: b"-READONLY no writing here\r\n") as server:

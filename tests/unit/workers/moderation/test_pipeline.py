@@ -25,10 +25,11 @@ from tests.unit.workers.moderation.builders import (
     make_record,
     make_verdict,
 )
+from workers.errors import StreamStopped
 from workers.moderation.pipeline import ModerationPath, PathOptions
 from workers.moderation.publish import Topics
 from workers.moderation.recall_verdict import VerdictKeys
-from workers.ports import CachedVerdict, Pending, Publication, Record
+from workers.ports import CachedVerdict, Headers, Pending, Publication, Record
 from workers.stream.budget import GuardBudget
 from workers.stream.outage import Outage
 from workers.stream.suspects import Suspects
@@ -290,6 +291,22 @@ async def test_a_second_delivery_has_the_same_id_and_agrees() -> None:
 
 async def test_an_undeliverable_decision_becomes_a_dead_letter_of_its_record() -> None:
     record = record_of(make_event())
-    publication = World().path.undeliverable(record)
+    publication = World().path.undeliverable(record, None)
     assert read_dead_letter(publication.headers).reason == "undeliverable"
     assert publication.value == record.value
+
+
+async def test_a_dead_letter_that_is_refused_leaves_out_its_record_once() -> None:
+    world = World()
+    forged: Headers = [("rsafe-left-out-bytes", b"7"), ("h" * 90, b"v" * 900)]
+    (letter,) = await world.run(make_record(b"junk", offset=4, headers=forged))
+    assert read_dead_letter(letter.headers).left_out_bytes == 0
+    shortened = world.path.undeliverable(make_record(b"junk"), letter)
+    told, before = read_dead_letter(shortened.headers), read_dead_letter(letter.headers)
+    assert (shortened.topic, shortened.key, shortened.value) == (letter.topic, letter.key, None)
+    assert (told.reason, told.offset, told.field) == (before.reason, 4, before.field)
+    assert 1000 < told.left_out_bytes < 2000
+    assert not {name for name, _ in shortened.headers} & {"h" * 90}
+    assert world.observer.letters == ["undecodable"]
+    with pytest.raises(StreamStopped, match=r"topic x refuses a dead letter even without its record"):
+        world.path.undeliverable(make_record(b"junk"), shortened)

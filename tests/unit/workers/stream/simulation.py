@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from workers.errors import StreamStopped
-from workers.ports import Pending, Position, Publication, RebalanceListener, Record, Report
+from workers.ports import Pending, Position, Publication, RebalanceListener, Record, Refused, Report
 from workers.stream.loop import LoopLimits, StreamLoop
 from workers.stream.outage import Outage
 from workers.stream.partition import Ticket
@@ -227,7 +227,7 @@ class Outcomes:
         self.reports += self.unreported
         self.unreported.clear()
 
-    def collect(self) -> tuple[Sequence[Any], Sequence[Any]]:
+    def collect(self) -> tuple[Sequence[Any], Sequence[Refused]]:
         if self.failure:
             raise StreamStopped(self.failure)
         if self.at_once:
@@ -236,7 +236,10 @@ class Outcomes:
                 while sending:
                     self.deliver(number, report=True)
         told, self.reports = self.reports, []
-        return [ticket for ticket, large in told if not large], [ticket for ticket, large in told if large]
+        return (
+            [ticket for ticket, large in told if not large],
+            [Refused(ticket, None) for ticket, large in told if large],
+        )
 
     async def commit(self, positions: Mapping[int, Position]) -> Collection[int]:
         await asyncio.sleep(0.001)
@@ -284,7 +287,7 @@ class Path:
 
         return Pending(record.key, judge, tokens=10)
 
-    def undeliverable(self, record: Record) -> Publication:
+    def undeliverable(self, record: Record, letter: Publication | None) -> Publication:
         return Publication("letters", record.key, b"undeliverable", [])
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from workers.errors import StreamStopped
-from workers.ports import Record
-from workers.stream.intake import take_in
+from workers.ports import Headers, Record
+from workers.stream.intake import HEADER_BYTES, take_in
 from workers.stream.partition import AssignedPartition, Ticket
 
 
@@ -30,6 +30,12 @@ def test_records_become_tickets_in_order_and_weigh_what_they_hold() -> None:
         (1, 0, 8),
     ]
     assert (world.partitions[0].load.records, world.partitions[0].load.size) == (2, 16)
+
+
+def test_headers_weigh_what_they_take_in_memory() -> None:
+    headers: Headers = [("name", b"value"), ("empty", None)]
+    (ticket,) = World().take(Record("t", 0, 3, b"key", b"value", headers, 0))
+    assert ticket.size == 8 + 4 + 5 + 5 + 2 * HEADER_BYTES
 
 
 def test_records_of_a_partition_that_is_gone_are_left_to_its_next_owner() -> None:

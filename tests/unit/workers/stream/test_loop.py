@@ -18,6 +18,7 @@ from workers.ports import (
     Publication,
     RebalanceListener,
     Record,
+    Refused,
     Report,
 )
 from workers.stream.loop import LoopLimits, StreamLoop
@@ -97,7 +98,7 @@ class Outcomes:
             raise StreamStopped("the topic d does not exist")
         self.sent.append((ticket, publication))
 
-    def collect(self) -> tuple[Sequence[Any], Sequence[Any]]:
+    def collect(self) -> tuple[Sequence[Any], Sequence[Refused]]:
         if self.failure:
             raise StreamStopped(self.failure)
         if not self.deliver:
@@ -106,7 +107,7 @@ class Outcomes:
         large = [p.value in self.too_large and p.topic == "d" for _, p in new]
         return (
             [ticket for (ticket, _), big in zip(new, large, strict=True) if not big],
-            [ticket for (ticket, _), big in zip(new, large, strict=True) if big],
+            [Refused(ticket, None) for (ticket, _), big in zip(new, large, strict=True) if big],
         )
 
     async def commit(self, positions: Mapping[int, Position]) -> Collection[int]:
@@ -157,7 +158,7 @@ class Path:
         assert record.key is not None
         return Pending(record.key, judge, tokens=10)
 
-    def undeliverable(self, record: Record) -> Publication:
+    def undeliverable(self, record: Record, letter: Publication | None) -> Publication:
         return Publication("x", record.key, b"letter", [])
 
 
