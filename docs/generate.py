@@ -91,7 +91,7 @@ def _type(part: dict[str, Any]) -> str:
 
 
 def _bounds(part: dict[str, Any]) -> Iterator[str]:
-    if part.get("minimum"):
+    if "minimum" in part:
         yield f" ≥ {part['minimum']}"
     if part.get("type") == "number" and "maximum" in part:
         yield f" ≤ {part['maximum']}"

@@ -10,6 +10,7 @@ import click
 
 from guard.errors import GuardError
 from workers.errors import WorkerError
+from workers.terminal import harmless
 
 # name → (module:object, one line for `rsafe --help`)
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -56,12 +57,15 @@ def main() -> None:
     """Run the command line; errors become one sentence and an exit code (see `workers.errors`)."""
     try:
         # An exit code that a command asked for (`click.exceptions.Exit`) comes back as the result.
-        code = rsafe.main(standalone_mode=False)
+        code = rsafe.main(prog_name="rsafe", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.Abort:
         sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()  # the help
+        sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        click.echo(f"rsafe: {_sentence(error)}", err=True)
         sys.exit(error.exit_code)
     except WorkerError as error:
         click.echo(f"rsafe: {error}", err=True)
@@ -69,3 +73,10 @@ def main() -> None:
     except GuardError as error:
         click.echo(f"rsafe: {error}", err=True)
         sys.exit(3)
+
+
+def _sentence(error: click.ClickException) -> str:
+    sentence = harmless(error.format_message().rstrip("."))
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{sentence} (see `{error.ctx.command_path} --help`)"
+    return sentence

@@ -34,8 +34,10 @@ kafka:
   bootstrap_servers: broker-1:9092,broker-2:9092
 ```
 
-A secret may instead be read from the file that `<VARIABLE>_FILE` names. A variable with our prefix that is
-none of these is refused at start. `rsafe settings` prints what is in force.
+A secret may instead be read from the file that `<VARIABLE>_FILE` names; a secret that is given in both ways
+is refused. Three more variables are known: `RSAFE_SETTINGS_FILE`, `RSAFE_LOCAL_FOLDER` (the folder of
+`rsafe local`) and `RSAFE_TEST_DATA` (a folder for the tests). Any other variable with the prefix `RSAFE_` is
+refused at start. `rsafe settings` prints what is in force.
 """
 _TOPICS_INTRODUCTION: Final = """# Topics
 
@@ -165,13 +167,25 @@ def _unwrapped(paragraph: str) -> str:
 
 def _option(option: click.Option) -> str:
     metavar = "" if option.is_flag else f" {option.make_metavar(click.Context(click.Command('rsafe')))}"
+    metavar = metavar.removesuffix(" RANGE")  # the bounds follow in words
     names = " / ".join(f"`{name}{metavar}`" for name in [*option.opts, *option.secondary_opts])
     default = ""
     if option.show_default and option.default is not None:
         default = f" Default: `{option.default}`."
     required = " Required." if option.required else ""
-    meaning = _cell((option.help or "").strip() + default + required).strip()
+    meaning = _cell((option.help or "").strip() + _bounds(option.type) + default + required).strip()
     return f"| {_cell(names)} | {meaning} |\n"
+
+
+def _bounds(kind: object) -> str:
+    if not isinstance(kind, click.IntRange | click.FloatRange):
+        return ""
+    bounds = []
+    if kind.min is not None:
+        bounds.append(f"{'more than' if kind.min_open else 'at least'} {kind.min:g}")
+    if kind.max is not None:
+        bounds.append(f"{'less than' if kind.max_open else 'at most'} {kind.max:g}")
+    return f" {', '.join(bounds).capitalize()}." if bounds else ""
 
 
 def _cell(text: str) -> str:

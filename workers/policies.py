@@ -87,11 +87,14 @@ def load_policies(
     )
 
 
-def find_policies(path: str) -> list[FoundPolicy]:
-    """Every policy with its place, in order of file names. Raises `SettingsError` as `load_policies` does."""
+def find_policies(path: str, source: str = "RSAFE_POLICIES__PATH") -> list[FoundPolicy]:
+    """Every policy with its place, in order of file names. Raises `SettingsError` as `load_policies` does.
+
+    `source` is where the path came from, for the errors.
+    """
     found: list[FoundPolicy] = []
     problems: list[Problem] = []
-    for file in _files(path):
+    for file in _files(path, source):
         try:
             found.extend(read_policy_file(file))
         except PolicyFileError as error:
@@ -102,12 +105,12 @@ def find_policies(path: str) -> list[FoundPolicy]:
     return found
 
 
-def _files(path: str) -> list[Path]:
+def _files(path: str, source: str) -> list[Path]:
     place = Path(path) if path else PACKS
     if place.is_file():
         return [place]
     if not place.is_dir():
-        raise SettingsError(f"RSAFE_POLICIES__PATH: there is no file or folder {place}")
+        raise SettingsError(f"{source}: there is no file or folder {place}")
     try:
         # Hidden entries are how Kubernetes mounts a ConfigMap (`..data`), and how editors keep copies.
         files = sorted(
@@ -116,9 +119,9 @@ def _files(path: str) -> list[Path]:
             if file.suffix in _SUFFIXES and not file.name.startswith(".") and file.is_file()
         )
     except OSError as error:
-        raise SettingsError(f"RSAFE_POLICIES__PATH: cannot read {place}: {error.strerror}") from error
+        raise SettingsError(f"{source}: cannot read {place}: {error.strerror}") from error
     if not files:
-        raise SettingsError(f"RSAFE_POLICIES__PATH: the folder {place} holds no .yaml or .yml file")
+        raise SettingsError(f"{source}: the folder {place} holds no .yaml or .yml file")
     return files
 
 

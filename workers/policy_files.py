@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 import msgspec
 import yaml
 
-from schemas.identifiers import Label, Role
-from schemas.policy import CategoryAction, FieldError, OnUnavailable, OnUnjudged, Policy
+from schemas.policy import FieldError, Policy
 from workers.errors import SettingsError
+from workers.policy_words import plainer, unknown_field
 from workers.terminal import harmless
 
 # A policy of 64 categories with long definitions has about 300,000 bytes; PyYAML reads some 100,000 a second.
@@ -28,17 +28,7 @@ _VALIDATION: Final = re.compile(r"(?P<message>.*?)(?: - at `\$(?P<path>[^`]*)`)?
 _STEP: Final = re.compile(r"\.(?P<key>[^.\[]+)|\[(?P<index>\d+)\]")
 _UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
 _MISSING_FIELD: Final = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
-_NOT_TEXT: Final = re.compile(r"Expected `str`, got `(int|float|bool|date|datetime)`")
 _NAME_TAGS: Final = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
-_CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "action": get_args(CategoryAction),
-    "label": get_args(Label),
-    "mode": ("fast", "think"),
-    "on_unavailable": get_args(OnUnavailable),
-    "on_unjudged": get_args(OnUnjudged),
-    "role": get_args(Role),
-    "surfaces": get_args(Role),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +107,7 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise _Invalid(None, "", f"cannot be read: {error.strerror}") from error
     if len(content) > MAX_FILE_BYTES:
-        raise _Invalid(None, "", f"larger than {MAX_FILE_BYTES} bytes")
+        raise _Invalid(None, "", f"expected a file of at most {MAX_FILE_BYTES} bytes")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -180,7 +170,7 @@ def _check_nodes(document: yaml.MappingNode) -> None:
         node, field = pending.pop()
         count += 1
         if count > MAX_VALUES:
-            raise _Invalid(document, "", f"more than {MAX_VALUES} values (aliases written out)")
+            raise _Invalid(document, "", f"expected at most {MAX_VALUES} values, aliases written out")
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
@@ -188,7 +178,7 @@ def _check_nodes(document: yaml.MappingNode) -> None:
                     raise _Invalid(key, field, "expected a name before the colon")
                 name = f"{field}.{key.value}" if field else key.value
                 if key.value in seen:
-                    raise _Invalid(key, name, "stands twice")
+                    raise _Invalid(key, name, "stands twice; expected once")
                 seen.add(key.value)
                 pending.append((value, name))
         elif isinstance(node, yaml.SequenceNode):
@@ -219,26 +209,15 @@ def _explain(document: yaml.MappingNode, error: msgspec.ValidationError) -> _Inv
     if isinstance(error.__cause__, FieldError):
         path, message = list(error.__cause__.path), str(error.__cause__)
     elif unknown := _UNKNOWN_FIELD.fullmatch(message):
-        path, message = [*path, unknown["name"]], "unknown field"
+        message = unknown_field(unknown["name"], path)
+        path = [*path, unknown["name"]]
         return _Invalid(_key(document, path), _text(path), message)
     elif missing := _MISSING_FIELD.fullmatch(message):
         at = _walk(document, path)
         return _Invalid(at, _text([*path, missing["name"]]), "missing, and required")
     else:
-        message = _plainer(message, path)
+        message = plainer(message, path)
     return _Invalid(_walk(document, path), _text(path), message)
-
-
-def _plainer(message: str, path: list[str | int]) -> str:
-    field = next((step for step in reversed(path) if isinstance(step, str)), "")
-    if message.startswith("Invalid enum value"):
-        return f"expected one of {', '.join(_CHOICES.get(field, ()))}"
-    if "matching regex" in message:
-        if field in ("code", "codes"):
-            return "expected a letter, then up to 15 of A-Z a-z 0-9 _ -"
-        return "expected no control characters"
-    hint = "; put it in quotes" if _NOT_TEXT.fullmatch(message) else ""
-    return message[:1].lower() + message[1:] + hint
 
 
 def _walk(node: yaml.Node, path: list[str | int]) -> yaml.Node:

@@ -51,7 +51,10 @@ def dataset(recipe_name: str, output: Path) -> None:
 @recipe_option
 @output_option
 def warm_start_command(recipe_name: str, output: Path) -> None:
-    """Train from random weights; a run that was cut off goes on at the next stage of the recipe."""
+    """Train from random weights; a run that was cut off goes on at the next stage of the recipe.
+
+    Runs `dataset` before it when that is missing or its inputs changed.
+    """
     _warm_start(RECIPES[recipe_name], output)
 
 
@@ -59,7 +62,10 @@ def warm_start_command(recipe_name: str, output: Path) -> None:
 @recipe_option
 @output_option
 def evaluate(recipe_name: str, output: Path) -> None:
-    """Measure the weights through vLLM, in both modes."""
+    """Measure the weights through vLLM, in both modes.
+
+    Runs `dataset` and `warm-start` before it when they are missing or their inputs changed.
+    """
     _evaluate(RECIPES[recipe_name], output)
 
 
@@ -67,7 +73,10 @@ def evaluate(recipe_name: str, output: Path) -> None:
 @recipe_option
 @output_option
 def package(recipe_name: str, output: Path) -> None:
-    """Model card and manifest: the checkpoint folder is `<output>/checkpoint`."""
+    """Model card and manifest: the checkpoint folder is `<output>/checkpoint`.
+
+    Runs the stages before it, training included, when they are missing or their inputs changed.
+    """
     _package(RECIPES[recipe_name], output)
 
 
@@ -75,7 +84,7 @@ def package(recipe_name: str, output: Path) -> None:
 @recipe_option
 @output_option
 def run(recipe_name: str, output: Path) -> None:
-    """All stages in order."""
+    """All stages in order; those that are there, made from the same inputs, are skipped."""
     _package(RECIPES[recipe_name], output)
 
 

@@ -214,8 +214,8 @@ class RecordWriter:
 def unreachable(options: Mapping[str, Option], timeout_s: float, error: KafkaError) -> StartError:
     """The error of a broker that does not answer, with its address and the setting that names it."""
     return StartError(
-        f"no broker at {options['bootstrap.servers']} answered within {timeout_s:g} s ({error.str()}); "
-        "RSAFE_KAFKA__BOOTSTRAP_SERVERS names the address"
+        f"RSAFE_KAFKA__BOOTSTRAP_SERVERS: no broker at {options['bootstrap.servers']} answered "
+        f"within {timeout_s:g} s ({error.name()})"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -28,6 +29,13 @@ from workers.terminal import harmless
 
 # Beside the codes of `workers.errors`: the message was asked about, and got no verdict.
 EXIT_UNJUDGED: Final = 5
+# What a line of `--context` must be, by the field at fault. msgspec's own message may quote the line.
+_TURN: Final = "expected a JSON object with `role` and `text`"
+_EXPECTED: Final[dict[str, str]] = {
+    "role": "role: expected `user` or `assistant`",
+    "text": "text: expected a string",
+}
+_PLACE: Final = re.compile(r" - at `\$\.(role|text)`\Z")
 
 
 @click.command()
@@ -80,7 +88,7 @@ def judge(
 
 
 async def _ask(guard: Judge, question: Question) -> tuple[Verdict | Unjudged, float]:
-    if guard.identity.engine.startswith("vllm") and sys.stderr.isatty():
+    if guard.identity.engine.startswith("vllm"):
         click.echo("starting vLLM, which takes a minute or two …", err=True)
     await guard.start()
     try:
@@ -122,8 +130,9 @@ def _read_context(path: Path | None) -> list[Turn]:
             continue
         try:
             turns.append(msgspec.json.decode(line, type=Turn))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}:{number}: expected a turn with role and text: {error}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            place = _PLACE.search(str(error))
+            raise UsageError(f"{path}:{number}: {_EXPECTED[place[1]] if place else _TURN}") from None
     return turns
 
 

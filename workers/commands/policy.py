@@ -32,10 +32,10 @@ def policy() -> None:
 def check(path: str, as_json: bool) -> None:
     """Check the policies of a file or folder.
 
-    Prints every problem with file, line and field, and exits with 2 when there is one.
+    Prints the first problem of each policy, with file, line and field; exits with 2 when there is one.
     """
     try:
-        found = find_policies(path)
+        found = find_policies(path, "PATH")
     except PolicyFileError as error:
         if as_json:
             click.echo(_dump({"ok": False, "problems": [_problem(one) for one in error.problems]}))
@@ -54,7 +54,7 @@ def check(path: str, as_json: bool) -> None:
 @_as_json
 def list_(path: str | None, as_json: bool) -> None:
     """List the policies that a worker would load."""
-    found = find_policies(_place(path))
+    found = _loaded(path)
     if as_json:
         click.echo(_dump([_summary(entry) for entry in found]))
         return
@@ -101,12 +101,14 @@ def hash_(policy_id: str, path: str | None, as_json: bool) -> None:
         click.echo(f"{name:<14} {value}")
 
 
-def _place(path: str | None) -> str:
-    return load_settings().policies.path if path is None else path
+def _loaded(path: str | None) -> list[FoundPolicy]:
+    if path is not None:
+        return find_policies(path, "--path")
+    return find_policies(load_settings().policies.path)
 
 
 def _find(policy_id: str, path: str | None) -> Policy:
-    found = find_policies(_place(path))
+    found = _loaded(path)
     for entry in found:
         if entry.policy.id == policy_id:
             return entry.policy

@@ -21,5 +21,6 @@ def settings(as_json: bool) -> None:
     for field in setting_fields():
         group, name = field.path
         value: Any = tree[group][name]
-        changed = value != field.default and bool(value)
-        click.echo(f"{field.variable}={'' if value is None else value}{'   # set' if changed else ''}")
+        # A secret that is set is dumped as asterisks, and its default is empty.
+        mark = "   # set" if value != field.default else ""
+        click.echo(f"{field.variable}={'' if value is None else value}{mark}")

@@ -45,5 +45,29 @@ def test_a_mistyped_setting_ends_with_exit_code_2_and_one_sentence() -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_an_unknown_command_is_refused() -> None:
-    assert run("wrker").returncode == 2
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("wrker",), "rsafe: No such command 'wrker' (see `rsafe --help`)\n"),
+        (("policy", "check"), "rsafe: Missing argument 'PATH' (see `rsafe policy check --help`)\n"),
+    ],
+)
+def test_a_wrong_use_is_one_sentence_with_the_place_of_help(
+    arguments: tuple[str, ...], sentence: str
+) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stderr == sentence
+
+
+def test_a_group_alone_shows_its_help() -> None:
+    result = run("policy")
+    assert result.returncode == 2
+    assert result.stderr.startswith("Usage: rsafe policy")
+
+
+def test_what_differs_from_its_default_is_marked_also_when_it_is_zero_or_secret() -> None:
+    result = run("settings", RSAFE_CACHE__TTL_S="0", RSAFE_REDIS__URL="redis://:hunter2@cache/0")
+    marked = [line for line in result.stdout.splitlines() if line.endswith("   # set")]
+    assert [line.partition("=")[0] for line in marked] == ["RSAFE_REDIS__URL", "RSAFE_CACHE__TTL_S"]
+    assert "hunter2" not in result.stdout

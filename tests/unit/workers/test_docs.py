@@ -34,6 +34,13 @@ def test_every_command_is_listed(command: str) -> None:
     assert f" rsafe {command}\n" in PAGES["commands.md"]
 
 
+def test_an_option_with_bounds_tells_them() -> None:
+    assert (
+        "| `--kafka-port INTEGER` | Default: a free one. At least 0, at most 65535. |" in PAGES["commands.md"]
+    )
+    assert "RANGE" not in PAGES["commands.md"]
+
+
 def test_a_bar_does_not_break_a_table() -> None:
     for text in PAGES.values():
         rows = [line for line in text.replace("\\|", "").splitlines() if line.startswith("|")]

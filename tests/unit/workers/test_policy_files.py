@@ -59,20 +59,29 @@ def test_a_byte_order_mark_and_merged_aliases_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (GOOD.replace('"1"', "1.0"), "2: version: expected `str`, got `float`; put it in quotes"),
-        (GOOD.replace('"1"', "2026-01-31"), "2: version: expected `str`, got `date`; put it in quotes"),
+        (GOOD.replace('"1"', "1.0"), "2: version: expected text, got a decimal number; put it in quotes"),
+        (GOOD.replace('"1"', "2026-01-31"), "2: version: expected text, got a date; put it in quotes"),
         (GOOD.replace('"1"', "2026-99-99"), "2: version: neither text nor a number; put it in quotes"),
-        (GOOD.replace("house-rules", "no"), "1: id: expected `str`, got `bool`; put it in quotes"),
+        (GOOD.replace("house-rules", "no"), "1: id: expected text, got yes or no; put it in quotes"),
+        (GOOD.replace("house-rules", "7"), "1: id: expected text, got a number; put it in quotes"),
+        (GOOD.replace("house-rules", ""), "1: id: expected text, got nothing"),
+        (GOOD.replace("house-rules", '""'), "1: id: expected text of at least 1 character"),
+        (GOOD + f"title: {201 * 'x'}\n", "7: title: expected text of at most 200 characters"),
         (GOOD.replace("house-rules", '"a\\tb"'), "1: id: expected no control characters"),
-        (GOOD.replace("title", "titel"), "5: categories[0].titel: unknown field"),
+        (GOOD.replace("title", "titel"), "5: categories[0].titel: unknown field; did you mean title?"),
         (GOOD.replace("    title: Spam\n", ""), "4: categories[0].title: missing, and required"),
         (
             GOOD.replace("C1", "1C"),
             "4: categories[0].code: expected a letter, then up to 15 of A-Z a-z 0-9 _ -",
         ),
-        (GOOD + "threshold: 1.5\n", "7: threshold: expected `float` <= 1.0"),
-        (GOOD + "threshold: .nan\n", "7: threshold: expected `float` >= 0.0"),
-        (GOOD + "deadline_ms: 99999999999999999999\n", "7: deadline_ms: expected `int` <= 9007199254740991"),
+        (GOOD + "threshold: 1.5\n", "7: threshold: expected a number, at most 1"),
+        (GOOD + "threshold: .nan\n", "7: threshold: expected a number, at least 0"),
+        (GOOD + f"threshold: 1{400 * '0'}\n", "7: threshold: expected a number of usual size"),
+        (GOOD + "deadline_ms: 1.5\n", "7: deadline_ms: expected a whole number, got a decimal number"),
+        (
+            GOOD + "deadline_ms: 99999999999999999999\n",
+            "7: deadline_ms: expected a whole number, at most 9007199254740991",
+        ),
         (GOOD + "on_unjudged: hold\n", "7: on_unjudged: expected one of review, allow, block"),
         (GOOD + "surfaces: [user, system]\n", "7: surfaces[1]: expected one of user, assistant"),
         (GOOD + "surfaces: [user, user]\n", "7: surfaces: a role stands twice"),
@@ -85,7 +94,9 @@ def test_a_byte_order_mark_and_merged_aliases_are_read(tmp_path: Path) -> None:
             GOOD + "examples:\n  - {text: x, label: safe, codes: [C1]}\n",
             "8: examples[0].codes: a safe example",
         ),
-        ("id: a\nversion: b\ncategories: []\n", "3: categories: expected `array` of length >= 1"),
+        ("id: a\nversion: b\ncategories: []\n", "3: categories: expected a list of at least 1 entry"),
+        ("id: a\nversion: b\ncategories: 3\n", "3: categories: expected a list, got a number"),
+        ("id: a\nversion: b\ncategories: [x]\n", "3: categories[0]: expected fields, each with a name"),
         ("id: a\nversion: b\ncategories:\n  - code: [\n", "5: "),
         ("- id: a\n", "1: expected a policy"),
         ("just words\n", "1: expected a policy"),
@@ -97,6 +108,20 @@ def test_a_problem_names_line_and_field(tmp_path: Path, text: str, expected: str
     assert _problem(tmp_path, text).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("text", "field", "fields"),
+    [
+        (GOOD + "zzz: 1\n", "zzz", "id, version, categories, title, tenant"),
+        (GOOD + "    crosswalk: {zzz: 1}\n", "categories[0].crosswalk.zzz", "rsafe, mlcommons, openai"),
+        (GOOD + "examples:\n  - zzz: 1\n", "examples[0].zzz", "text, label, role, codes"),
+    ],
+)
+def test_an_unknown_field_like_no_other_is_told_with_all_of_its_place(
+    tmp_path: Path, text: str, field: str, fields: str
+) -> None:
+    assert f"{field}: unknown field; expected one of {fields}" in _problem(tmp_path, text)
+
+
 def test_adaptive_is_refused_by_name(tmp_path: Path) -> None:
     expected = "7: mode: `adaptive` is not available in this version; use `fast` or `think`"
     assert _problem(tmp_path, GOOD + "mode: adaptive\n") == expected
@@ -105,8 +130,8 @@ def test_adaptive_is_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (GOOD + "id: other\n", "7: id: stands twice"),
-        (GOOD + "    title: Ads\n", "7: categories[0].title: stands twice"),
+        (GOOD + "id: other\n", "7: id: stands twice; expected once"),
+        (GOOD + "    title: Ads\n", "7: categories[0].title: stands twice; expected once"),
         (GOOD + "3: x\n", "7: expected a name before the colon"),
         (GOOD + "[a]: x\n", "7: expected a name before the colon"),
         (GOOD + 'title: "\\ud800"\n', "7: title: half of a surrogate pair"),
@@ -114,11 +139,12 @@ def test_adaptive_is_refused_by_name(tmp_path: Path) -> None:
         (GOOD + "title: !!python/object:os.system x\n", "7: title: a tag that policies do not use"),
         (GOOD + "title: !!map x\n", "7: "),
         (GOOD + '"\\e[31m": x\n', "7: \\x1b[31m: unknown field"),
+        (GOOD + "'x` - at `$.y': 1\n", "1: y.x: unknown field"),
         (GOOD + "<<: 3\n", "7: expected a mapping"),
         (GOOD + "title: *nobody\n", "7: found undefined alias 'nobody'"),
         (GOOD.encode() + b"title: \xff\n", "7: expected UTF-8"),
         ("[" * 20_000, "1: nested too deeply"),
-        ("a: &a [*a]\n", "1: more than 50000 values"),
+        ("a: &a [*a]\n", "1: expected at most 50000 values"),
     ],
 )
 def test_what_yaml_allows_but_a_policy_does_not(tmp_path: Path, text: str | bytes, expected: str) -> None:
@@ -128,11 +154,13 @@ def test_what_yaml_allows_but_a_policy_does_not(tmp_path: Path, text: str | byte
 def test_aliases_of_aliases_are_refused_before_they_grow(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
-    assert "more than 50000 values" in _problem(tmp_path, "\n".join(lines))
+    assert "expected at most 50000 values" in _problem(tmp_path, "\n".join(lines))
 
 
 def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
-    assert _problem(tmp_path, "x" * (MAX_FILE_BYTES + 1)).endswith(f"larger than {MAX_FILE_BYTES} bytes")
+    assert _problem(tmp_path, "x" * (MAX_FILE_BYTES + 1)).endswith(
+        f"expected a file of at most {MAX_FILE_BYTES} bytes"
+    )
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

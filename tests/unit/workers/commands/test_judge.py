@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -104,12 +105,41 @@ def test_an_unknown_policy_is_refused_with_the_known_ones() -> None:
     assert "community" in str(error)
 
 
-def test_a_bad_context_is_refused_with_file_and_line(policy_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (b'{"role": "bot", "text": "hi"}', "role: expected `user` or `assistant`"),
+        (b'{"role": 3, "text": "hi"}', "role: expected `user` or `assistant`"),
+        (b'{"role": "user", "text": 3}', "text: expected a string"),
+        (b'{"role": "user"}', "expected a JSON object with `role` and `text`"),
+        (b'"secret words', "expected a JSON object with `role` and `text`"),
+        (b'{"role": "\xff"}', "expected a JSON object with `role` and `text`"),
+        (b"[" * 5000, "expected a JSON object with `role` and `text`"),
+    ],
+)
+def test_a_bad_context_is_refused_with_file_and_line_and_no_word_of_it(
+    policy_file: Path, tmp_path: Path, line: bytes, sentence: str
+) -> None:
     context = tmp_path / "context.jsonl"
-    context.write_text('{"role": "user", "text": "hello"}\n{"role": "bot", "text": "hi"}\n')
+    context.write_bytes(b'{"role": "user", "text": "hello"}\n' + line)
     error = failure("--policy", str(policy_file), "--context", str(context), "text")
     assert isinstance(error, UsageError)
-    assert "context.jsonl:2" in str(error)
+    assert str(error) == f"{context}:2: {sentence}"
+
+
+def test_the_start_of_vllm_is_told_though_nobody_is_at_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class NoVllm:
+        identity = SimpleNamespace(engine="vllm")
+
+        async def start(self) -> None:
+            raise GuardError("no vLLM here")
+
+    monkeypatch.setattr("workers.commands.judge.make_judge", lambda *_: NoVllm())
+    with pytest.raises(GuardError):
+        judge.main(["text"], standalone_mode=False)
+    assert "starting vLLM" in capsys.readouterr().err
 
 
 def test_an_engine_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

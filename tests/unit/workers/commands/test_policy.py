@@ -37,7 +37,7 @@ def test_check_as_json_gives_places_and_hashes() -> None:
     assert found["categories"][-1] == "C10"
 
 
-def test_check_tells_every_problem(tmp_path: Path) -> None:
+def test_check_tells_a_problem_of_each_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("id: 1\n")
     (tmp_path / "b.yaml").write_text("- x\n")
     with pytest.raises(SettingsError) as caught:
@@ -46,7 +46,7 @@ def test_check_tells_every_problem(tmp_path: Path) -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
-def test_check_as_json_tells_every_problem(tmp_path: Path) -> None:
+def test_check_as_json_tells_a_problem_of_each_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text('id: a\nversion: "1"\ncategories: 3\n')
     result = CliRunner().invoke(policy, ["check", str(tmp_path), "--json"])
     assert result.exit_code == 2
@@ -57,10 +57,27 @@ def test_check_as_json_tells_every_problem(tmp_path: Path) -> None:
                 "file": str(tmp_path / "a.yaml"),
                 "line": 3,
                 "field": "categories",
-                "sentence": "expected `array`, got `int`",
+                "sentence": "expected a list, got a number",
             }
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "source"),
+    [
+        (("check", "absent.yaml"), "PATH"),
+        (("list", "--path", "absent.yaml"), "--path"),
+        (("list",), "RSAFE_"),
+    ],
+)
+def test_a_path_that_is_not_there_is_named_with_its_source(
+    arguments: tuple[str, ...], source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RSAFE_POLICIES__PATH", "absent.yaml")
+    with pytest.raises(SettingsError, match=r"there is no file or folder absent\.yaml") as caught:
+        _run(*arguments)
+    assert str(caught.value).startswith(source)
 
 
 def test_list_shows_a_line_per_policy() -> None:
