@@ -46,19 +46,21 @@ def create_topics(
     Returns when the broker shows the new topics. Raises `StartError` when no broker answers within
     `timeout_s`, or when it refuses a topic (those before it are created).
     """
-    admin = AdminClient({**options, "logger": quiet_logger()})
-    try:
-        existing = admin.list_topics(timeout=timeout_s).topics
-    except KafkaException as error:
-        raise unreachable(options, timeout_s, error.args[0]) from error
-    reports = []
-    for topic in wanted:
-        if topic.name in existing:
-            partitions = existing[topic.name].partitions
-            reports.append(_compare(admin, topic, partitions, timeout_s))
-        else:
-            reports.append(_create(admin, topic, timeout_s, dry_run))
-    _await_visible(admin, [report.name for report in reports if report.outcome == "created"], timeout_s)
+    # Closed here: left to the garbage collector, it may be ended in a thread of the client library, which
+    # aborts the process.
+    with AdminClient({**options, "logger": quiet_logger()}) as admin:
+        try:
+            existing = admin.list_topics(timeout=timeout_s).topics
+        except KafkaException as error:
+            raise unreachable(options, timeout_s, error.args[0]) from error
+        reports = []
+        for topic in wanted:
+            if topic.name in existing:
+                partitions = existing[topic.name].partitions
+                reports.append(_compare(admin, topic, partitions, timeout_s))
+            else:
+                reports.append(_create(admin, topic, timeout_s, dry_run))
+        _await_visible(admin, [report.name for report in reports if report.outcome == "created"], timeout_s)
     return reports
 
 

@@ -168,7 +168,8 @@ def admin_client(address: str) -> AdminClient:
 def kafka_answers(address: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
     """Whether a broker at that address tells its topics."""
     try:
-        admin_client(address).list_topics(timeout=timeout_s)
+        with admin_client(address) as admin:
+            admin.list_topics(timeout=timeout_s)
     except KafkaException:
         return False
     return True

@@ -39,8 +39,18 @@ def check_topics(kafka: KafkaSettings) -> int | None:
     """
     until = time.monotonic() + kafka.start_timeout_s
     errors: list[KafkaError] = []
-    client = AdminClient(client_options(kafka) | {"error_cb": errors.append, "log_level": 0})
-    _reach(client, kafka, errors, until)
+    # Closed here: left to the garbage collector, it may be ended in a thread of the client library, which
+    # aborts the process.
+    with AdminClient(client_options(kafka) | {"error_cb": errors.append, "log_level": 0}) as client:
+        _reach(client, kafka, errors, until)
+        limit = _check_all(client, kafka, until)
+    if kafka.delivery == "exactly-once":
+        _check_transactions(kafka, until)
+    return int(limit) if limit else None
+
+
+def _check_all(client: Any, kafka: KafkaSettings, until: float) -> str | None:
+    """The limit of the decisions topic, None when this user may not ask."""
     names = [kafka.events_topic, kafka.decisions_topic, kafka.dead_letters_topic]
     left = _left(until)
     described = client.describe_topics(
@@ -58,10 +68,7 @@ def check_topics(kafka: KafkaSettings) -> int | None:
     _check_sizes(
         kafka, _config(told[kafka.events_topic], _LIMIT), _config(told[kafka.dead_letters_topic], _LIMIT)
     )
-    if kafka.delivery == "exactly-once":
-        _check_transactions(kafka, until)
-    limit = _config(told[kafka.decisions_topic], _LIMIT)
-    return int(limit) if limit else None
+    return _config(told[kafka.decisions_topic], _LIMIT)
 
 
 def _reach(client: Any, kafka: KafkaSettings, errors: list[KafkaError], until: float) -> None:

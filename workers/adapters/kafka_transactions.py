@@ -226,13 +226,13 @@ def make_transactor(kafka: KafkaSettings, transactional: str, topic_bytes: int |
         return Producer(transaction_options(kafka, transactional, topic_bytes))
 
     def committed(places: Sequence[TopicPartition]) -> Sequence[TopicPartition]:
-        admin = AdminClient(client_options(kafka) | {"logger": LOGGER})
         bare = [TopicPartition(place.topic, place.partition) for place in places]
         asked = ConsumerGroupTopicPartitions(kafka.group_id, bare)
-        answers = admin.list_consumer_group_offsets(
-            [asked], require_stable=True, request_timeout=_OFFSETS_TIMEOUT_S
-        )
-        found: Sequence[TopicPartition] = answers[kafka.group_id].result().topic_partitions
+        with AdminClient(client_options(kafka) | {"logger": LOGGER}) as admin:
+            answers = admin.list_consumer_group_offsets(
+                [asked], require_stable=True, request_timeout=_OFFSETS_TIMEOUT_S
+            )
+            found: Sequence[TopicPartition] = answers[kafka.group_id].result().topic_partitions
         return found
 
     return Transactor(make, committed)

@@ -136,9 +136,10 @@ class Topics:
         """Let a topic take records of so many bytes, as they come: compressed."""
         entry = ConfigEntry("max.message.bytes", str(max_bytes), incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, f"{self.name}.{topic}", incremental_configs=[entry])
-        (altered,) = (
-            AdminClient({"bootstrap.servers": self.bootstrap}).incremental_alter_configs([resource]).values()
-        )
+        admin = AdminClient(
+            {"bootstrap.servers": self.bootstrap}
+        )  # an awaited answer is lost with its client
+        (altered,) = admin.incremental_alter_configs([resource]).values()
         altered.result()
 
     def start(self, **changes: str) -> Worker:

@@ -53,6 +53,11 @@ class Admin:
         self.options = options
         return self
 
+    def __enter__(self) -> Admin:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
     def list_topics(self, timeout: float) -> None:
         if self.refuses:
             self.options["error_cb"](self.refuses)
