@@ -221,20 +221,29 @@ class _Judgement:
             return self._unparseable(answer.reason)
         return Verdict(
             label=answer.label,
-            score=None if decisive is None else _p_unsafe(completion.verdict_logprobs[decisive]),
+            score=None if decisive is None else self._score(completion, decisive, answer.label),
             codes=answer.codes,
             rationale=answer.rationale,
             mode="think",
             steps=tuple(self.steps),
         )
 
+    def _score(self, completion: Completion, decisive: int, label: Literal["safe", "unsafe"]) -> float | None:
+        """p(unsafe) of the verdict that was read; None where the decisive token does not belong to it."""
+        ids = completion.token_ids
+        if self._label_at(ids, decisive) != label:
+            return None
+        # The parser takes one close alone; were it ever to take more, this verdict would not be the last.
+        if self._renderer.template.think_close in self._renderer.decode(ids[decisive:]):
+            return None
+        return _p_unsafe(completion.verdict_logprobs[decisive])
+
     def _decisive_position(self, ids: Sequence[int]) -> int | None:
         """Where the verdicts part: after the last end of the rationale and the prefix of a verdict."""
         head = self._renderer.think_close_ids + self._renderer.verdict_tokens.prefix
         for start in range(len(ids) - len(head) - 1, -1, -1):
             if tuple(ids[start : start + len(head)]) == head:
-                at = start + len(head)
-                return at if self._label_at(ids, at) is not None else None
+                return start + len(head)
         return None
 
     def _label_at(self, ids: Sequence[int], at: int) -> Literal["safe", "unsafe"] | None:
