@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -184,6 +185,53 @@ async def test_a_prompt_without_room_for_an_answer_is_unjudged(
     asked = question("word " * MODEL_LENGTH, mode)
     outcome = unjudged(await ask(checkpoint, renderer, asked=asked), "prompt_too_long")
     assert outcome.steps == ()
+
+
+@pytest.mark.parametrize("mode", ["think", "fast"])
+async def test_a_message_far_too_long_is_not_encoded(
+    checkpoint: Checkpoint, renderer: PromptRenderer, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer.render(POLICY, question().turns)  # the part of the policy is kept from here on
+    monkeypatch.setattr(renderer.encoder, "plain", lambda _: pytest.fail("encoded"))
+    unjudged(await ask(checkpoint, renderer, asked=question("\ufdfa" * 163_840, mode)), "prompt_too_long")
+
+
+@pytest.mark.parametrize(("characters", "on_loop"), [(100, True), (3000, False)])
+async def test_long_prompts_are_rendered_beside_the_loop_and_short_ones_on_it(
+    checkpoint: Checkpoint,
+    renderer: PromptRenderer,
+    characters: int,
+    on_loop: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[str] = []
+    mark = renderer.nonce
+
+    def noted(digest: str, turns: Sequence[Turn]) -> str:
+        threads.append(threading.current_thread().name)
+        return mark(digest, turns)
+
+    monkeypatch.setattr(renderer, "nonce", noted)
+    await ask(checkpoint, renderer, asked=question("a" * characters))
+    (thread,) = threads
+    assert (thread == threading.current_thread().name) is on_loop
+    assert thread.startswith("rsafe-prompts") is not on_loop
+
+
+@pytest.mark.parametrize("mode", ["think", "fast"])
+async def test_the_longest_prompt_that_fits_is_judged(
+    checkpoint: Checkpoint, renderer: PromptRenderer, mode: Mode
+) -> None:
+    asked = question(mode=mode)
+    answer = LIMITS.answer_tokens + LIMITS.think_budget_tokens if mode == "think" else 1
+    needed = len(renderer.render(POLICY, asked.turns)) + len(renderer.fast_suffix) + answer
+    for length, fits in ((needed, True), (needed - 1, False)):
+        limits = JudgeLimits(max_model_len=length, think_budget_tokens=40, answer_tokens=24)
+        script = " x.</think>\n\\boxed{safe}" if mode == "think" else "safe}"
+        outcome = await ask(checkpoint, renderer, script, asked=asked, limits=limits)
+        assert isinstance(outcome, Verdict) is fits
+        if not fits:
+            unjudged(outcome, "prompt_too_long")
 
 
 async def test_a_long_prompt_gets_a_shorter_budget(checkpoint: Checkpoint, renderer: PromptRenderer) -> None:
