@@ -28,9 +28,9 @@ MODES: Final[tuple[Mode, ...]] = ("think", "fast")
 _SHORTEST_BUDGET_TOKENS: Final = 64
 # Characters of English that one token of a small vocabulary stands for; `estimate_tokens` errs upwards.
 _CHARACTERS_PER_TOKEN: Final = 3
-# Conversations up to so many characters are rendered on the event loop, which takes 10 ms for the worst of
-# texts and 1 ms for English; a longer one may stop the loop for as long as it takes to encode a full prompt.
-_RENDERED_ON_LOOP_CHARACTERS: Final = 2000
+# Conversations up to so many characters are rendered on the event loop: 1 ms for English, 15 ms where each
+# becomes eighteen in the normalizer. A longer one could hold the loop for as long as a full prompt takes.
+_RENDERED_ON_LOOP_CHARACTERS: Final = 1000
 # The mark, role and line break around the text of a turn, about.
 _CHARACTERS_AROUND_TURN: Final = 24
 
