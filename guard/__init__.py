@@ -1,6 +1,7 @@
 """The judge: policy + conversation → verdict. Knows no Kafka and no Redis.
 
 - `prompt`, `prompt_encoding`: the only place that renders a prompt (serving and training)
+- `prompt_length`: whether texts are too long for a prompt, without encoding them
 - `answer`: completion → answer, or the reason why not (serving and rewards)
 - `rationale`: blanks what a rationale shares with the messages
 - `checkpoint`: manifest, digests, verification

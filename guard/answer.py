@@ -1,7 +1,7 @@
 r"""Completion → answer, or the reason why not; serving and rewards both use it.
 
-Only what stands after the last `</think>` counts, and it must be a verdict and nothing else. Whatever is not
-understood is `Unparseable` with a stable reason, never `safe`.
+The reasoning ends once, in `</think>`; what stands after it must be a verdict and nothing else. Whatever is
+not understood is `Unparseable` with a stable reason, never `safe`.
 
 >>> parse_answer(r" casino C3 listed.</think>\boxed{unsafe} c3", ["C3"])
 Answer(label='unsafe', codes=('C3',), rationale='casino C3 listed.')
@@ -20,6 +20,7 @@ import msgspec
 Reason = Literal[
     "empty",
     "no_think_close",
+    "several_think_closes",
     "no_verdict",
     "several_verdicts",
     "codes_on_safe",
@@ -73,9 +74,12 @@ def parse_answer(
     """Read a completion (everything after our `<think>`); `codes` are the policy's. Never raises."""
     if not text.strip():
         return Unparseable("empty", "the completion is empty")
-    rationale, closed, ending = text.rpartition(profile.think_close)
+    rationale, closed, ending = text.partition(profile.think_close)
     if not closed:
         return Unparseable("no_think_close", "the reasoning was not closed")
+    if profile.think_close in ending:
+        # Two verdicts may stand in it, one of them taken back: none is chosen.
+        return Unparseable("several_think_closes", "the reasoning was closed more than once")
     ending = ending.strip()
     verdicts = len(re.findall(profile.any_verdict, ending))
     if verdicts > 1:

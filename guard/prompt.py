@@ -21,6 +21,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Literal, Protocol
 
 import msgspec
@@ -142,7 +143,7 @@ def template_of(folder: Path, default: str = "rsafe-instruct-1") -> PromptTempla
 
 
 class PromptRenderer:
-    """Renders for one tokenizer and one template. Not thread-safe."""
+    """Renders for one tokenizer and one template. Thread-safe: what is kept has a lock."""
 
     def __init__(self, tokenizer_folder: Path, template: PromptTemplate, secret: bytes) -> None:
         self.template = template
@@ -161,6 +162,7 @@ class PromptRenderer:
         self.fast_suffix, self.verdict_tokens = self._verdicts()
         self.forced_close = self.fast_suffix
         self._systems: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+        self._systems_lock = Lock()
 
     @property
     def template_version(self) -> str:
@@ -168,18 +170,28 @@ class PromptRenderer:
 
     def render(self, policy: Policy, turns: Sequence[Turn]) -> tuple[int, ...]:
         """The prompt's ids, ending in `<think>`. The last turn is the one to judge."""
+        prompt = self.render_within(policy, turns, None)
+        assert prompt is not None
+        return prompt
+
+    def render_within(
+        self, policy: Policy, turns: Sequence[Turn], room: int | None
+    ) -> tuple[int, ...] | None:
+        """As `render`, or None when the prompt has more than `room` ids.
+
+        A conversation far over the room is not encoded to find that out.
+        """
         if not turns:
             raise ValueError("a conversation has at least one turn")
         digest = judgement_hash(policy)
-        system = self._systems.get(digest)
-        if system is None:
-            system = self.system_ids(canonical_categories(policy))
-            self._systems[digest] = system
-            if len(self._systems) > _CACHED_SYSTEM_PARTS:
-                self._systems.popitem(last=False)
-        else:
-            self._systems.move_to_end(digest)
-        return system + self.conversation_ids(self.nonce(digest, turns), turns) + self.opening_ids
+        system = self._system(digest, policy)
+        pieces = self.template.conversation_text(self.nonce(digest, turns), turns)
+        if room is not None:
+            left = room - len(system) - len(self.opening_ids)
+            if left < 0 or self.encoder.surely_longer(pieces, left):
+                return None
+        prompt = system + _joined(self.encoder.plain(pieces)) + self.opening_ids
+        return prompt if room is None or len(prompt) <= room else None
 
     def system_ids(self, categories: Sequence[CategoryText]) -> tuple[int, ...]:
         """Ids of everything before the conversation; for `render` in canonical order."""
@@ -188,8 +200,7 @@ class PromptRenderer:
 
     def conversation_ids(self, nonce: str, turns: Sequence[Turn]) -> tuple[int, ...]:
         """Ids of the fenced conversation."""
-        pieces = self.encoder.plain(self.template.conversation_text(nonce, turns))
-        return tuple(i for piece in pieces for i in piece)
+        return _joined(self.encoder.plain(self.template.conversation_text(nonce, turns)))
 
     def nonce(self, digest: str, turns: Sequence[Turn]) -> str:
         """The boundary mark of this question: lower-case hex that stands in none of its texts."""
@@ -211,6 +222,18 @@ class PromptRenderer:
             end -= 1
         return self.encoder.decode(ids[:end])
 
+    def _system(self, digest: str, policy: Policy) -> tuple[int, ...]:
+        with self._systems_lock:
+            system = self._systems.get(digest)
+            if system is None:
+                system = self.system_ids(canonical_categories(policy))
+                self._systems[digest] = system
+                if len(self._systems) > _CACHED_SYSTEM_PARTS:
+                    self._systems.popitem(last=False)
+            else:
+                self._systems.move_to_end(digest)
+            return system
+
     def _verdicts(self) -> tuple[tuple[int, ...], VerdictTokens]:
         # The token after `}` is not known yet, so the brace is left to the model; `safe` and `unsafe` must
         # part before it, or the log-probability of the verdict could not be read from one position.
@@ -229,6 +252,10 @@ class PromptRenderer:
 def _fill(pattern: str, **values: str) -> str:
     """Replace `{name}` in one pass, so that values are never read as patterns; other braces stay."""
     return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), pattern)
+
+
+def _joined(pieces: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(i for piece in pieces for i in piece)
 
 
 def _one_line(text: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from guard.errors import TemplateError
+from guard.prompt_length import length_bound
 
 _SYSTEM, _USER = "RSAFEsystemRSAFE", "RSAFEuserRSAFE"
 
@@ -47,7 +48,9 @@ class TextEncoder:
             raise TemplateError(f"cannot read {path}: {error}") from error
         self._with_added.no_truncation()
         self._with_added.no_padding()
-        self._plain, self._forbidden = _without_added_tokens(source)
+        content: dict[str, Any] = json.loads(source)
+        self._length_bound = length_bound(content)
+        self._plain, self._forbidden = _without_added_tokens(content)
 
     def structure(self, text: str) -> tuple[int, ...]:
         """Ids of trusted text; strings of the added vocabulary become their tokens."""
@@ -61,6 +64,13 @@ class TextEncoder:
             ids if self._forbidden.isdisjoint(ids) else self._by_character(text)
             for ids, text in zip(pieces, texts, strict=True)
         ]
+
+    def surely_longer(self, texts: Sequence[str], room: int) -> bool:
+        """Whether `plain` would give more than `room` ids in all, told without encoding; False says nothing.
+
+        Always False for a kind of tokenizer of which too little is known (`guard.prompt_length`).
+        """
+        return self._length_bound is not None and self._length_bound.exceeded(texts, room)
 
     def token(self, text: str) -> int | None:
         """The id of an added token, or None when the tokenizer has none of this name."""
@@ -84,14 +94,13 @@ class TextEncoder:
         return ids
 
 
-def _without_added_tokens(source: str) -> tuple[Tokenizer, frozenset[int]]:
-    content: dict[str, Any] = json.loads(source)
+def _without_added_tokens(content: dict[str, Any]) -> tuple[Tokenizer, frozenset[int]]:
     added = content.get("added_tokens") or []
-    content.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
+    changed = content | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
     # Runs of white space and single characters are vocabulary of some tokenizers; they cannot forge
     # structure.
     forbidden = frozenset(int(t["id"]) for t in added if len(t["content"].strip()) > 1)
-    return Tokenizer.from_str(json.dumps(content)), forbidden
+    return Tokenizer.from_str(json.dumps(changed)), forbidden
 
 
 def read_skeleton(folder: Path) -> Skeleton:

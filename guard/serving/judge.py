@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Final, Literal
 
 import msgspec
@@ -27,6 +28,11 @@ MODES: Final[tuple[Mode, ...]] = ("think", "fast")
 _SHORTEST_BUDGET_TOKENS: Final = 64
 # Characters of English that one token of a small vocabulary stands for; `estimate_tokens` errs upwards.
 _CHARACTERS_PER_TOKEN: Final = 3
+# Conversations up to so many characters are rendered on the event loop: 1 ms for English, 15 ms where each
+# becomes eighteen in the normalizer. A longer one could hold the loop for as long as a full prompt takes.
+_RENDERED_ON_LOOP_CHARACTERS: Final = 1000
+# The mark, role and line break around the text of a turn, about.
+_CHARACTERS_AROUND_TURN: Final = 24
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +67,8 @@ class Judge:
         self._limits = limits
         self._clock = clock
         self._seal = Seal(checkpoint)
+        # One thread: long prompts take turns, and so do the CPU time and the memory that they need.
+        self._rendering = ThreadPoolExecutor(1, thread_name_prefix="rsafe-prompts")
         self.identity = GuardIdentity(
             model=checkpoint.name,
             checkpoint_digest=checkpoint.checkpoint_digest,
@@ -92,6 +100,7 @@ class Judge:
 
     async def close(self) -> None:
         await self._engine.close()
+        self._rendering.shutdown(wait=False)
 
     def used(self, mode: Mode) -> GuardUsed:
         return self.identity.used(mode)
@@ -115,6 +124,7 @@ class Judge:
         late = deadline_s is not None and deadline_s < limit_s
         task = _Judgement(
             self._renderer,
+            self._rendering,
             self._engine,
             self._limits,
             question,
@@ -135,12 +145,14 @@ class _Judgement:
     def __init__(
         self,
         renderer: PromptRenderer,
+        rendering: Executor,
         engine: Engine,
         limits: JudgeLimits,
         question: Question,
         deadline_s: float,
     ) -> None:
         self._renderer = renderer
+        self._rendering = rendering
         self._engine = engine
         self._limits = limits
         self._question = question
@@ -149,10 +161,11 @@ class _Judgement:
 
     async def fast(self) -> Verdict | Unjudged:
         """One token, directly after an empty rationale; the model names no categories."""
-        prompt = self._prompt() + self._renderer.fast_suffix
-        if len(prompt) + 1 > self._limits.max_model_len:
+        suffix = self._renderer.fast_suffix
+        prompt = await self._prompt(self._limits.max_model_len - len(suffix) - 1)
+        if prompt is None:
             return self._too_long()
-        completion = await self._call(prompt, 1)
+        completion = await self._call(prompt + suffix, 1)
         label = self._label_at(completion.token_ids, 0)
         if label is None:
             return self._unparseable("no_verdict")
@@ -165,12 +178,13 @@ class _Judgement:
 
     async def think(self) -> Verdict | Unjudged:
         """A rationale within the budget, then the answer; a rationale that would go on is closed by force."""
-        prompt = self._prompt()
+        most = self._limits.think_budget_tokens
         answer_room = len(self._renderer.forced_close) + self._limits.answer_tokens
-        left = self._limits.max_model_len - len(prompt) - answer_room
-        budget = min(self._limits.think_budget_tokens, left)
-        if budget < min(self._limits.think_budget_tokens, _SHORTEST_BUDGET_TOKENS):
+        room = self._limits.max_model_len - answer_room
+        prompt = await self._prompt(room - min(most, _SHORTEST_BUDGET_TOKENS))
+        if prompt is None:
             return self._too_long()
+        budget = min(most, room - len(prompt))
         completion = await self._call(prompt, budget + self._limits.answer_tokens)
         ids = completion.token_ids
         if completion.finish_reason != "length":
@@ -184,8 +198,15 @@ class _Judgement:
             return self._unparseable("cut_off")
         return self._answer(begun + completion.token_ids, completion, decisive=0)
 
-    def _prompt(self) -> tuple[int, ...]:
-        return self._renderer.render(self._question.policy, self._question.turns)
+    async def _prompt(self, room: int) -> tuple[int, ...] | None:
+        """The prompt, or None when it has more than `room` tokens."""
+        render = self._renderer.render_within
+        policy, turns = self._question.policy, self._question.turns
+        characters = sum(len(turn.text) + _CHARACTERS_AROUND_TURN for turn in turns)
+        if characters <= _RENDERED_ON_LOOP_CHARACTERS:
+            return render(policy, turns, room)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._rendering, render, policy, turns, room)
 
     async def _call(self, prompt: tuple[int, ...], max_tokens: int) -> Completion:
         tokens = self._renderer.verdict_tokens
@@ -221,20 +242,29 @@ class _Judgement:
             return self._unparseable(answer.reason)
         return Verdict(
             label=answer.label,
-            score=None if decisive is None else _p_unsafe(completion.verdict_logprobs[decisive]),
+            score=None if decisive is None else self._score(completion, decisive, answer.label),
             codes=answer.codes,
             rationale=answer.rationale,
             mode="think",
             steps=tuple(self.steps),
         )
 
+    def _score(self, completion: Completion, decisive: int, label: Literal["safe", "unsafe"]) -> float | None:
+        """p(unsafe) of the verdict that was read; None where the decisive token does not belong to it."""
+        ids = completion.token_ids
+        if self._label_at(ids, decisive) != label:
+            return None
+        # The parser takes one close alone; were it ever to take more, this verdict would not be the last.
+        if self._renderer.template.think_close in self._renderer.decode(ids[decisive:]):
+            return None
+        return _p_unsafe(completion.verdict_logprobs[decisive])
+
     def _decisive_position(self, ids: Sequence[int]) -> int | None:
         """Where the verdicts part: after the last end of the rationale and the prefix of a verdict."""
         head = self._renderer.think_close_ids + self._renderer.verdict_tokens.prefix
         for start in range(len(ids) - len(head) - 1, -1, -1):
             if tuple(ids[start : start + len(head)]) == head:
-                at = start + len(head)
-                return at if self._label_at(ids, at) is not None else None
+                return start + len(head)
         return None
 
     def _label_at(self, ids: Sequence[int], at: int) -> Literal["safe", "unsafe"] | None:

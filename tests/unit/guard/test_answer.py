@@ -18,8 +18,8 @@ CODES = ("C1", "C10", "X-2")
         (r"x</think>\boxed{unsafe} c10, x-2 C1", Answer("unsafe", ("C10", "X-2", "C1"), "x")),
         (r"x</think>\boxed{unsafe}, C1, c1", Answer("unsafe", ("C1",), "x")),
         (
-            r"\boxed{safe}</think> no </think> \boxed{unsafe} C1",
-            Answer("unsafe", ("C1",), r"\boxed{safe}</think> no"),
+            r"first \boxed{safe}, but no</think>\boxed{unsafe}",
+            Answer("unsafe", (), r"first \boxed{safe}, but no"),
         ),
     ],
 )
@@ -34,6 +34,9 @@ def test_answer_is_read(text: str, answer: Answer) -> None:
         (" \n", "empty"),
         (r"\boxed{safe}", "no_think_close"),
         ("reasoning without end", "no_think_close"),
+        (r"\boxed{safe}</think> no </think> \boxed{unsafe} C1", "several_think_closes"),
+        (r"x</think>\boxed{safe}</think>", "several_think_closes"),
+        (r"x</think></think>\boxed{unsafe}", "several_think_closes"),
         (r"\boxed{safe}</think>", "no_verdict"),
         ("x</think>safe", "no_verdict"),
         (r"x</think>so \boxed{safe}", "no_verdict"),
@@ -84,6 +87,8 @@ _PIECES = st.sampled_from(
 @given(st.text() | st.lists(_PIECES, max_size=12).map("".join))
 def test_no_text_raises_and_none_is_safe_by_accident(text: str) -> None:
     parsed = parse_answer(text, CODES)
+    if isinstance(parsed, Answer):
+        assert text.count("</think>") == 1
     if isinstance(parsed, Answer) and parsed.label == "safe":
         assert text.rpartition("</think>")[2].strip() == r"\boxed{safe}"
         assert not parsed.codes

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,33 @@ def test_system_part_is_the_same_for_every_conversation(tiny: PromptRenderer) ->
     prompts = [tiny.render(policy(), say(text)) for text in ("one", "another text altogether")]
     shared = tiny.system_ids((GAMBLING, DRUGS))
     assert all(prompt[: len(shared)] == shared for prompt in prompts)
+
+
+@pytest.mark.parametrize("text", ["x", "a casino " * 30, "\ufdfa" * 20, "\U0001f600\u0301" * 40])
+def test_a_prompt_that_fits_its_room_is_the_same_prompt(tiny: PromptRenderer, text: str) -> None:
+    prompt = tiny.render(policy(), say(text))
+    assert tiny.render_within(policy(), say(text), len(prompt)) == prompt
+    assert tiny.render_within(policy(), say(text), len(prompt) - 1) is None
+    assert tiny.render_within(policy(), say(text), 0) is None
+
+
+@pytest.mark.parametrize("unit", ["\ufdfa", "\U0001f600", "lorem ipsum ", "a", " "], ids=ascii)
+def test_a_conversation_far_over_the_room_is_not_encoded(
+    tiny: PromptRenderer, unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.render(policy(), say("x"))  # the part of the policy is kept from here on
+    monkeypatch.setattr(tiny.encoder, "plain", lambda _: pytest.fail("encoded"))
+    assert tiny.render_within(policy(), say(unit * 160_000), 2048) is None
+    assert tiny.render_within(policy(), say(unit) * 5000, 2048) is None
+
+
+def test_threads_render_the_same_prompts() -> None:
+    renderer = PromptRenderer(TINY, template_of(TINY), SECRET)
+    policies = [policy(Category(code=f"C{i}", title=f"t{i}", definition="x y z")) for i in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda p: renderer.render(p, say("hello " * 50)), policies * 5))
+    alone = PromptRenderer(TINY, template_of(TINY), SECRET)
+    assert together == [alone.render(p, say("hello " * 50)) for p in policies * 5]
 
 
 @pytest.mark.parametrize(

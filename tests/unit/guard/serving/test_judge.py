@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from guard.checkpoint import Checkpoint, open_checkpoint
+from guard.checkpoint import SHIPPED, Checkpoint, open_checkpoint
 from guard.errors import CheckpointError, EngineDead, EngineError, EngineFailed, UnsupportedError
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.engine import Completion, EngineParameters
@@ -102,6 +104,7 @@ async def test_a_safe_answer_is_a_verdict(checkpoint: Checkpoint, renderer: Prom
         (" harmless.</think>\n\\boxed{safe} or \\boxed{unsafe}", "several_verdicts"),
         (" x.</think>\n\\boxed{unsafe} C7", "unknown_category"),
         (" \\boxed{safe}", "no_think_close"),
+        (" x.</think>\n\\boxed{safe}</think>", "several_think_closes"),
         ("", "empty"),
     ],
 )
@@ -184,6 +187,53 @@ async def test_a_prompt_without_room_for_an_answer_is_unjudged(
     assert outcome.steps == ()
 
 
+@pytest.mark.parametrize("mode", ["think", "fast"])
+async def test_a_message_far_too_long_is_not_encoded(
+    checkpoint: Checkpoint, renderer: PromptRenderer, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer.render(POLICY, question().turns)  # the part of the policy is kept from here on
+    monkeypatch.setattr(renderer.encoder, "plain", lambda _: pytest.fail("encoded"))
+    unjudged(await ask(checkpoint, renderer, asked=question("\ufdfa" * 163_840, mode)), "prompt_too_long")
+
+
+@pytest.mark.parametrize(("characters", "on_loop"), [(100, True), (3000, False)])
+async def test_long_prompts_are_rendered_beside_the_loop_and_short_ones_on_it(
+    checkpoint: Checkpoint,
+    renderer: PromptRenderer,
+    characters: int,
+    on_loop: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[str] = []
+    mark = renderer.nonce
+
+    def noted(digest: str, turns: Sequence[Turn]) -> str:
+        threads.append(threading.current_thread().name)
+        return mark(digest, turns)
+
+    monkeypatch.setattr(renderer, "nonce", noted)
+    await ask(checkpoint, renderer, asked=question("a" * characters))
+    (thread,) = threads
+    assert (thread == threading.current_thread().name) is on_loop
+    assert thread.startswith("rsafe-prompts") is not on_loop
+
+
+@pytest.mark.parametrize("mode", ["think", "fast"])
+async def test_the_longest_prompt_that_fits_is_judged(
+    checkpoint: Checkpoint, renderer: PromptRenderer, mode: Mode
+) -> None:
+    asked = question(mode=mode)
+    answer = LIMITS.answer_tokens + LIMITS.think_budget_tokens if mode == "think" else 1
+    needed = len(renderer.render(POLICY, asked.turns)) + len(renderer.fast_suffix) + answer
+    for length, fits in ((needed, True), (needed - 1, False)):
+        limits = JudgeLimits(max_model_len=length, think_budget_tokens=40, answer_tokens=24)
+        script = " x.</think>\n\\boxed{safe}" if mode == "think" else "safe}"
+        outcome = await ask(checkpoint, renderer, script, asked=asked, limits=limits)
+        assert isinstance(outcome, Verdict) is fits
+        if not fits:
+            unjudged(outcome, "prompt_too_long")
+
+
 async def test_a_long_prompt_gets_a_shorter_budget(checkpoint: Checkpoint, renderer: PromptRenderer) -> None:
     used = len(renderer.render(POLICY, question().turns))
     limits = JudgeLimits(max_model_len=used + 150, think_budget_tokens=512, answer_tokens=20)
@@ -229,14 +279,14 @@ async def test_adaptive_is_refused_by_name(checkpoint: Checkpoint, renderer: Pro
 
 
 class FixedEngine:
-    """Answers every call alike."""
+    """Answers with these completions in turn, and with the last one from then on."""
 
     name = "fixed"
     version = "1"
     alive = True
 
-    def __init__(self, completion: Completion) -> None:
-        self._completion = completion
+    def __init__(self, *completions: Completion) -> None:
+        self._completions = list(completions)
 
     async def start(self) -> None: ...
     async def gone(self) -> None: ...
@@ -245,7 +295,7 @@ class FixedEngine:
     async def generate(
         self, prompt_ids: Sequence[int], parameters: EngineParameters, deadline_s: float
     ) -> Completion:
-        return self._completion
+        return self._completions.pop(0) if len(self._completions) > 1 else self._completions[0]
 
 
 @pytest.mark.parametrize(
@@ -276,18 +326,63 @@ async def test_the_score_is_normalised_over_the_two_verdicts(
     assert outcome.score == (None if score is None else pytest.approx(score, abs=1e-4))
 
 
-async def test_the_score_is_read_after_the_last_end_of_the_rationale(
+def answered(renderer: PromptRenderer, ids: tuple[int, ...], *, at: int) -> Completion:
+    """A completion whose log-probs say the word at `at`, and the other word everywhere else."""
+    says = ids[at] == renderer.verdict_tokens.unsafe
+    likely, unlikely = ((-9.0, -0.1), (-0.1, -9.0)) if says else ((-0.1, -9.0), (-9.0, -0.1))
+    pairs = tuple(likely if i == at else unlikely for i in range(len(ids)))
+    return Completion(token_ids=ids, verdict_logprobs=pairs, finish_reason="stop")
+
+
+@pytest.mark.parametrize("label", ["safe", "unsafe"])
+async def test_the_score_is_read_where_the_answer_says_its_label(
+    checkpoint: Checkpoint, renderer: PromptRenderer, label: Literal["safe", "unsafe"]
+) -> None:
+    text = f" \\boxed{{safe}} or \\boxed{{unsafe}}?</think>\n\\boxed{{{label}}}"
+    ids = renderer.encoder.structure(text) + renderer.eos_token_ids[:1]
+    token = getattr(renderer.verdict_tokens, label)
+    completion = answered(renderer, ids, at=max(i for i, one in enumerate(ids) if one == token))
+    outcome = await Judge(checkpoint, renderer, FixedEngine(completion), LIMITS).judge(question())
+    assert isinstance(outcome, Verdict)
+    assert outcome.label == label
+    assert outcome.score == pytest.approx(float(label == "unsafe"), abs=1e-3)
+
+
+@pytest.mark.parametrize(("first", "last"), [("safe", "unsafe"), ("unsafe", "safe"), ("safe", "safe")])
+@pytest.mark.parametrize("lead", ["\n", " ", ""])
+async def test_a_verdict_that_was_taken_back_gives_neither_label_nor_score(
+    checkpoint: Checkpoint, renderer: PromptRenderer, first: str, last: str, lead: str
+) -> None:
+    text = f" x</think>\n\\boxed{{{first}}} but no.</think>{lead}\\boxed{{{last}}}"
+    outcome = unjudged(await ask(checkpoint, renderer, text), "unparseable")
+    assert outcome.detail == "several_think_closes"
+
+
+async def test_a_forced_answer_that_is_taken_back_is_unjudged(
     checkpoint: Checkpoint, renderer: PromptRenderer
 ) -> None:
-    text = " no.</think>\n\\boxed{safe} again</think>\n\\boxed{unsafe}"
-    ids = renderer.encoder.structure(text) + renderer.eos_token_ids[:1]
-    at = max(i for i, token in enumerate(ids) if token == renderer.verdict_tokens.unsafe)
-    pairs = tuple((-0.1, -9.0) if i != at else (-9.0, -0.1) for i in range(len(ids)))
-    engine = FixedEngine(Completion(token_ids=ids, verdict_logprobs=pairs, finish_reason="stop"))
+    answers = iter([" on and on" * 60, "safe} but no.</think> \\boxed{unsafe}"])
+    limits = JudgeLimits(max_model_len=MODEL_LENGTH, think_budget_tokens=40, answer_tokens=80)
+    outcome = unjudged(await ask(checkpoint, renderer, lambda _: next(answers), limits=limits), "unparseable")
+    assert outcome.detail == "several_think_closes"
+
+
+async def test_a_forced_answer_spelt_with_other_tokens_has_no_score() -> None:
+    checkpoint = open_checkpoint(str(SHIPPED / "tiny"), weights=False)
+    renderer = PromptRenderer(checkpoint.path, checkpoint.template, b"secret")
+    # The word in single characters: the first token is not the one whose log-probs are read.
+    spelt = tuple(i for character in "unsafe}" for i in renderer.encoder.structure(character))
+    assert spelt[0] != renderer.verdict_tokens.unsafe
+    pair = (-0.01, -9.0)
+    begun = renderer.encoder.structure(" on and on" * 60)[: LIMITS.think_budget_tokens + LIMITS.answer_tokens]
+    ids = spelt + renderer.eos_token_ids[:1]
+    engine = FixedEngine(
+        Completion(token_ids=begun, verdict_logprobs=(pair,) * len(begun), finish_reason="length"),
+        Completion(token_ids=ids, verdict_logprobs=(pair,) * len(ids), finish_reason="stop"),
+    )
     outcome = await Judge(checkpoint, renderer, engine, LIMITS).judge(question())
     assert isinstance(outcome, Verdict)
-    assert outcome.label == "unsafe"
-    assert outcome.score == pytest.approx(1.0, abs=1e-3)
+    assert (outcome.label, outcome.score) == ("unsafe", None)
 
 
 def test_the_identity_says_who_judges(checkpoint: Checkpoint, renderer: PromptRenderer) -> None:
