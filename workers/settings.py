@@ -113,7 +113,7 @@ class RedisSettings(_Group):
 
 class GuardSettings(_Group):
     engine: Literal["vllm", "remote", "scripted"] = "vllm"
-    """`vllm` in process; `scripted` is a stand-in without a model, and every decision says so."""
+    """`vllm`, whose core runs in a child process; `scripted`: a stand-in, and every decision says so."""
     checkpoint: str = "tiny"
     """Folder in the Hugging Face layout, or `tiny` for the checkpoint in this package."""
     template: str = ""
