@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_LOG_APPEND_TIME, KafkaException, TopicPartition
 from confluent_kafka.aio import AIOConsumer
 
 from workers.adapters.kafka_errors import error_of, reaction, sentence
@@ -19,11 +19,11 @@ from workers.settings import KafkaSettings
 _WORKERS: Final = 4
 # 9999-12-31 in Unix milliseconds: topics that take the producer's timestamps may hold any number.
 _LAST_TIMESTAMP_MS: Final = 253_402_214_400_000
-# Notes of new partitions are read from the coordinator; without them nothing is read. A broker that was
+# Offsets and notes of new partitions come from the coordinator; without, nothing is read. A broker that was
 # killed is back within this, and a session lasts longer than one try. In seconds.
-_NOTES_TRY_S: Final = 5.0
-_NOTES_S: Final = 60.0
-_NOTES_PAUSE_S: Final = 0.2
+_COMMITTED_TRY_S: Final = 5.0
+_COMMITTED_S: Final = 60.0
+_COMMITTED_PAUSE_S: Final = 0.2
 
 
 class KafkaSource:
@@ -41,17 +41,23 @@ class KafkaSource:
         """Subscribe; partitions come within `fetch`."""
 
         async def assigned(_: Any, partitions: list[TopicPartition]) -> None:
-            if self._paused:
-                await self._consumer.incremental_assign(partitions)
-                await self._consumer.pause(partitions)
             try:
-                notes = await self._notes(partitions)
+                found = await self._committed(partitions)
             except StreamStopped as error:
                 # Raised by `fetch`: what a callback raises may be dropped by the client library. Nothing that
                 # is read meanwhile is taken, since the listener does not know the partitions.
                 self._failure = error
-            else:
-                await listener.assigned(notes)
+                return
+            notes = {place.partition: _note(place) for place in found}
+            # With their offsets: a client that asks for these itself, and is told that the coordinator has
+            # moved, never reads the partitions (librdkafka 2.16, `rd_kafka_assignment_apply_offsets`).
+            for place in found:
+                if place.offset < 0:
+                    place.offset = OFFSET_BEGINNING
+            await self._consumer.incremental_assign(found)
+            if self._paused:
+                await self._consumer.pause(found)
+            await listener.assigned(notes)
 
         async def revoked(_: Any, partitions: list[TopicPartition]) -> None:
             await listener.revoked([p.partition for p in partitions])
@@ -129,20 +135,21 @@ class KafkaSource:
         held = await self._consumer.assignment()
         return [place for place in held if partitions is None or place.partition in partitions]
 
-    async def _notes(self, partitions: list[TopicPartition]) -> dict[int, str]:
+    async def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """What the group has committed of these: offset, note. Asked for again while the broker is away."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + _NOTES_S
+        until = loop.time() + _COMMITTED_S
         while True:
             try:
-                found = await self._consumer.committed(partitions, _NOTES_TRY_S)
+                found = await self._consumer.committed(partitions, _COMMITTED_TRY_S)
                 failed = next((place.error for place in found if place.error is not None), None)
             except KafkaException as error:
                 failed = error_of(error)
             if failed is None:
-                return {place.partition: _note(place) for place in found}
+                return list(found)
             if reaction(failed).stops or loop.time() > until:
                 raise StreamStopped(sentence("the committed offsets cannot be read", failed))
-            await asyncio.sleep(_NOTES_PAUSE_S)
+            await asyncio.sleep(_COMMITTED_PAUSE_S)
 
 
 def _note(place: TopicPartition) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from workers.adapters import kafka as module
 from workers.adapters.kafka import KafkaSource, _record
@@ -51,8 +51,10 @@ class Message:
 class Place:
     """A partition with an offset as the client library returns it."""
 
-    def __init__(self, partition: int, metadata: Any = None, error: KafkaError | None = None) -> None:
-        self.partition, self._metadata, self.error = partition, metadata, error
+    def __init__(
+        self, partition: int, metadata: Any = None, error: KafkaError | None = None, offset: int = 0
+    ) -> None:
+        self.partition, self._metadata, self.error, self.offset = partition, metadata, error, offset
 
     @property
     def metadata(self) -> Any:
@@ -88,7 +90,7 @@ class Consumer:
         return self.held
 
     async def incremental_assign(self, places: Sequence[TopicPartition]) -> None:
-        self.calls.append(("assign", [place.partition for place in places]))
+        self.calls.append(("assign", [(place.partition, place.offset) for place in places]))
 
     async def pause(self, places: Sequence[TopicPartition]) -> None:
         self.calls.append(("pause", [place.partition for place in places]))
@@ -163,6 +165,19 @@ async def test_a_note_goes_with_the_offset_and_comes_back_at_assignment(consumer
     assert listener.told == [("assigned", {0: "", 1: "a note"})]
 
 
+async def test_partitions_are_read_from_the_offsets_that_were_asked_for_with_the_notes(
+    consumer: Consumer,
+) -> None:
+    source, listener = KafkaSource(SETTINGS), Listener()
+    consumer.answers = [
+        KafkaException(KafkaError(KafkaError.NOT_COORDINATOR)),
+        [Place(0, offset=7), Place(1, offset=-1001)],
+    ]
+    await source.join(listener)
+    await consumer.callbacks["on_assign"](None, consumer.held)
+    assert consumer.calls == [("assign", [(0, 7), (1, OFFSET_BEGINNING)])]
+
+
 async def test_a_note_that_is_no_text_is_none(consumer: Consumer) -> None:
     source, listener = KafkaSource(SETTINGS), Listener()
     consumer.answers = [[Place(0, UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"))]]
@@ -174,7 +189,7 @@ async def test_a_note_that_is_no_text_is_none(consumer: Consumer) -> None:
 async def test_notes_are_asked_for_again_while_the_broker_is_away(
     consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_NOTES_PAUSE_S", 0)
+    monkeypatch.setattr(module, "_COMMITTED_PAUSE_S", 0)
     source, listener = KafkaSource(SETTINGS), Listener()
     away = KafkaException(KafkaError(KafkaError._TIMED_OUT))
     unstable = [Place(0, None, KafkaError(KafkaError.UNSTABLE_OFFSET_COMMIT))]
@@ -201,7 +216,12 @@ async def test_partitions_that_come_while_paused_are_paused(consumer: Consumer) 
     consumer.answers = [[Place(0), Place(1)]]
     await consumer.callbacks["on_assign"](None, consumer.held)
     await source.resume()
-    assert consumer.calls == [("pause", [0, 1]), ("assign", [0, 1]), ("pause", [0, 1]), ("resume", [0, 1])]
+    assert consumer.calls == [
+        ("pause", [0, 1]),
+        ("assign", [(0, 0), (1, 0)]),
+        ("pause", [0, 1]),
+        ("resume", [0, 1]),
+    ]
 
 
 async def test_single_partitions_are_paused_and_those_not_held_are_passed_over(consumer: Consumer) -> None:
@@ -211,7 +231,7 @@ async def test_single_partitions_are_paused_and_those_not_held_are_passed_over(c
     await source.resume([1])
     consumer.answers = [[Place(0)]]
     await consumer.callbacks["on_assign"](None, consumer.held)
-    assert consumer.calls == [("pause", [1]), ("resume", [1])]
+    assert consumer.calls == [("pause", [1]), ("resume", [1]), ("assign", [(0, 0)])]
 
 
 @pytest.mark.parametrize(
