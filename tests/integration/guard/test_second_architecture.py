@@ -121,4 +121,5 @@ async def test_closing_ends_calls_in_flight_and_leaves_no_process(engine: VllmEn
 def engine_processes() -> list[BaseProcess]:
     """Processes of engines, the newest last; those of other tests are older."""
     found = [child for child in multiprocessing.active_children() if "EngineCore" in child.name]
-    return sorted(found, key=lambda child: child.pid or 0)
+    # By the number of the child, counted up in this process: process ids begin anew after the last one.
+    return sorted(found, key=lambda child: child._identity)
