@@ -200,7 +200,7 @@ async def test_a_static_member_that_leaves_and_returns_moves_nothing_of_others(
     async with member(other) as stays:
         async with member(named) as leaves:
             async with asyncio.timeout(PATIENCE_S):
-                while not (leaves.listener.notes and len(stays.listener.notes) < 3):
+                while not (0 < len(leaves.listener.notes) == 3 - len(stays.listener.notes) < 3):
                     await asyncio.gather(leaves.source.fetch(1, 0.05), stays.source.fetch(1, 0.05))
             had, kept = set(leaves.listener.notes), set(stays.listener.notes)
         async with member(named) as returns:
