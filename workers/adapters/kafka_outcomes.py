@@ -56,18 +56,10 @@ class KafkaOutcomes:
         told: Callable[..., None] = partial(self._report, ticket, publication.topic, letter)
         if self._clock is not None and self._clock.wants_report():
             told = with_stamp(self._clock, told)
-        send = partial(
-            self._produce,
-            publication.topic,
-            publication.value,
-            publication.key,
-            headers=publication.headers,
-            on_delivery=told,
-        )
         try:
-            send()
+            self._send(publication, told)
         except BufferError:
-            self._retry(send)
+            self._retry(publication, told)
         except KafkaException as error:
             self._refuse(publication.topic, told, error)
 
@@ -96,13 +88,22 @@ class KafkaOutcomes:
         self._producer.purge()
         self._producer.poll(0)
 
-    def _retry(self, send: Callable[[], None]) -> None:
+    def _send(self, publication: Publication, told: Callable[..., None]) -> None:
+        self._produce(
+            publication.topic,
+            publication.value,
+            publication.key,
+            headers=publication.headers,
+            on_delivery=told,
+        )
+
+    def _retry(self, publication: Publication, told: Callable[..., None]) -> None:
         waited = 0.0
         while waited < self._timeout_s:
             self._producer.poll(_FULL_QUEUE_POLL_S)
             waited += _FULL_QUEUE_POLL_S
             try:
-                send()
+                self._send(publication, told)
             except BufferError:
                 continue
             return

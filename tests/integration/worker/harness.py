@@ -136,9 +136,8 @@ class Topics:
         """Let a topic take records of so many bytes, as they come: compressed."""
         entry = ConfigEntry("max.message.bytes", str(max_bytes), incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, f"{self.name}.{topic}", incremental_configs=[entry])
-        admin = AdminClient(
-            {"bootstrap.servers": self.bootstrap}
-        )  # an awaited answer is lost with its client
+        # Named: an answer that is awaited is lost with its client.
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
         (altered,) = admin.incremental_alter_configs([resource]).values()
         altered.result()
 
