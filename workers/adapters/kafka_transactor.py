@@ -4,12 +4,18 @@ What the client reports falls into three: it may be called again (`retriable`), 
 aborted, or the producer is spent (`fatal`: its transaction took longer than the coordinator waits, or
 somebody runs under its id). A spent producer is replaced; whether its last transaction was committed is then
 read from the offsets, which stand in the same transaction as the outcomes.
+
+One call may never return: `send_offsets_to_transaction`, when the group's coordinator goes away under it
+(librdkafka issues 5456 and 5511). It gets a thread of its own, which is left behind with its producer; the
+next producer of the same id has the coordinator end the transaction, and nobody is there to commit it.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -25,6 +31,9 @@ from workers.ports import Publication, Record
 _CALL_S: Final = 1.0
 # Sending offsets cannot be resumed when its time is up, so it gets more.
 _OFFSETS_S: Final = 5.0
+# When its time has been up for so long, it will not return.
+_OVERDUE_S: Final = 3.0
+_LOOK_S: Final = 0.2
 _FULL_QUEUE_POLL_S: Final = 0.05
 _PAUSE_S: Final = 0.2
 # Producers that may be spent one after the other without a transaction between them.
@@ -71,6 +80,34 @@ class Result:
     stamps: Sequence[float | None] = field(default=())
 
 
+_HANGS: Final = "the client does not return from sending the offsets"
+
+
+class _Hangs(Exception):
+    """A call that does not return; its producer must not be used any more."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """What a producer reports about the outcomes of one job, possibly after the job was given up."""
+
+    refused: list[Outgoing] = field(default_factory=list)
+    stamps: list[float | None] = field(default_factory=list)
+    failure: str | None = None
+
+    def report(self, outcome: Outgoing, error: KafkaError | None, message: Any) -> None:
+        if error is None:
+            if not self.stamps:
+                self.stamps.append(stamp_of(message))
+            return
+        if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            return
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self.refused.append(outcome)
+        elif error.code() in _GONE_FOR_GOOD or _hopeless(error):
+            self.failure = delivery_failure(outcome.publication.topic, error)
+
+
 class Transactor:
     """Runs jobs one after the other. Only `close` may be called from another thread."""
 
@@ -79,9 +116,7 @@ class Transactor:
         self._producer: Any = None
         self._closing = threading.Event()
         self._spent = 0
-        self._refused: list[Outgoing] = []
-        self._stamps: list[float | None] = []
-        self._failure: str | None = None
+        self._told = _Told()
 
     def close(self) -> None:
         """End what is being waited for; what is not committed is not claimed to be."""
@@ -97,19 +132,44 @@ class Transactor:
 
     def run(self, job: Job) -> Result:
         """Commit the job, or undo it. Raises `StreamStopped` when trying again cannot help."""
-        self._refused, self._failure, self._stamps = [], None, []
+        self._told = _Told()
         ending = False
         try:
             producer = self.prepare()
             producer.begin_transaction()
             self._produce(producer, job.outgoing)
-            producer.send_offsets_to_transaction(list(job.places), job.membership, _OFFSETS_S)
+            self._send_offsets(producer, job)
             ending = True
             self._patiently(producer.commit_transaction)
         except KafkaException as error:
             return self._undo(job, error_of(error), ending)
+        except _Hangs:
+            self._spend(f"transactions fail again and again: {_HANGS}")
+            return Result(committed=False, why=_HANGS)
         self._spent = 0
-        return Result(committed=True, stamps=self._stamps)
+        return Result(committed=True, stamps=self._told.stamps)
+
+    def _send_offsets(self, producer: Any, job: Job) -> None:
+        """Raises `KafkaException` as the call does, and `_Hangs` when it does not return."""
+        answer: Future[None] = Future()
+
+        def call() -> None:
+            try:
+                producer.send_offsets_to_transaction(list(job.places), job.membership, _OFFSETS_S)
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                answer.set_exception(error)
+            else:
+                answer.set_result(None)
+
+        # A daemon, so that the process can end while it hangs.
+        threading.Thread(target=call, name="rsafe-transaction-offsets", daemon=True).start()
+        until = time.monotonic() + _OFFSETS_S + _OVERDUE_S
+        while not wait({answer}, timeout=_LOOK_S).done:
+            if self._closing.is_set():
+                until = min(until, time.monotonic() + _CALL_S)
+            if time.monotonic() >= until:
+                raise _Hangs
+        answer.result()
 
     def _produce(self, producer: Any, outgoing: Sequence[Outgoing]) -> None:
         for outcome in outgoing:
@@ -128,7 +188,7 @@ class Transactor:
                     publication.value,
                     publication.key,
                     headers=publication.headers,
-                    on_delivery=partial(self._report, outcome),
+                    on_delivery=partial(self._told.report, outcome),
                 )
             except BufferError as error:
                 if self._closing.is_set():
@@ -137,37 +197,25 @@ class Transactor:
             except KafkaException as error:
                 if error_of(error).code() == KafkaError.MSG_SIZE_TOO_LARGE:  # for the client already
                     outcome.alone = True
-                    self._refused.append(outcome)
+                    self._told.refused.append(outcome)
                 raise
             else:
                 return
 
-    def _report(self, outcome: Outgoing, error: KafkaError | None, message: Any) -> None:
-        if error is None:
-            if not self._stamps:
-                self._stamps.append(stamp_of(message))
-            return
-        if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-            return
-        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-            self._refused.append(outcome)
-        elif error.code() in _GONE_FOR_GOOD or _hopeless(error):
-            self._failure = delivery_failure(outcome.publication.topic, error)
-
     def _undo(self, job: Job, error: KafkaError, ending: bool) -> Result:
         name = str(error.name())
         undone = not error.fatal() and self._abort()
-        if self._failure is not None:
-            raise StreamStopped(f"an outcome was not delivered: {self._failure}")
+        if self._told.failure is not None:
+            raise StreamStopped(f"an outcome was not delivered: {self._told.failure}")
         if _hopeless(error):
             raise StreamStopped(sentence("a transaction failed", error))
         if undone:
             if error.code() == KafkaError._TIMED_OUT:
                 self._look_at_topics(job)
-            return Result(committed=False, refused=self._refused, why=name)
-        self._spend(error)
+            return Result(committed=False, refused=self._told.refused, why=name)
+        self._spend(sentence("transactions fail again and again", error))
         # The broker may have committed what the client gave up.
-        return Result(committed=ending and self._was_committed(job), refused=self._refused, why=name)
+        return Result(committed=ending and self._was_committed(job), refused=self._told.refused, why=name)
 
     def _abort(self) -> bool:
         """Whether the transaction is undone for certain."""
@@ -191,13 +239,13 @@ class Transactor:
             if error is not None and error.code() in _GONE_FOR_GOOD:
                 raise StreamStopped(f"an outcome was not delivered: {delivery_failure(topic, error)}")
 
-    def _spend(self, error: KafkaError) -> None:
+    def _spend(self, why: str) -> None:
         if self._producer is not None:
-            self._producer.purge()
+            self._producer.purge(blocking=False)
             self._producer = None
         self._spent += 1
         if self._spent >= _SPENT_PRODUCERS:
-            raise StreamStopped(sentence("transactions fail again and again", error))
+            raise StreamStopped(why)
 
     def _was_committed(self, job: Job) -> bool:
         """Whether the offsets of a job are those that it set; one that moved speaks for the whole job.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -79,7 +80,7 @@ class Producer:
     def flush(self, timeout: float) -> None:
         self.broker.calls.append("flush")
 
-    def purge(self) -> None: ...
+    def purge(self, *, blocking: bool) -> None: ...
 
     def send_offsets_to_transaction(self, places: Any, membership: bytes, timeout: float) -> None:
         assert membership == b"member"
@@ -245,6 +246,72 @@ def test_what_is_too_large_for_the_client_was_alone(broker: Broker) -> None:
 def test_what_goes_alone_has_a_batch_of_its_own(broker: Broker) -> None:
     Transactor(broker.make, broker.places).run(job(b"a", alone=True))
     assert broker.calls == ["make", "init", "begin", "flush", "produce", "flush", "offsets", "commit"]
+
+
+@pytest.fixture
+def returns(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Lets a call return that hangs otherwise; what is waited for is cut short."""
+    monkeypatch.setattr(module, "_OFFSETS_S", 0.02)
+    monkeypatch.setattr(module, "_OVERDUE_S", 0.02)
+    monkeypatch.setattr(module, "_LOOK_S", 0.005)
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_offsets_whose_sending_never_returns_are_left_behind_with_their_producer(
+    broker: Broker, returns: threading.Event
+) -> None:
+    broker.script = {"offsets": [lambda _: returns.wait(30)]}
+    transactor = Transactor(broker.make, broker.places)
+    result = transactor.run(job(b"a"))
+    assert (result.committed, list(result.refused)) == (False, [])
+    assert "does not return" in result.why
+    assert "abort" not in broker.calls
+    assert transactor.run(job(b"a")).committed
+    assert broker.calls.count("make") == broker.calls.count("init") == 2
+    returns.set()
+    assert broker.committed == [b"a"]
+
+
+def test_offsets_that_hang_again_and_again_stop_the_worker(broker: Broker, returns: threading.Event) -> None:
+    broker.script = {"offsets": [lambda _: returns.wait(30)] * 3}
+    transactor = Transactor(broker.make, broker.places)
+    for _ in range(2):
+        assert not transactor.run(job(b"a")).committed
+    with pytest.raises(StreamStopped, match=r"again and again.*does not return"):
+        transactor.run(job(b"a"))
+
+
+def test_closing_does_not_wait_for_offsets_that_hang(
+    broker: Broker, returns: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_OFFSETS_S", 1e9)
+    monkeypatch.setattr(module, "_CALL_S", 0.01)
+    transactor = Transactor(broker.make, broker.places)
+    broker.script = {"offsets": [lambda _: transactor.close() or returns.wait(30)]}  # type: ignore[func-returns-value]
+    assert not transactor.run(job(b"a")).committed
+    assert not returns.is_set()
+
+
+def test_reports_of_a_job_that_was_left_behind_are_not_taken_for_the_next(
+    broker: Broker, returns: threading.Event
+) -> None:
+    old: list[Producer] = []
+
+    def hang(producer: Producer) -> None:
+        old.append(producer)
+        returns.wait(30)
+
+    def late(_: Producer) -> None:
+        for _value, report in old[0].open:
+            report(KafkaError(KafkaError._UNKNOWN_TOPIC), None)
+        raise abortable(KafkaError.ILLEGAL_GENERATION)
+
+    broker.script = {"offsets": [hang], "commit": [late]}
+    transactor = Transactor(broker.make, broker.places)
+    transactor.run(job(b"a"))
+    assert transactor.run(job(b"a")).why == "ILLEGAL_GENERATION"
 
 
 def test_closing_ends_the_waiting_and_claims_nothing(broker: Broker) -> None:
