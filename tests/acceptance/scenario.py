@@ -118,9 +118,13 @@ def publish(
     return due
 
 
-def write_policies(folder: Path) -> Mapping[str, Policy]:
-    """The shipped packs, and a fast one that judges users only; returns them by id."""
-    packs = load_policies("", "community").by_id
+def write_policies(folder: Path, **changes: Any) -> Mapping[str, Policy]:
+    """The shipped packs, and a fast one that judges users only; returns them by id.
+
+    `changes`: fields that all of them have instead of their own.
+    """
+    shipped = load_policies("", "community").by_id
+    packs = {name: msgspec.structs.replace(policy, **changes) for name, policy in shipped.items()}
     swift = msgspec.structs.replace(
         packs["community"], id="swift-users-only", mode="fast", surfaces=("user",), examples=()
     )

@@ -136,6 +136,20 @@ def read_topics(bootstrap_servers: str, *topics: str, timeout_s: float = 60.0) -
         return {topic: follower.records(topic) for topic in topics}
 
 
+def committed(bootstrap_servers: str, group: str, topic: str) -> dict[int, int]:
+    """Partition → the offset that the group has committed; negative: none. Raises `KafkaException`."""
+    consumer: Any = Consumer(
+        {"bootstrap.servers": bootstrap_servers, "group.id": group, "enable.auto.commit": False}
+    )
+    try:
+        numbers = consumer.list_topics(topic, _METADATA_TIMEOUT_S).topics[topic].partitions
+        asked = [TopicPartition(topic, number) for number in numbers]
+        found = consumer.committed(asked, timeout=_METADATA_TIMEOUT_S)
+        return {position.partition: position.offset for position in found}
+    finally:
+        consumer.close()
+
+
 def uncommitted(bootstrap_servers: str, group: str, topic: str) -> int:
     """How many records of the topic the group has not committed: its lag. Raises `KafkaException`."""
     consumer: Any = Consumer(

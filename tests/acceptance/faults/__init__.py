@@ -12,6 +12,8 @@ broker_faults   the broker is killed, frozen, refuses a decision, loses a topic
 redis_faults    Redis is killed, frozen, full, emptied, closed, filled with garbage
 engine_faults   vLLM's process is killed, hangs, or dies of an event each time
 driver          one repeat and its verdict; a row; the closing check
+unjudged        which events may come out unjudged, and which must be late
+own_word        a worker's readiness and metrics
 ledger          what every repeat showed, in JSON lines, so that a full run can be interrupted and resumed
 report          the ledger as a table
 __main__        `make test-faults`

@@ -18,16 +18,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.acceptance.faults.driver import mend, run_row
+from tests.acceptance.faults.driver import PAGE, mend, run_row
 from tests.acceptance.faults.ledger import Ledger
-from tests.acceptance.faults.report import summary, table, write_into
+from tests.acceptance.faults.report import commits, summary, table, write_into
 from tests.acceptance.faults.row import Row
 from tests.acceptance.faults.site import Site
 from tests.acceptance.faults.table import ROWS
 from workers.adapters.embedded import LocalStack
 
 FOLDER: Final = Path("build/faults")
-PAGE: Final = Path(__file__).parents[3] / "docs" / "operations" / "faults.md"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,7 +40,8 @@ def main(arguments: Sequence[str]) -> int:
             ledger.forget(row.name)
     if not chosen.report:
         _run(rows, ledger, chosen.seed, chosen.minutes)
-    write_into(PAGE, table(((row.name, row.title, row.repeats) for row in ROWS), ledger))
+    made = table(((row.name, row.title, row.repeats) for row in ROWS), ledger)
+    write_into(PAGE, f"{made}\n{commits((row.name for row in ROWS), ledger)}")
     found = [summary(ledger.read(row.name)) for row in rows]
     done, wanted = sum(one.done for one in found), sum(row.repeats for row in rows)
     violations = sum(one.violations for one in found)

@@ -18,7 +18,8 @@ from redis import RedisError
 from tests.acceptance.agreement import duplicates, volatile_paths
 from tests.acceptance.checker import answers, check, order
 from tests.acceptance.evidence import Json, Run, Violation, read_decisions, read_letters
-from tests.acceptance.faults.ledger import Ledger, Repeat
+from tests.acceptance.faults import unjudged
+from tests.acceptance.faults.ledger import Ledger, Repeat, commit_of
 from tests.acceptance.faults.row import Row
 from tests.acceptance.faults.seen import Slice, due_of, longest_pause_s
 from tests.acceptance.faults.site import WINDOW, Site
@@ -26,7 +27,10 @@ from tests.acceptance.faults.traffic import SECRETS
 from workers.adapters.embedded import LocalStack
 from workers.errors import StartError
 
-SCHEMA_FILE: Final = Path(__file__).parents[3] / "schemas" / "wire" / "decision.v1.schema.json"
+ROOT: Final = Path(__file__).parents[3]
+SCHEMA_FILE: Final = ROOT / "schemas" / "wire" / "decision.v1.schema.json"
+PAGE: Final = ROOT / "docs" / "operations" / "faults.md"
+"""The run writes its results into it."""
 # Of a repeat with thousands of violations the first tell what is wrong.
 _SHOWN: Final = 10
 _SHOWN_CHARS: Final = 600
@@ -78,6 +82,7 @@ def run_row(
 def run_repeat(site: Site, row: Row, number: int, seed: str) -> Repeat:
     """Disturb, wait until everything published so far is answered, and check it; violations are noted."""
     began = time.monotonic()
+    site.repeat = number
     try:
         row.fault(site, random.Random(f"{seed}/{row.name}/{number}"))
         ended_ms = site.instants.ended_ms
@@ -147,7 +152,9 @@ def _opening(site: Site, row: Row, seed: str) -> Repeat:
         prepare(site, row)
     except _TROUBLE as error:
         return _stuck(row, 0, seed, began, error)
-    return Repeat(row=row.name, number=0, seed=seed, began=_now(), lasted_s=time.monotonic() - began)
+    return Repeat(
+        row=row.name, number=0, seed=seed, began=_now(), commit=_commit(), lasted_s=time.monotonic() - began
+    )
 
 
 def prepare(site: Site, row: Row) -> None:
@@ -155,7 +162,9 @@ def prepare(site: Site, row: Row) -> None:
     settings = dict(row.settings)
     if row.delivery != "at-least-once":
         settings["RSAFE_KAFKA__DELIVERY"] = row.delivery
-    site.use(settings, rate_per_s=row.rate_per_s, malformed_only=row.malformed_only)
+    site.use(
+        settings, rate_per_s=row.rate_per_s, malformed_only=row.malformed_only, deadline_ms=row.deadline_ms
+    )
 
 
 def _resumed(site: Site, ended_ms: float) -> bool:
@@ -174,34 +183,34 @@ def _verdict(site: Site, row: Row, number: int, seed: str, began: float, seen: S
         texts=SECRETS,
     )
     origins = {record.place for record in seen.events}
-    unjudged = {
-        one.origin for one in read_decisions(seen.decisions)[0] if one.body.get("status") == "unjudged"
-    }
+    found = unjudged.reasons(read_decisions(seen.decisions)[0])
+    found = {origin: reason for origin, reason in found.items() if origin in origins}
     decided = sum(arrival.decided for arrival in seen.arrivals)
     repeat = Repeat(
         row=row.name,
         number=number,
         seed=seed,
         began=_now(),
+        commit=_commit(),
         lasted_s=time.monotonic() - began,
         events=seen.fresh,
         decisions=decided,
         dead_letters=len(seen.arrivals) - decided,
-        unjudged=len(unjudged & origins),
+        unjudged=len(found),
         duplicates=seen.duplicates,
         most_duplicates=row.most_duplicates(WINDOW),
         resumed_s=_first_after(seen, site.instants.ended_ms) if number else None,
         pause_s=longest_pause_s(seen.arrivals),
     )
-    return _with(repeat, [*check(run, schema), *_beyond_bounds(row, repeat)])
+    late = site.load.late() & origins
+    beyond = [*_beyond_bounds(row, repeat), *unjudged.beyond(found, late, row.unjudged)]
+    return _with(repeat, [*check(run, schema), *beyond])
 
 
 def _beyond_bounds(row: Row, repeat: Repeat) -> Iterator[Violation]:
     if repeat.duplicates > repeat.most_duplicates:
         detail = f"{repeat.duplicates} duplicates; at most {repeat.most_duplicates} expected"
         yield Violation("both", "all partitions", detail)
-    if repeat.unjudged and not row.unjudged:
-        yield Violation("unexpected", "decisions", f"{repeat.unjudged} events unjudged")
 
 
 def _whole_run(site: Site) -> Iterator[Violation]:
@@ -237,6 +246,7 @@ def _stuck(row: Row, number: int, seed: str, began: float, error: Exception) -> 
         number=number,
         seed=seed,
         began=_now(),
+        commit=_commit(),
         lasted_s=time.monotonic() - began,
         most_duplicates=row.most_duplicates(WINDOW),
         violations=(f"{_STUCK}{str(error) or type(error).__name__}"[:_STUCK_CHARS],),
@@ -246,3 +256,7 @@ def _stuck(row: Row, number: int, seed: str, began: float, error: Exception) -> 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _commit() -> str:
+    return commit_of(ROOT, but_for=[str(PAGE.relative_to(ROOT))])

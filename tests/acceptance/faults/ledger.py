@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
+
+_GIT_S: Final = 30.0
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,10 +38,31 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
     violations: tuple[str, ...] = ()
     """The first of them, in words."""
     violation_count: int = 0
+    commit: str = ""
+    """Of the code, abbreviated, with `+` when tracked files differ from it; empty: not known."""
 
     @property
     def passed(self) -> bool:
         return not self.violation_count
+
+
+def commit_of(folder: Path, but_for: Sequence[str] = ()) -> str:
+    """The commit of the checkout; `+` behind it when tracked files differ; empty when there is none.
+
+    `but_for`: files that may differ, relative to the root, such as those that the run itself writes.
+    """
+
+    def git(*words: str) -> str:
+        told = subprocess.run(["git", *words], cwd=folder, capture_output=True, check=True, timeout=_GIT_S)
+        return told.stdout.decode().strip()
+
+    try:
+        commit = git("rev-parse", "--short", "HEAD")
+        passed_over = [f":(top,exclude){path}" for path in but_for]
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *passed_over)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f"{commit}+" if changed else commit
 
 
 class Ledger:

@@ -43,6 +43,8 @@ class Load:
         self._lock = threading.Lock()
         self._ends: dict[int, int] = {}
         self._due: dict[Place, DeadLetterDue] = {}
+        self._late: set[Place] = set()
+        self._places: dict[int, Place] = {}
         self._extra: deque[Planned] = deque()
         self._sent = self._delivered = self._added = 0
         self._failure = ""
@@ -77,13 +79,15 @@ class Load:
             self._rate_per_s = 0.0
         self._await(lambda: self._sent - self._delivered + self._added)
 
-    def add(self, planned: Iterable[Planned]) -> None:
-        """Publish these too, in this order, and return when they are acknowledged."""
+    def add(self, planned: Iterable[Planned]) -> list[Place]:
+        """Publish these too, in this order, and return where they stand when they are acknowledged."""
         records = [*planned]
         with self._lock:
             self._extra.extend(records)
             self._added += len(records)
         self._await(lambda: self._added)
+        with self._lock:
+            return [self._places.pop(id(one)) for one in records]
 
     def _await(self, outstanding: Callable[[], int]) -> None:
         """Return when nothing is outstanding. Raises AssertionError after a while."""
@@ -107,6 +111,11 @@ class Load:
         """The records that must become dead letters, as far as they are acknowledged."""
         with self._lock:
             return dict(self._due)
+
+    def late(self) -> set[Place]:
+        """The records that must come out late, as far as they are acknowledged."""
+        with self._lock:
+            return set(self._late)
 
     def _run(self) -> None:
         clock, owed = time.monotonic(), 0.0
@@ -153,3 +162,7 @@ class Load:
             self._ends[place.partition] = max(self._ends.get(place.partition, 0), place.offset + 1)
             if planned.due is not None:
                 self._due[place] = planned.due
+            if planned.late:
+                self._late.add(place)
+            if added:
+                self._places[id(planned)] = place

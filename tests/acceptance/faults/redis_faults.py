@@ -1,4 +1,8 @@
-"""Faults of Redis: each must be a miss, and nothing else."""
+"""Faults of Redis: each must be a miss, and nothing else.
+
+Before each of them the worker is seen to keep verdicts in a Redis that was emptied, and after those that make
+Redis fail its count of failures must have grown: a worker that does not use Redis would pass otherwise.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any, Final
 
 import redis
 
-from tests.acceptance.faults import server_faults
+from tests.acceptance.faults import own_word, server_faults
 from tests.acceptance.faults.server_faults import MOMENT_S, Fault
 from tests.acceptance.faults.site import Site
 from workers.adapters.embedded_server import ServerProcess
@@ -20,6 +24,10 @@ _SHORTEST_FREEZE_S: Final = 6.0
 _TIMEOUT_S: Final = 10.0
 _PASSWORD: Final = "another-one"
 _TTL_MS: Final = 60_000
+# Verdicts that the worker keeps anew in a second or so.
+_KEPT: Final = 10
+_KEPT_S: Final = 30.0
+_ANSWER_S: Final = 10.0
 
 
 def _redis(site: Site) -> ServerProcess:
@@ -31,16 +39,51 @@ def _trouble_s(site: Site, rng: random.Random) -> float:
     return least if site.short else rng.uniform(least, most)
 
 
-killed: Final = server_faults.killed(_redis, _trouble_s)
+def failing(fault: Fault) -> Fault:
+    """The fault, which the worker must have met: it counts failures."""
+
+    def checked(site: Site, rng: random.Random) -> None:
+        with _client(site) as client:
+            assert_used(site, client)
+        before = failures(site)
+        fault(site, rng)
+        assert failures(site) > before, "the worker counted no failure of its cache"
+
+    return checked
+
+
+def assert_used(site: Site, client: Any) -> None:
+    """Empty Redis and wait for keys, which the worker's are then. Raises AssertionError if none come."""
+    client.flushall()
+    site.until(
+        lambda: client.dbsize() >= _KEPT, timeout_s=_KEPT_S, awaited="verdicts that the worker keeps in Redis"
+    )
+
+
+def failures(site: Site) -> float:
+    """The worker's own count."""
+    (worker,) = site.workers
+    found: list[float] = []
+
+    def told() -> bool:
+        site.assert_alive()
+        found[:] = own_word.samples(worker, "rsafe_cache_failures_total") or []
+        return bool(found)
+
+    site.until(told, timeout_s=_ANSWER_S, awaited="count of the worker's cache failures")
+    return sum(found)
+
+
+killed: Final = failing(server_faults.killed(_redis, _trouble_s))
 """SIGKILL, and some seconds later another one on the same port, empty."""
 
 
 def frozen(freeze_s: float) -> Fault:
     """SIGSTOP for so long."""
-    return server_faults.frozen(_redis, freeze_s, _SHORTEST_FREEZE_S)
+    return failing(server_faults.frozen(_redis, freeze_s, _SHORTEST_FREEZE_S))
 
 
-def out_of_memory(site: Site, rng: random.Random) -> None:
+def _out_of_memory(site: Site, rng: random.Random) -> None:
     """Every write is refused for some seconds."""
     time.sleep(rng.uniform(*MOMENT_S))
     client = _client(site)
@@ -58,18 +101,21 @@ def out_of_memory(site: Site, rng: random.Random) -> None:
     site.ends()
 
 
+out_of_memory: Final = failing(_out_of_memory)
+
+
 def flushed(site: Site, rng: random.Random) -> None:
-    """FLUSHALL, three times."""
+    """FLUSHALL, three times, each time of what the worker kept since."""
     with _client(site) as client:
-        for number in range(3):
+        site.begins()
+        for _ in range(3):
+            assert_used(site, client)
             time.sleep(rng.uniform(*MOMENT_S))
-            if not number:
-                site.begins()
-            client.flushall()
+        client.flushall()
     site.ends()
 
 
-def password_changed(site: Site, rng: random.Random) -> None:
+def _password_changed(site: Site, rng: random.Random) -> None:
     """Redis asks for a password that the worker does not have, for some seconds; connections are cut."""
     time.sleep(rng.uniform(*MOMENT_S))
     client = _client(site)
@@ -85,9 +131,13 @@ def password_changed(site: Site, rng: random.Random) -> None:
     site.ends()
 
 
+password_changed: Final = failing(_password_changed)
+
+
 def garbage(site: Site, rng: random.Random) -> None:
     """Under every key that is there, what no worker of this version wrote; several times over."""
     with _client(site, single=False) as client:
+        assert_used(site, client)
         site.begins()
         for _ in range(3):
             time.sleep(rng.uniform(*MOMENT_S))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ from tests.acceptance.faults.ledger import Ledger, Repeat
 BEGIN: Final = "<!-- results: written by `make test-faults` -->"
 END: Final = "<!-- end of results -->"
 _HEAD: Final = (
-    "| Fault | Repeats | Events | Decisions | Dead letters | Violations | Duplicates "
+    "| Fault | Repeats | Events | Decisions | Dead letters | Unjudged | Violations | Duplicates "
     "| Most in one repeat (bound) | Back at work after, p50 (max) | Longest pause |\n"
-    "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+    "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
 )
 
 
@@ -62,7 +63,7 @@ def table(rows: Iterable[tuple[str, str, int]], ledger: Ledger) -> str:
     for name, title, wanted in rows:
         one = summary(ledger.read(name))
         if not one.done:
-            lines.append(f"| {title} | 0 of {wanted} |" + " |" * 8)
+            lines.append(f"| {title} | 0 of {wanted} |" + " |" * 9)
             continue
         back = "–" if one.resumed_p50_s is None else f"{one.resumed_p50_s:.1f} s ({one.resumed_max_s:.1f} s)"
         cells = (
@@ -71,6 +72,7 @@ def table(rows: Iterable[tuple[str, str, int]], ledger: Ledger) -> str:
             f"{one.events:,}",
             f"{one.decisions:,}",
             f"{one.dead_letters:,}",
+            f"{one.unjudged:,}",
             str(one.violations),
             f"{one.duplicates:,}",
             f"{one.most_duplicates} ({one.bound})",
@@ -79,6 +81,17 @@ def table(rows: Iterable[tuple[str, str, int]], ledger: Ledger) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return _HEAD + "".join(f"{line}\n" for line in lines)
+
+
+def commits(rows: Iterable[str], ledger: Ledger) -> str:
+    """A sentence: with which code the repeats were made, most of them first."""
+    counted = Counter(
+        repeat.commit for row in rows for repeat in ledger.read(row) if repeat.number > 0
+    ).most_common()
+    if not counted:
+        return ""
+    named = (f"{f'`{commit}`' if commit else 'not noted'} ({count:,})" for commit, count in counted)
+    return f"Commits of the code, and repeats made with each: {', '.join(named)}.\n"
 
 
 def write_into(page: Path, text: str) -> None:

@@ -30,16 +30,19 @@ class Row:
     engine: Literal["scripted", "vllm"] = "scripted"
     delivery: Delivery = "at-least-once"
     rate_per_s: float = 50.0
-    lives: int = 1
-    """Workers that end by force in one repeat, each of which may leave a window of duplicates."""
-    duplicates: int | None = None
-    """Most duplicates; None: a window for each life."""
-    unjudged: bool = False
-    """Whether events may come out unjudged: only where the engine is at fault."""
+    windows: int = 0
+    """How many windows of records in flight may be decided twice in one repeat.
+
+    One for a worker that ends by force, or that loses its partitions or is refused its commits.
+    """
+    unjudged: Mapping[str, int | None] = field(default_factory=dict)
+    """Reasons with which events may come out unjudged, and most events in a repeat; None: any number."""
+    deadline_ms: int | None = None
+    """Deadline of every event of the load; None: they have none."""
     malformed_only: bool = False
     patience_s: float = 90.0
     """Longest time from the end of the fault until all is answered."""
 
     def most_duplicates(self, window: int) -> int:
         """The bound in force."""
-        return window * self.lives if self.duplicates is None else self.duplicates
+        return window * self.windows

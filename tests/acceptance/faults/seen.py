@@ -87,6 +87,15 @@ class Seen:
             offset += 1
         return max(start, offset)
 
+    def is_answered(self, place: Place) -> bool:
+        """Whether the event at this place is answered."""
+        return self._is_answered(place)
+
+    def answered_behind(self, place: Place) -> int:
+        """Events with an answer that stand behind this one in its partition."""
+        answered = self._decisions.keys() | self._letters.keys()
+        return sum(one[:2] == place[:2] and one.offset > place.offset for one in answered)
+
     def first_answer_after(self, instant_ms: float) -> float | None:
         """When the first event published after the instant was answered: seconds after it; None: not yet.
 

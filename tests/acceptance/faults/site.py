@@ -7,18 +7,27 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    OffsetSpec,
+    ResourceType,
+)
 
 from tests.acceptance.evidence import json_object
 from tests.acceptance.faults.load import Load
 from tests.acceptance.faults.traffic import LIMITS, SECRETS, Planned, endless, malformed
 from tests.acceptance.faults.watch import Watch
 from tests.acceptance.scenario import Topics, guard_environment, write_policies
-from tests.acceptance.topics import uncommitted
+from tests.acceptance.topics import committed, uncommitted
 from tests.acceptance.worker_process import Spawn, WorkerProcess
 from workers.adapters.admin import create_topics
 from workers.adapters.embedded import LocalStack
@@ -78,11 +87,14 @@ class Site:
         self.group = f"moderation-{self.run_id}"
         self.workers: list[WorkerProcess] = []
         self.instants = Instants()
+        self.repeat = 1
+        """Number of the repeat that runs, for faults that take their kinds in turn."""
         self._settings: dict[str, str] = {}
         self._made: list[WorkerProcess] = []
         self._read: dict[Path, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._policies = write_policies(folder / "policies")
+        # Every policy holds: with one that does not, an absent guard would show as unjudged decisions.
+        self._policies = write_policies(folder / "policies", on_unavailable="hold")
         self._base = self._base_environment()
         self.make_topics()
         address = stack.addresses.bootstrap_servers
@@ -104,7 +116,14 @@ class Site:
             for worker in self._made:
                 endings.push(worker)
 
-    def use(self, settings: Mapping[str, str], *, rate_per_s: float, malformed_only: bool = False) -> None:
+    def use(
+        self,
+        settings: Mapping[str, str],
+        *,
+        rate_per_s: float,
+        malformed_only: bool = False,
+        deadline_ms: int | None = None,
+    ) -> None:
         """Have one worker with these settings under this load, and return when it answers."""
         wanted = dict(settings)
         if wanted != self._settings or len(self.workers) != 1 or not self.workers[0].running:
@@ -115,7 +134,7 @@ class Site:
         records: Iterator[Planned] = (
             malformed(self._seed)
             if malformed_only
-            else endless(self._policies, f"{self._seed}-{uuid.uuid4().hex}")
+            else endless(self._policies, f"{self._seed}-{uuid.uuid4().hex}", deadline_ms=deadline_ms)
         )
         enough = self.watch.answers() + _FIRST_ANSWERS
         self.load.go(rate_per_s, records)
@@ -199,6 +218,28 @@ class Site:
         """Records of the events topic that the group has not committed."""
         return uncommitted(self.stack.addresses.bootstrap_servers, self.group, self.topics.events)
 
+    def committed(self) -> dict[int, int]:
+        """Partition of the events topic → the offset that the group has committed; negative: none."""
+        return committed(self.stack.addresses.bootstrap_servers, self.group, self.topics.events)
+
+    def open_transactions(self) -> bool:
+        """Whether decisions stand on their topic that a reader of committed records does not see yet."""
+        ends = [
+            {
+                asked.partition: future.result(_ADMIN_S).offset
+                for asked, future in self._asking.list_offsets(
+                    {
+                        TopicPartition(self.topics.decisions, n): OffsetSpec.latest()
+                        for n in range(PARTITIONS)
+                    },
+                    isolation_level=level,
+                ).items()
+            }
+            for level in (IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED)
+        ]
+        written, committed = ends
+        return any(written[number] > committed[number] for number in written)
+
     def make_topics(self) -> None:
         """As `rsafe topics create` does with the settings of the worker."""
         settings = load_settings(self._base)
@@ -218,6 +259,11 @@ class Site:
         admin = self._admin()
         (altered,) = admin.incremental_alter_configs([resource]).values()
         altered.result(_ADMIN_S)
+
+    @cached_property
+    def _asking(self) -> Any:
+        """Kept, for questions that are asked many times a second."""
+        return self._admin()
 
     def _admin(self) -> Any:
         return AdminClient({"bootstrap.servers": self.stack.addresses.bootstrap_servers, "log_level": 0})

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+import msgspec
+
 from schemas.event import Event, Message
 from schemas.policy import Policy
 from tests.acceptance.events_from_data import Sent, as_sent
@@ -40,17 +42,21 @@ class Planned:
 
     sent: Sent
     due: DeadLetterDue | None = None
+    late: bool = False
+    """Whether it must come out unjudged, as `late`."""
 
 
-def endless(policies: Mapping[str, Policy], seed: str) -> Iterator[Planned]:
-    """Events and, here and there, malformed records; the same for the same seed."""
+def endless(
+    policies: Mapping[str, Policy], seed: str, *, deadline_ms: int | None = None
+) -> Iterator[Planned]:
+    """Events with that deadline and, here and there, malformed records; the same for the same seed."""
     broken = malformed(seed)
     numbers = itertools.count(1)
     for lap in itertools.count():
         name = f"{seed}-{lap}"
         for record in demo_records(policies, count=_LAP, now=_SENT_AT, run=name, seed=_number(name)):
             if record.event is not None:
-                yield Planned(as_sent(record.event))
+                yield Planned(as_sent(msgspec.structs.replace(record.event, deadline_ms=deadline_ms)))
             if next(numbers) % _MALFORMED_EVERY == 0:
                 yield next(broken)
 
@@ -60,6 +66,14 @@ def malformed(seed: str) -> Iterator[Planned]:
     records = [one for one in malformed_records(LIMITS) if len(one.sent.value or b"") < _MOST_MALFORMED_BYTES]
     random.Random(seed).shuffle(records)
     return (Planned(one.sent, one.due) for one in itertools.cycle(records))
+
+
+def overdue(rng: random.Random, deadline_ms: int) -> Planned:
+    """An event that must be late; whoever adds it sees to it that nobody reads it before its deadline."""
+    planned = marked("overdue:", rng)
+    assert planned.sent.event is not None
+    event = msgspec.structs.replace(planned.sent.event, deadline_ms=deadline_ms)
+    return Planned(as_sent(event), late=True)
 
 
 def marked(mark: str, rng: random.Random, *, due: DeadLetterDue | None = None) -> Planned:

@@ -12,7 +12,7 @@ from typing import Final, Self
 from confluent_kafka import KafkaException
 
 from tests.acceptance.faults.seen import Seen, Slice
-from tests.acceptance.records import Record
+from tests.acceptance.records import Place, Record
 from tests.acceptance.scenario import Topics
 from tests.acceptance.topics import TopicFollower
 
@@ -68,6 +68,16 @@ class Watch:
         """Events that were answered so far."""
         with self._lock:
             return self._sound().answered
+
+    def is_answered(self, place: Place) -> bool:
+        """As `Seen.is_answered`."""
+        with self._lock:
+            return self._sound().is_answered(place)
+
+    def answered_behind(self, place: Place) -> int:
+        """As `Seen.answered_behind`."""
+        with self._lock:
+            return self._sound().answered_behind(place)
 
     def first_answer_after(self, instant_ms: float) -> float | None:
         """As `Seen.first_answer_after`."""

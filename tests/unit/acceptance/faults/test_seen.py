@@ -84,6 +84,14 @@ def test_an_event_counts_as_open_until_it_is_read_and_answered() -> None:
     assert seen.answered == 3
 
 
+def test_what_is_answered_behind_an_event_is_of_its_partition() -> None:
+    elsewhere = Record(Place("decisions", 0, 3), b'{"origin":{"topic":"events","partition":1,"offset":9}}')
+    seen = seen_of(event(1), decision(0, 0), decision(3, 1), decision(3, 2), letter(4, 0), elsewhere)
+    assert seen.answered_behind(Place("events", 0, 1)) == 2
+    assert not seen.is_answered(Place("events", 0, 1))
+    assert seen.is_answered(Place("events", 0, 4))
+
+
 def test_the_time_to_resume_ends_with_an_event_published_after_the_fault() -> None:
     seen = seen_of(event(0, published_ms=900), event(1, published_ms=1_100), decision(0, 0))
     assert seen.first_answer_after(1_000) is None

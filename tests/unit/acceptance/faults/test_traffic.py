@@ -5,7 +5,7 @@ from itertools import islice
 
 from schemas.event import Event
 from tests.acceptance.evidence import DeadLetterDue
-from tests.acceptance.faults.traffic import LIMITS, endless, malformed, marked, with_large_decision
+from tests.acceptance.faults.traffic import LIMITS, endless, malformed, marked, overdue, with_large_decision
 from workers.moderation.outcome import Rejection
 from workers.moderation.read_event import EventLimits, decode_event
 from workers.policies import load_policies
@@ -52,6 +52,17 @@ def test_a_marked_event_is_an_event_with_the_mark_and_never_twice_the_same() -> 
     assert one.sent.event.message.text.startswith("[[mark]]")
     assert isinstance(decode_event(one.sent.value, EVENT_LIMITS), Event)
     assert other.due == DeadLetterDue("poisoned")
+
+
+def test_deadlines_are_of_the_events_and_one_that_is_overdue_must_be_late() -> None:
+    given = [one.sent.event for one in islice(endless(POLICIES, "a", deadline_ms=600_000), 200)]
+    assert {event.deadline_ms for event in given if event} == {600_000}
+    late = overdue(random.Random(0), 100)
+    assert late.late
+    assert late.due is None
+    found = decode_event(late.sent.value, EVENT_LIMITS)
+    assert isinstance(found, Event)
+    assert found.deadline_ms == 100
 
 
 def test_the_event_with_a_large_decision_is_one_that_is_accepted() -> None:
