@@ -26,7 +26,7 @@ _BACK_S: Final = 300.0
 _NOTICED_S: Final = 60.0
 # Some commit intervals: what was answered is committed, and there is nothing more to commit.
 _SETTLED_S: Final = 3.0
-_LOOK_S: Final = 0.3
+_LOOK_S: Final = 1.0
 NOT_READY: Final = "the guard is not ready"
 
 
