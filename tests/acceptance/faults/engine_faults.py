@@ -74,14 +74,22 @@ def assert_held(site: Site, *, settled_s: float = _SETTLED_S, look_s: float = _L
     """
     site.until(lambda: _ready(site) is False, timeout_s=_NOTICED_S, awaited=f"answer that {NOT_READY}")
     site.until(lambda: _holds(site), timeout_s=_NOTICED_S, awaited="event that waits for the guard")
+    returns = 0.0
+
+    def counted() -> bool:
+        nonlocal returns
+        returns = _returns(site)
+        return returns > 0  # the first start counts
+
+    site.until(counted, timeout_s=_NOTICED_S, awaited="count of the guard's returns")
     time.sleep(settled_s)
     end, before, looks = time.monotonic() + _BACK_S, site.committed(), 0
     while True:
         found = site.committed()
-        ready = _ready(site)
-        if ready:  # it may have come back before the offsets were read
+        # It may have come back before the offsets were read, and be gone again.
+        if _returns(site) > returns:
             break
-        if ready is False:
+        if _ready(site) is False:
             assert found == before, f"offsets were committed while the guard was away: {before}, then {found}"
             looks += 1
         assert time.monotonic() < end, f"the guard was not back within {_BACK_S:.0f} s"
@@ -101,6 +109,12 @@ def _ready(site: Site) -> bool | None:
             return False
         case _:
             return None
+
+
+def _returns(site: Site) -> float:
+    """How often the guard has come up so far; 0 when the worker says nothing."""
+    (worker,) = site.workers
+    return sum(own_word.samples(worker, "rsafe_guard_restarts_total", outcome="answers") or [])
 
 
 def _holds(site: Site) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -42,10 +42,15 @@ def held(
     answers: Answers,
     committed: list[Mapping[int, int]],
     holding: list[float],
+    returns: Sequence[float] = (1.0, 1.0, 1.0, 2.0),
 ) -> None:
-    told = iter_to_last(list(answers))
+    told, came_up = iter_to_last(list(answers)), iter_to_last(list(returns))
+
+    def samples(_worker: str, name: str, **_labels: str) -> list[float]:
+        return [next(came_up)] if name == "rsafe_guard_restarts_total" else holding
+
     monkeypatch.setattr(own_word, "ask", lambda _worker, _path: next(told))
-    monkeypatch.setattr(own_word, "samples", lambda _worker, _name, **_labels: holding)
+    monkeypatch.setattr(own_word, "samples", samples)
     assert_held(FakeSite(committed), settled_s=0.0, look_s=0.0)  # type: ignore[arg-type]
 
 
@@ -55,7 +60,12 @@ def test_a_worker_that_holds_and_is_back_passes(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_is_committed_when_the_guard_is_back_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
-    held(monkeypatch, [AWAY, AWAY, READY], [{0: 5}, {0: 5}, {0: 9}], [3.0])
+    held(monkeypatch, [AWAY, AWAY, READY], [{0: 5}, {0: 5}, {0: 9}], [3.0], [1.0, 1.0, 2.0])
+
+
+def test_a_guard_that_was_back_and_is_gone_again_was_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: Answers = [AWAY, AWAY, AWAY, READY]
+    held(monkeypatch, answers, [{0: 5}, {0: 5}, {0: 9}], [3.0], [1.0, 1.0, 2.0])
 
 
 @pytest.mark.parametrize(
@@ -66,6 +76,7 @@ def test_what_is_committed_when_the_guard_is_back_is_no_trouble(monkeypatch: pyt
         ([AWAY], [{0: 5}], [], "waits for the guard"),
         ([AWAY], [{0: 5}, {0: 5}, {0: 6}], [3.0], "offsets were committed"),
         ([AWAY, READY], [{0: 5}], [3.0], "before it was seen"),
+        ([AWAY, AWAY, AWAY], [{0: 5}], [3.0], "worker that is ready again"),
     ],
 )
 def test_a_worker_that_does_not_hold_is_found_out(
@@ -82,4 +93,4 @@ def test_a_worker_that_does_not_hold_is_found_out(
 def test_a_guard_that_stays_away_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_faults, "_BACK_S", -1.0)
     with pytest.raises(AssertionError, match="not back within"):
-        held(monkeypatch, [AWAY], [{0: 5}], [3.0])
+        held(monkeypatch, [AWAY], [{0: 5}], [3.0], [1.0])
