@@ -71,7 +71,9 @@ class Engine(Protocol):
         """The completion of one prompt, before `deadline_s` (an instant on the engine's clock).
 
         At the deadline, and when the caller is cancelled, the call is aborted in the engine. Raises
-        `EngineTimeout`, `EngineFailed` (this call only) or `EngineDead` (every call).
+        `EngineTimeout`, `EngineFailed` (this call only) or `EngineDead` (every call). `EngineTimeout` says
+        that the engine is alive: where it gives no sign of life at the deadline, the call waits until that
+        is decided, no longer than a hang takes to be noticed.
         """
         ...
 

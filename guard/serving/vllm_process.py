@@ -2,7 +2,7 @@
 
 vLLM's core runs in a child process. Its death is seen at once, calls in flight or not. That it hangs is seen
 by a question that the core answers between two steps: silence for longer than a step can take is a hang, and
-the process is killed, so that a hang ends like a death.
+the process is killed, so that a hang ends like a death, also for calls whose time ran out before.
 """
 
 from __future__ import annotations
@@ -42,16 +42,20 @@ class RunningVllm:
     async def call(
         self, prompt_ids: Sequence[int], parameters: EngineParameters, request_id: str, timeout_s: float
     ) -> Completion:
-        """The completion. Raises `EngineTimeout`, `EngineFailed` or `EngineDead`; it is aborted then."""
+        """The completion. Raises `EngineTimeout`, `EngineFailed` or `EngineDead`; it is aborted then.
+
+        Out of time, it is not yet known whether the core was slow or hangs: the next sign of life decides, or
+        the watch, which waits no longer than the hang time-out and a second.
+        """
         timeout, ended = asyncio.timeout(timeout_s), asyncio.Event()
         try:
             async with timeout:
                 self._calls[timeout] = ended
                 return await complete(self.llm, prompt_ids, parameters, request_id)
         except TimeoutError:
-            if not self.alive:
-                raise EngineDead("vLLM ended during the call") from None
-            raise EngineTimeout("no completion before the deadline; it was aborted") from None
+            if self.alive and await self._answers():
+                raise EngineTimeout("no completion before the deadline; it was aborted") from None
+            raise EngineDead("vLLM ended during the call") from None
         except EngineDead:
             self.kill()  # it may be about to end by itself, and refuses every call
             raise
@@ -67,6 +71,19 @@ class RunningVllm:
         """Returns when it cannot answer any more."""
         if self._watch is not None:
             await asyncio.wait([self._watch])
+
+    async def _answers(self) -> bool:
+        """Whether the core gives another sign of life; False once the watch has ended it."""
+        if self._watch is None:
+            return True
+        sign = asyncio.ensure_future(self.llm.is_paused())
+        try:
+            await asyncio.wait([sign, self._watch], return_when=asyncio.FIRST_COMPLETED)
+            if sign.done() and (sign.cancelled() or sign.exception() is not None):
+                self.kill()  # as the watch would: dead, or about to end
+        finally:
+            sign.cancel()
+        return self.alive
 
     def kill(self) -> None:
         """Its process ends at once, stopped or not."""

@@ -192,6 +192,15 @@ class DeathContract:
         await mortal.engine.gone()
         assert not mortal.engine.alive
 
+    async def test_a_call_whose_time_runs_out_before_the_hang_is_noticed_is_a_death(
+        self, mortal: Subject
+    ) -> None:
+        mortal.slow.hang()
+        with pytest.raises(EngineDead):
+            await mortal.long_call(time.monotonic() + 0.1)
+        await mortal.engine.gone()
+        assert not mortal.engine.alive
+
 
 async def idle(engine: ScriptedEngine | VllmEngine) -> None:
     """Wait until it works on nothing."""

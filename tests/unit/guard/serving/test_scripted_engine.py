@@ -88,10 +88,21 @@ async def test_a_hang_ends_as_a_death_when_it_is_noticed(renderer: PromptRendere
     assert (await engine.generate(PROMPTS[0], parameters(renderer), time.monotonic() + 60)).token_ids
 
 
-async def test_a_call_of_a_hanging_engine_keeps_its_deadline(renderer: PromptRenderer) -> None:
-    engine = ScriptedEngine(renderer)
+@pytest.mark.parametrize("delay_s", [0.0, 60.0])
+async def test_a_call_whose_time_runs_out_in_a_hang_is_a_death(
+    renderer: PromptRenderer, delay_s: float
+) -> None:
+    engine = ScriptedEngine(renderer, delay_s=delay_s, hang_timeout_s=0.1)
     await engine.start()
     engine.hang()
+    with pytest.raises(EngineDead):
+        await engine.generate(PROMPTS[0], parameters(renderer), time.monotonic() + 0.02)
+    assert not engine.alive
+
+
+async def test_a_call_that_is_slow_keeps_its_deadline(renderer: PromptRenderer) -> None:
+    engine = ScriptedEngine(renderer, delay_s=60)
+    await engine.start()
     with pytest.raises(EngineTimeout):
         await engine.generate(PROMPTS[0], parameters(renderer), time.monotonic() + 0.02)
     assert engine.alive

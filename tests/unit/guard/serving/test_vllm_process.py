@@ -182,6 +182,62 @@ async def test_a_deadline_ends_one_call(running: RunningVllm, calls: Calls) -> N
     assert await running.call((1,), ONCE, "2", 60) == ANSWER
 
 
+async def test_a_call_whose_time_runs_out_in_a_hang_is_a_death(
+    vllm: Vllm, running: RunningVllm, calls: Calls
+) -> None:
+    vllm.answers.clear()
+    begun = time.monotonic()
+    with pytest.raises(EngineDead):
+        await running.call((1,), ONCE, "1", HANG_S / 10)
+    assert time.monotonic() - begun >= 0.9 * HANG_S  # the watch decided, not the deadline
+    assert (calls.in_flight, vllm.process.killed, running.alive) == (0, 1, False)
+
+
+async def test_a_call_whose_time_runs_out_in_a_long_step_is_late_and_no_death(
+    vllm: Vllm, running: RunningVllm, calls: Calls
+) -> None:
+    vllm.answers.clear()
+    asyncio.get_running_loop().call_later(HANG_S / 3, vllm.answers.set)
+    with pytest.raises(EngineTimeout):
+        await running.call((1,), ONCE, "1", HANG_S / 10)
+    assert vllm.answers.is_set()
+    assert (vllm.process.killed, running.alive) == (0, True)
+
+
+async def test_a_call_whose_time_runs_out_at_a_core_that_is_about_to_end_is_a_death(
+    monkeypatch: pytest.MonkeyPatch, vllm: Vllm, calls: Calls
+) -> None:
+    monkeypatch.setattr(vllm_process, "_ASK_EVERY_S", 60.0)  # the watch hears of it later
+    running = RunningVllm(vllm)
+    running.begin_watch(60.0)
+    await until(lambda: vllm.asked == 1)
+    vllm.refusal = RuntimeError("shutting down")
+    with pytest.raises(EngineDead):
+        await running.call((1,), ONCE, "1", 0.01)
+    assert vllm.process.killed == 1
+    await running.let_go()
+
+
+async def test_letting_go_ends_a_call_that_waits_for_the_watch(vllm: Vllm, calls: Calls) -> None:
+    running = RunningVllm(vllm)
+    running.begin_watch(60.0)
+    await until(lambda: vllm.asked == 1)
+    vllm.answers.clear()
+    call = asyncio.create_task(running.call((1,), ONCE, "1", 0.01))
+    await until(lambda: vllm.asked >= 2 and calls.in_flight == 0)
+    await running.let_go()
+    with pytest.raises(EngineDead):
+        await call
+
+
+async def test_before_the_watch_begins_a_deadline_is_a_deadline(vllm: Vllm, calls: Calls) -> None:
+    vllm.answers.clear()
+    running = RunningVllm(vllm)
+    with pytest.raises(EngineTimeout):
+        await running.call((1,), ONCE, "1", 0.01)
+    await running.let_go()
+
+
 async def test_a_failed_call_is_that_calls_alone(running: RunningVllm, calls: Calls) -> None:
     calls.release.set()
     calls.error = EngineFailed("no")

@@ -94,6 +94,39 @@ async def test_a_policy_that_holds_waits_and_is_judged_late(make: Make, fault: F
         assert not world.outage.down
 
 
+@pytest.mark.parametrize(("action", "reason"), [("hold", None), ("review", "unavailable")])
+async def test_a_hang_is_an_outage_also_for_calls_whose_time_ran_out_before_it_was_noticed(
+    make: Make, action: Any, reason: str | None
+) -> None:
+    world = await make(
+        make_policy(id="p", on_unavailable=action), delay_s=0.3, call_timeout_s=0.5, hang_timeout_s=1.0
+    )
+    world.may_return.clear()
+    begun = asyncio.get_running_loop().time()
+    asked = asyncio.ensure_future(world.run(event_record(1, "hello", policy="p")))
+    await until(lambda: world.engine.calls_in_flight == 1)
+    world.engine.hang()
+    await until(lambda: world.outage.holding or asked.done())
+    assert asyncio.get_running_loop().time() - begun >= 0.9  # not at the call's time-out
+    assert world.outage.down
+    assert asked.done() == (action != "hold")
+    assert world.observer.deaths == ([0] if action == "hold" else [])  # a suspect, where it is held
+    world.may_return.set()
+    (publication,) = await asyncio.wait_for(asked, 10)
+    assert decision_of(publication).reason == reason
+
+
+async def test_an_events_own_deadline_ends_its_wait_in_a_hang_that_nobody_has_noticed(make: Make) -> None:
+    world = await make(make_policy(id="p", on_unavailable="hold"), delay_s=60.0, hang_timeout_s=60.0)
+    asked = asyncio.ensure_future(world.run(event_record(1, "hello", policy="p", deadline_ms=50)))
+    await until(lambda: world.engine.calls_in_flight == 1)
+    world.engine.hang()
+    (publication,) = await asyncio.wait_for(asked, 10)
+    decision = decision_of(publication)
+    assert (decision.reason, decision.detail) == ("late", "no answer in time")
+    assert not world.outage.down
+
+
 async def test_deadlines_that_pass_while_the_guard_is_down_do_not_count_where_the_policy_holds(
     make: Make,
 ) -> None:
