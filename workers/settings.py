@@ -29,6 +29,11 @@ FOREIGN_VARIABLES: Final = frozenset(
     {"RSAFE_TEST_DATA", "RSAFE_LOCAL_FOLDER", FILE_VARIABLE, FAULTS_VARIABLE}
 )
 
+# From the first sign of a hang to its end: the engine is asked once a second, and ended a moment later.
+_HANG_MARGIN_MS: Final = 2_000
+# What may follow a drain: tasks end, what was sent is delivered, and the last commit is tried again.
+_AFTER_DRAIN_S: Final = 20
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -123,7 +128,7 @@ class GuardSettings(_Group):
     answer_tokens: Positive = 32
     """Room for the verdict and the codes after the rationale."""
     call_timeout_ms: Positive = 30_000
-    """Hard deadline of one judgement, retries included; over it is `unjudged: timed_out`."""
+    """Longest judgement, retries included, else `timed_out`; `hang_timeout_ms` and two seconds, or more."""
     max_attempts: Positive = 2
     """Calls of the engine for one judgement before it is `unjudged: engine_failed`."""
     hang_timeout_ms: Annotated[int, Field(ge=100)] = 20_000
@@ -144,6 +149,17 @@ class GuardSettings(_Group):
     """Share of the GPU's memory that vLLM takes."""
     scripted_delay_ms: Annotated[float, Field(ge=0)] = 0.0
     """How long the scripted engine takes for an answer."""
+
+    @model_validator(mode="after")
+    def _hangs_are_noticed_first(self) -> GuardSettings:
+        # A call that began in a hang is then ended by the death of the engine, and not by its own time-out.
+        least = self.hang_timeout_ms + _HANG_MARGIN_MS
+        if self.call_timeout_ms < least:
+            raise ValueError(
+                f"RSAFE_GUARD__CALL_TIMEOUT_MS: expected at least RSAFE_GUARD__HANG_TIMEOUT_MS and "
+                f"{_HANG_MARGIN_MS} more, which is {least}"
+            )
+        return self
 
 
 class PoliciesSettings(_Group):
@@ -236,6 +252,18 @@ class Settings(_Group):
     secrets: SecretsSettings = SecretsSettings()
     health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _drains_within_a_poll(self) -> Settings:
+        # A drain runs in a callback of the rebalance, where nothing is polled: beyond the interval the
+        # partitions go to others while their work is still being finished.
+        longest_s = self.kafka.max_poll_interval_ms / 1000 - _AFTER_DRAIN_S
+        if self.stream.drain_s > longest_s:
+            raise ValueError(
+                f"RSAFE_STREAM__DRAIN_S: expected at most RSAFE_KAFKA__MAX_POLL_INTERVAL_MS less "
+                f"{_AFTER_DRAIN_S} s, which is {longest_s:g}"
+            )
+        return self
 
 
 class SettingField(BaseModel):

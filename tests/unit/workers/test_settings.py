@@ -87,7 +87,33 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
     assert str(caught.value) == (
         "RSAFE_KAFKA__MAX_POLL_INTERVAL_MS: expected at least RSAFE_KAFKA__SESSION_TIMEOUT_MS, which is 45000"
     )
-    load_settings(short | {"RSAFE_KAFKA__GROUP_PROTOCOL": "consumer"})
+    load_settings(short | {"RSAFE_KAFKA__GROUP_PROTOCOL": "consumer", "RSAFE_STREAM__DRAIN_S": "10"})
+
+
+@pytest.mark.parametrize(
+    ("fits", "change", "sentence"),
+    [
+        (
+            {"RSAFE_GUARD__HANG_TIMEOUT_MS": "8000", "RSAFE_GUARD__CALL_TIMEOUT_MS": "10000"},
+            {"RSAFE_GUARD__CALL_TIMEOUT_MS": "9999"},
+            "RSAFE_GUARD__CALL_TIMEOUT_MS: expected at least RSAFE_GUARD__HANG_TIMEOUT_MS and 2000 more, "
+            "which is 10000",
+        ),
+        (
+            {"RSAFE_KAFKA__MAX_POLL_INTERVAL_MS": "60000", "RSAFE_STREAM__DRAIN_S": "40"},
+            {"RSAFE_STREAM__DRAIN_S": "40.1"},
+            "RSAFE_STREAM__DRAIN_S: expected at most RSAFE_KAFKA__MAX_POLL_INTERVAL_MS less 20 s, "
+            "which is 40",
+        ),
+    ],
+)
+def test_times_of_which_one_must_hold_the_other_are_refused(
+    fits: dict[str, str], change: dict[str, str], sentence: str
+) -> None:
+    load_settings(fits)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(fits | change)
+    assert str(caught.value) == sentence
 
 
 @pytest.mark.parametrize("side", ["least", "most"])
