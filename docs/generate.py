@@ -118,15 +118,18 @@ closed sets of values: no tenant, no conversation, no text.
 | Metric | Kind | Labels | Meaning |
 |---|---|---|---|
 """
+# By metric and label: a label may mean something else in another metric. Reasons have a page of their own.
 LABEL_VALUES: Final = {
-    "status": worker_metrics.STATUSES,
-    "action": worker_metrics.ACTIONS,
-    "cache": worker_metrics.CACHE,
-    "answer": worker_metrics.ANSWERS,
-    "outcome": worker_metrics.COMMITS,
-    "why": worker_metrics.WHY_DISCARDED,
-    "operation": worker_metrics.OPERATIONS,
-    "waiting_for": worker_metrics.STAGES,
+    ("rsafe_decisions_total", "status"): worker_metrics.STATUSES,
+    ("rsafe_decisions_total", "action"): worker_metrics.ACTIONS,
+    ("rsafe_decisions_total", "cache"): worker_metrics.CACHE,
+    ("rsafe_guard_answers_total", "answer"): worker_metrics.ANSWERS,
+    ("rsafe_guard_restarts_total", "outcome"): worker_metrics.RESTARTS,
+    ("rsafe_commits_total", "outcome"): worker_metrics.COMMITS,
+    ("rsafe_discarded_records_total", "why"): worker_metrics.WHY_DISCARDED,
+    ("rsafe_unexpected_errors_total", "where"): worker_metrics.UNEXPECTED,
+    ("rsafe_cache_failures_total", "operation"): worker_metrics.OPERATIONS,
+    ("rsafe_oldest_uncommitted_seconds", "waiting_for"): worker_metrics.STAGES,
 }
 
 
@@ -137,24 +140,24 @@ def metrics_page() -> str:
         if isinstance(metric, Counter | Gauge):
             (family,) = metric.describe()
             name = f"{family.name}_total" if isinstance(metric, Counter) else family.name
-            labels = "; ".join(_label(label) for label in metric._labelnames)
+            labels = "; ".join(_label(name, label) for label in metric._labelnames)
             rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n")
         elif isinstance(metric, worker_metrics.Histogram):
             (family,) = metric.collect()
             rows.append(f"| `{family.name}` | histogram | | {family.documentation} |\n")
         elif isinstance(metric, worker_metrics.OldestOffsets):
             (family,) = metric.collect()
-            rows.append(f"| `{family.name}` | gauge | {_label('waiting_for')} | {family.documentation} |\n")
+            label = _label(family.name, "waiting_for")
+            rows.append(f"| `{family.name}` | gauge | {label} | {family.documentation} |\n")
     bounds = ", ".join(f"{bound:g}" for bound in worker_metrics.LATENCY_BUCKETS)
     rows.append(f"\nUpper bounds of the histograms' buckets, in seconds: {bounds}.\n")
     return "".join(rows)
 
 
-def _label(name: str) -> str:
-    values = LABEL_VALUES.get(name)
-    if values is None:  # reasons have a page of their own
-        return f"`{name}`, see [Reason codes](reason-codes.md)"
-    return f"`{name}`: {', '.join(values)}"
+def _label(metric: str, label: str) -> str:
+    if label == "reason":
+        return "`reason`, see [Reason codes](reason-codes.md)"
+    return f"`{label}`: {', '.join(LABEL_VALUES[metric, label])}"
 
 
 def main(arguments: list[str]) -> int:
