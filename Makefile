@@ -66,9 +66,9 @@ docs: venv ## Make the schemas, the reference pages and the chart's settings ane
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python helm/settings_schema.py
 
-fuzz: venv ## A million inputs over every decoder; ARGS="--seed 7", or "--first N" to go on with a run
+fuzz: venv ## A million inputs into each decoder; ARGS="--seed 7", or "--first N" to go on with a run
 	$(call say,fuzz)
-	@$(BIN)/python -m tests.fuzz $(ARGS)
+	@$(BIN)/python -m tests.fuzz --page docs/operations/faults.md $(ARGS)
 
 bench: venv ## Benchmarks; tables go to benchmarks/results/
 	@$(BIN)/python -m benchmarks.guard_bound $(ARGS)

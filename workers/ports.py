@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 
 from guard.serving.judge import Question
+from schemas.identifiers import Count, Sha256
 from schemas.verdict import Unjudged, Verdict
 
 Headers = list[tuple[str, bytes | None]]
@@ -212,13 +213,20 @@ class Outcomes(Protocol):
         ...
 
 
+RationaleForm = Literal["masked", "off", "full"]
+"""What a rationale goes through before it is kept and published."""
+
+
 class CachedVerdict(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A verdict as it is kept. `rationale_form` says what its rationale went through before it was kept."""
+    """A verdict as it is kept. `rationale_form` says what its rationale went through before it was kept.
+
+    Types are as narrow as a decision's: what is read from a cache and fits here can become a decision.
+    """
 
     verdict: Verdict
-    origin_decision: str
-    kept_at_ms: int
-    rationale_form: str
+    origin_decision: Sha256
+    kept_at_ms: Count
+    rationale_form: RationaleForm
     model: str
     checkpoint_digest: str
     verified: bool

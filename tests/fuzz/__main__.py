@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz`: a million inputs over all decoders, within bounds, and a table."""
+"""`python -m tests.fuzz`: a million inputs into each decoder, within bounds, and a table."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from tests.fuzz.bounds import bounded, peak_bytes, timed
+from tests.fuzz.bounds import bounded, forget_peak, peak_bytes, timed
 from tests.fuzz.inputs import make_input
+from tests.fuzz.report import Score, summary, table, write_into
 from tests.fuzz.targets import TARGETS, Target
 
 # Inputs of one target in a row; the targets take turns.
@@ -20,21 +21,16 @@ _MOST_SHOWN: Final = 5
 _PROGRESS_S: Final = 10.0
 
 
-@dataclass
-class Score:
-    """What the inputs of one target did."""
-
-    inputs: int = 0
-    accepted: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    slowest_s: float = 0.0
-    slowest_bytes: int = 0
-    largest_bytes: int = 0
-
-
 def try_input(target: Target, seed: int, number: int, score: Score) -> str | None:
     """Run one input; the failure in words, or None."""
+    begun = time.monotonic()
+    try:
+        return _tried(target, seed, number, score)
+    finally:
+        score.wall_s += time.monotonic() - begun
+
+
+def _tried(target: Target, seed: int, number: int, score: Score) -> str | None:
     data = make_input(seed, target.name, number, target.corpus)
     accepted = False
 
@@ -71,11 +67,15 @@ def run_inputs(targets: Sequence[Target], seed: int, first: int, count: int) -> 
                 target = targets[turn % len(targets)]
                 own = turn // len(targets) * ROUND + place
                 score = scores[target.name]
+                if place == 0 or number == first:
+                    forget_peak()
                 failure = try_input(target, seed, own, score)
                 if failure is not None and score.failed <= _MOST_SHOWN:
                     again = f"--seed {seed} --only '{target.name}' --first {own} --inputs 1"
                     _say(f"{target.name} {own}: {failure}; again: {again}")
                 number += 1
+                if number % ROUND == 0 or number == first + count:
+                    score.peak_bytes = max(score.peak_bytes, peak_bytes())
                 if time.monotonic() - told > _PROGRESS_S:
                     told = time.monotonic()
                     _say(f"{number - first} of {count} …")
@@ -84,28 +84,19 @@ def run_inputs(targets: Sequence[Target], seed: int, first: int, count: int) -> 
     return scores, number
 
 
-def table(scores: dict[str, Score]) -> str:
-    """One row per decoder, in Markdown."""
-    rows = [
-        "| Decoder | inputs | accepted | failures | mean µs | slowest ms | of bytes | largest input |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, score in scores.items():
-        mean_us, slowest_ms = score.seconds / max(1, score.inputs) * 1e6, score.slowest_s * 1000
-        counts = f"{score.inputs} | {score.accepted} | {score.failed}"
-        sizes = f"{score.slowest_bytes} | {score.largest_bytes}"
-        rows.append(f"| {name} | {counts} | {mean_us:.1f} | {slowest_ms:.1f} | {sizes} |")
-    return "\n".join(rows)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 1 when a decoder failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--inputs", type=int, default=1_000_000, help="default: %(default)s, over all")
+    parser.add_argument(
+        "--inputs", type=int, default=1_000_000, help="default: %(default)s, for each decoder"
+    )
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--first", type=int, default=0, help="number of the first input, to go on with a run")
+    parser.add_argument("--first", type=int, default=0, help="number of the first input of all, to go on")
     parser.add_argument("--only", choices=[target.name for target in TARGETS], help="one decoder")
     parser.add_argument("--guided", action="store_true", help="by atheris, if it is installed; needs --only")
+    parser.add_argument(
+        "--page", type=Path, help="page whose table is written anew, after a run of all decoders"
+    )
     options = parser.parse_args(arguments)
     targets = [target for target in TARGETS if options.only in (None, target.name)]
     if options.guided:
@@ -115,15 +106,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error("--guided: expected --only with one decoder")
         run_guided(targets[0], options.inputs, options.seed)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    before, started = peak_bytes(), time.monotonic()
-    scores, following = run_inputs(targets, options.seed, options.first, options.inputs)
-    _say(table(scores))
+    started = time.monotonic()
+    count = max(0, options.inputs * len(targets) - (0 if options.only else options.first))
+    scores, following = run_inputs(targets, options.seed, options.first, count)
     failed = sum(score.failed for score in scores.values())
-    seconds, grown = time.monotonic() - started, (peak_bytes() - before) / 2**20
-    _say(
-        f"\nseed {options.seed}, inputs {options.first} to {following - 1}, {seconds:.0f} s; "
-        f"{failed} failures; memory grew by {grown:.0f} MiB at most"
-    )
+    words = summary(scores, options.seed, options.first, following, time.monotonic() - started)
+    _say(f"{table(scores)}\n\n{words}")
+    if options.page is not None:
+        # Decoders take turns of so many inputs: else some would have had more than others.
+        even = options.inputs % ROUND == 0
+        whole = even and options.only is None and options.first == 0 and following == count
+        if whole:
+            write_into(options.page, f"{table(scores)}\n\n{words}")
+        _say(f"{options.page}: {'written' if whole else 'left as it was, since this was not a whole run'}")
     return 1 if failed else 0
 
 

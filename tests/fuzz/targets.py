@@ -23,14 +23,14 @@ from schemas.redrive import Headers, headers_to_put_back, mark_headers, read_mar
 from schemas.review import Review
 from schemas.verdict import Verdict
 from tests.acceptance.malformed import Limits, malformed_records
+from tests.fuzz.cached import entries, run_entry, run_tree, trees
 from workers.adapters.topics_io import Record as TopicRecord
-from workers.adapters.verdict_codec import decode_verdict, encode_verdict
 from workers.commands.decision_rows import JsonRows, PlainRows, Row, dead_letter_row, decision_row
 from workers.moderation.outcome import Rejection
 from workers.moderation.publish import Topics, dead_letter, publication_of
 from workers.moderation.read_event import EventLimits, decode_event
 from workers.moderation.trace import read_trace
-from workers.ports import CachedVerdict, Record
+from workers.ports import Record
 from workers.redrive import read_letter
 from workers.stream.suspects import Mark, Suspects, read_note, write_note
 
@@ -132,14 +132,6 @@ def _decision(data: bytes) -> bool:
     return isinstance(row, Row)
 
 
-def _cached(data: bytes) -> bool:
-    found = decode_verdict(data)
-    if found is None:
-        return False
-    assert decode_verdict(encode_verdict(found)) == found
-    return True
-
-
 def _written(row: Row | str) -> None:
     """Rows can be written, and steer no terminal."""
     if isinstance(row, Row):
@@ -207,14 +199,6 @@ def _letters() -> tuple[bytes, ...]:
     return tuple(map(pack_headers, kinds))
 
 
-def _cached_examples() -> tuple[bytes, ...]:
-    verdicts = [msgspec.json.decode(content, type=Verdict) for content in _good("verdict")]
-    return tuple(
-        encode_verdict(CachedVerdict(verdict, "0" * 64, 1_800_000_000_000, "masked", "m", "d", True, "1"))
-        for verdict in verdicts
-    )
-
-
 def _notes() -> tuple[bytes, ...]:
     one = {1043: Mark(1, alone=True), 1045: Mark(), 1052: Mark(1)}
     many = {offset * 7: Mark(offset % 3) for offset in range(600)}
@@ -241,7 +225,8 @@ TARGETS: Final = (
     Target("dead letter", _letters(), _dead_letter),
     Target("redrive mark", _letters(), _mark),
     Target("decision", _examples("decision"), _decision),
-    Target("cached verdict", _cached_examples(), _cached),
+    Target("cached verdict", entries(), run_entry),
+    Target("cached value", trees(), run_tree),
     Target("note of a commit", _notes(), _note),
     *(
         Target(f"{noun} struct", _examples(noun), _struct(struct))

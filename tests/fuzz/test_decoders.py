@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,9 +14,10 @@ from schemas.dead_letter import DeadLetter
 from schemas.decision import Decision
 from schemas.event import Event
 from schemas.verdict import Verdict
-from tests.fuzz.__main__ import ROUND, Score, main, run_inputs, try_input
+from tests.fuzz.__main__ import ROUND, main, run_inputs, try_input
 from tests.fuzz.bounds import TooSlowError, bounded, timed
 from tests.fuzz.inputs import LARGEST_BYTES, make_input
+from tests.fuzz.report import BEGIN, END, Score
 from tests.fuzz.targets import TARGETS, Target, pack_headers, unpack_headers
 from tests.unit.schemas.strategies import instances
 
@@ -121,8 +123,32 @@ def test_a_decoder_without_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_run_goes_on_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
-    first = 3 * len(TARGETS) * ROUND
-    assert main(["--inputs", "500", "--first", str(first)]) == 0
+    each = 2 * ROUND
+    first = each * len(TARGETS) - 500
+    assert main(["--inputs", str(each), "--first", str(first)]) == 0
     output = capsys.readouterr().out
     assert f"seed 1, inputs {first} to {first + 499}" in output
-    assert "| event | 500 |" in output
+    assert f"| {TARGETS[-1].name} | 500 |" in output
+
+
+def test_one_input_is_repeated_by_its_number(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--only", "event", "--first", "70000", "--inputs", "1"]) == 0
+    assert "seed 1, inputs 70000 to 70000" in capsys.readouterr().out
+
+
+def test_a_whole_run_is_written_into_the_page_between_its_marks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.fuzz.__main__.ROUND", 2)
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    assert main(["--inputs", "2", "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{BEGIN}\n\n| Decoder |")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
+    for target in TARGETS:
+        assert f"| {target.name} | 2 |" in text
+    for part in (["2", "--only", "event"], ["2", "--first", "1"], ["3"]):
+        assert main(["--page", str(page), "--inputs", *part]) == 0
+    assert page.read_text(encoding="utf-8") == text

@@ -10,6 +10,9 @@ from workers.ports import CachedVerdict
 
 # A change of CachedVerdict takes the next number; entries of other versions are misses.
 FORMAT: Final = b"\x01"
+# A larger entry is no verdict of ours, and its decision might not fit its topic: a byte may become six of
+# JSON, and topics take a megabyte. A rationale of 512 tokens has some 3 kB.
+LARGEST_BYTES: Final = 131_072
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(CachedVerdict)
 
@@ -20,8 +23,8 @@ def encode_verdict(verdict: CachedVerdict) -> bytes:
 
 
 def decode_verdict(value: bytes | None) -> CachedVerdict | None:
-    """The verdict, or None for whatever is none of this version. Never raises."""
-    if value is None or value[:1] != FORMAT:
+    """The verdict; None for what is none of this version, or could not become a decision. Never raises."""
+    if value is None or value[:1] != FORMAT or len(value) > LARGEST_BYTES:
         return None
     try:
         return _DECODER.decode(value[1:])

@@ -27,8 +27,8 @@ from schemas.verdict import Unjudged, Verdict
 from workers.moderation.ask_guard import SingleFlight, ask_guard, deadline_ms, question_of
 from workers.moderation.keep_verdict import cacheable, keep_verdict
 from workers.moderation.make_decision import answer_of
-from workers.moderation.outcome import Answer, Asked, Judgement, NotJudged, RationaleForm, Source
-from workers.ports import CachedVerdict, Clock, Guard, Report, Stage, VerdictCache
+from workers.moderation.outcome import Answer, Asked, Judgement, NotJudged, Source
+from workers.ports import CachedVerdict, Clock, Guard, RationaleForm, Report, Stage, VerdictCache
 from workers.stream.budget import Claim, GuardBudget
 from workers.stream.outage import Outage
 from workers.stream.suspects import Place, Suspects

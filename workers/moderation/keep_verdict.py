@@ -7,8 +7,8 @@ import msgspec
 from guard.rationale import mask
 from schemas.decision import GuardUsed
 from schemas.verdict import Verdict
-from workers.moderation.outcome import Asked, RationaleForm
-from workers.ports import CachedVerdict, VerdictCache
+from workers.moderation.outcome import Asked
+from workers.ports import CachedVerdict, RationaleForm, VerdictCache
 
 
 def cacheable(

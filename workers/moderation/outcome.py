@@ -25,8 +25,6 @@ from workers.moderation.trace import Trace
 from workers.ports import CachedVerdict, Record
 
 SEVERITY: Final[dict[Action, int]] = {"allow": 0, "flag": 1, "review": 2, "block": 3}
-# What a rationale goes through before it is kept and published.
-RationaleForm = Literal["masked", "off", "full"]
 
 
 class Rejection(msgspec.Struct, frozen=True):

@@ -26,7 +26,6 @@ from workers.moderation.outcome import (
     DeadLettered,
     Decided,
     NotApplicable,
-    RationaleForm,
     Rejection,
     Source,
     Took,
@@ -36,7 +35,16 @@ from workers.moderation.publish import Topics, dead_letter, publication_of, with
 from workers.moderation.read_event import EventLimits, decode_event
 from workers.moderation.recall_verdict import VerdictKeys, judged_before, recall_verdicts, use_of
 from workers.moderation.trace import read_trace
-from workers.ports import CachedVerdict, Guard, Pending, Publication, Record, Report, VerdictCache
+from workers.ports import (
+    CachedVerdict,
+    Guard,
+    Pending,
+    Publication,
+    RationaleForm,
+    Record,
+    Report,
+    VerdictCache,
+)
 from workers.stream.budget import GuardBudget
 from workers.stream.outage import Outage
 from workers.stream.suspects import Place, Suspects

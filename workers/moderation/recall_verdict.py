@@ -14,8 +14,8 @@ from schemas.decision import CacheUse, GuardUsed
 from schemas.event import Event
 from schemas.identifiers import Mode, Role
 from workers.moderation.fingerprint import TenantFingerprints
-from workers.moderation.outcome import Asked, ChosenPolicy, Judged, RationaleForm
-from workers.ports import CachedVerdict, VerdictCache
+from workers.moderation.outcome import Asked, ChosenPolicy, Judged
+from workers.ports import CachedVerdict, RationaleForm, VerdictCache
 
 # The number is the version of keys and values; a change makes old entries misses.
 KEY_PREFIX: Final = "rsafe:1:verdict"

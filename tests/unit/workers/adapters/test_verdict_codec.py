@@ -3,18 +3,19 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.verdict import Verdict
-from workers.adapters.verdict_codec import FORMAT, decode_verdict, encode_verdict
+from workers.adapters.verdict_codec import FORMAT, LARGEST_BYTES, decode_verdict, encode_verdict
 from workers.ports import CachedVerdict
 
 
 @given(st.sampled_from(["safe", "unsafe"]), st.none() | st.floats(0, 1), st.text(), st.booleans())
 def test_what_was_encoded_is_decoded(label: Any, score: float | None, rationale: str, verified: bool) -> None:
     verdict = Verdict(label=label, score=score, rationale=rationale.encode(errors="ignore").decode())
-    cached = CachedVerdict(verdict, "o", 5, "masked", "m", "c", verified, "1")
+    cached = CachedVerdict(verdict, "0" * 64, 5, "masked", "m", "c", verified, "1")
     assert decode_verdict(encode_verdict(cached)) == cached
 
 
@@ -26,9 +27,33 @@ def test_anything_else_is_a_miss(value: bytes | None) -> None:
 
 def test_another_format_or_another_content_is_a_miss() -> None:
     good = encode_verdict(
-        CachedVerdict(Verdict(label="safe", score=0.1), "o", 5, "masked", "m", "c", True, "1")
+        CachedVerdict(Verdict(label="safe", score=0.1), "0" * 64, 5, "masked", "m", "c", True, "1")
     )
     assert decode_verdict(b"\x02" + good[1:]) is None
     assert decode_verdict(good[:-1]) is None
     assert decode_verdict(FORMAT + msgspec.msgpack.encode(["x"])) is None
     assert decode_verdict(b"") is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"origin_decision": "not an id"},
+        {"origin_decision": "0" * 64 + "\n"},
+        {"kept_at_ms": -1},
+        {"kept_at_ms": 2**63},
+        {"rationale_form": "plain"},
+        {"verdict": Verdict(label="safe", score=float("nan"))},
+        {"verdict": Verdict(label="safe", score=float("inf"))},
+        {"verdict": Verdict(label="safe", score=-0.1)},
+        {"verdict": Verdict(label="unsafe", score=1.1)},
+        {"verdict": Verdict(label="unsafe", score=1.0, category_scores={"S1": float("nan")})},
+        {"verdict": Verdict(label="unsafe", score=1.0, codes=("not a code",))},
+        {"verdict": Verdict(label="safe", score=0.1, rationale="x" * LARGEST_BYTES)},
+    ],
+    ids=str,
+)
+def test_what_could_not_become_a_decision_is_a_miss(changes: dict[str, Any]) -> None:
+    good = CachedVerdict(Verdict(label="safe", score=0.1), "0" * 64, 5, "masked", "m", "c", True, "1")
+    assert decode_verdict(encode_verdict(good)) == good
+    assert decode_verdict(encode_verdict(msgspec.structs.replace(good, **changes))) is None
