@@ -16,10 +16,13 @@ from schemas.event import Event
 from schemas.verdict import Verdict
 from tests.fuzz.__main__ import ROUND, main, run_inputs, try_input
 from tests.fuzz.bounds import TooSlowError, bounded, timed
+from tests.fuzz.cached import run_entry
 from tests.fuzz.inputs import LARGEST_BYTES, make_input
 from tests.fuzz.report import BEGIN, END, Score
 from tests.fuzz.targets import TARGETS, Target, pack_headers, unpack_headers
 from tests.unit.schemas.strategies import instances
+from workers.adapters.verdict_codec import encode_verdict
+from workers.ports import CachedVerdict
 
 INPUTS = 3_000
 STRUCTS: list[tuple[str, Any]] = [
@@ -85,6 +88,16 @@ def test_what_is_well_formed_is_accepted(data: st.DataObject) -> None:
 )
 def test_headers_survive_packing(content: list[tuple[str, bytes | None]]) -> None:
     assert unpack_headers(pack_headers(content)) == content or not content
+
+
+@pytest.mark.parametrize("unit", ["hello there ", "\0", "🙂é", "a\n"])
+@pytest.mark.parametrize(("size", "fits"), [(120_000, True), (1_000_000, False)])
+def test_a_remembered_rationale_of_any_length_is_a_decision_or_a_miss(
+    unit: str, size: int, fits: bool
+) -> None:
+    verdict = Verdict(label="safe", score=0.5, rationale=unit * (size // len(unit.encode())))
+    entry = encode_verdict(CachedVerdict(verdict, "0" * 64, 5, "full", "m", "d", True, "1"))
+    assert run_entry(entry) is fits
 
 
 def test_an_input_is_the_same_whenever_it_is_made() -> None:
