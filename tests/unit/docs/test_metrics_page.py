@@ -55,7 +55,7 @@ def literals(node: ast.expr) -> Iterator[str]:
 
 def used() -> Iterator[tuple[str, int, str]]:
     """Metric, place of the label, value: as written in the worker's code."""
-    names = {name: f"{metric.describe()[0].name}_total" for name, metric in counters().items()}
+    names = {name: f"{family.name}_total" for name, one in counters().items() for family in one.describe()}
     for path in sorted(WORKERS.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
