@@ -31,8 +31,6 @@ FOREIGN_VARIABLES: Final = frozenset(
 
 # From the first sign of a hang to its end: the engine is asked once a second, and ended a moment later.
 _HANG_MARGIN_MS: Final = 2_000
-# What may follow a drain: tasks end, what was sent is delivered, and the last commit is tried again.
-_AFTER_DRAIN_S: Final = 20
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
@@ -256,12 +254,13 @@ class Settings(_Group):
     @model_validator(mode="after")
     def _drains_within_a_poll(self) -> Settings:
         # A drain runs in a callback of the rebalance, where nothing is polled: beyond the interval the
-        # partitions go to others while their work is still being finished.
-        longest_s = self.kafka.max_poll_interval_ms / 1000 - _AFTER_DRAIN_S
+        # partitions go to others while their work is still being finished. The other half is for what
+        # follows a drain: deliveries, and the last commit.
+        longest_s = self.kafka.max_poll_interval_ms / 2000
         if self.stream.drain_s > longest_s:
             raise ValueError(
-                f"RSAFE_STREAM__DRAIN_S: expected at most RSAFE_KAFKA__MAX_POLL_INTERVAL_MS less "
-                f"{_AFTER_DRAIN_S} s, which is {longest_s:g}"
+                f"RSAFE_STREAM__DRAIN_S: expected at most half of RSAFE_KAFKA__MAX_POLL_INTERVAL_MS, which "
+                f"is {longest_s:g} s"
             )
         return self
 
