@@ -21,7 +21,7 @@ BIN := .venv/bin
 STAMP := .venv/.made
 LOCK := requirements/cpu.lock
 UV = $(BIN)/uv
-COMPILE := pip compile pyproject.toml --universal --python-version 3.11 --extra train --extra local --group dev \
+COMPILE := pip compile pyproject.toml --universal --python-version 3.11 --extra train --extra local --extra load --group dev \
   --generate-hashes --no-annotate --no-header --quiet
 say = @printf '\033[1m→ %s\033[0m\n' "$(1)"
 
