@@ -6,15 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-import hiredis
-from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
 
 from workers.adapters.breaker import CircuitBreaker
+from workers.adapters.redis_client import make_client
 from workers.adapters.verdict_codec import decode_verdict, encode_verdict
-from workers.errors import SettingsError, StartError
+from workers.errors import StartError
 from workers.ports import CachedVerdict
 from workers.settings import RedisSettings
 
@@ -26,26 +23,6 @@ class CacheObserver(Protocol):
     """Is told of trouble; must not wait."""
 
     def cache_failed(self, operation: str, kind: str) -> None: ...
-
-
-class _PackedInC:
-    """Packs commands with hiredis: redis-py's asyncio connections do it in Python even so."""
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        name = args[0] if isinstance(args[0], bytes) else str(args[0]).encode()
-        return [hiredis.pack_command((*name.split(), *args[1:]))]
-
-
-class _Tcp(_PackedInC, Connection):
-    pass
-
-
-class _Tls(_PackedInC, SSLConnection):
-    pass
-
-
-class _Unix(_PackedInC, UnixDomainSocketConnection):
-    pass
 
 
 class RedisCache:
@@ -64,7 +41,7 @@ class RedisCache:
         self._breaker = CircuitBreaker(
             failures=settings.breaker_failures, reset_s=settings.breaker_reset_s, clock=clock
         )
-        self._client: Any = _client(settings)
+        self._client: Any = make_client(settings)
         self._waiting: list[tuple[str, bytes, int, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -142,22 +119,3 @@ def _require_answers(values: object, count: int) -> None:
     for value in values:
         if value is not None and type(value) is not bytes:
             raise RedisError("expected bytes")
-
-
-def _client(settings: RedisSettings) -> Any:
-    url = settings.url.get_secret_value()
-    kinds = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}
-    try:
-        pool = ConnectionPool.from_url(
-            url,
-            max_connections=settings.max_connections,
-            socket_connect_timeout=settings.timeout_ms / 1000,
-            retry=Retry(NoBackoff(), 0),  # the breaker decides when to try again
-            protocol=2,
-        )
-    except ValueError as error:
-        raise SettingsError(
-            "RSAFE_REDIS__URL: expected redis://, rediss:// or unix://, with a host"
-        ) from error
-    pool.connection_class = kinds[url.partition("://")[0]]
-    return Redis.from_pool(pool)  # which closes the pool with the client

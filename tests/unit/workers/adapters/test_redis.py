@@ -9,7 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from schemas.verdict import Verdict
-from workers.adapters.redis import RedisCache, _PackedInC
+from workers.adapters.redis import RedisCache
+from workers.adapters.redis_client import PackedInC
 from workers.errors import SettingsError, StartError
 from workers.ports import CachedVerdict
 from workers.settings import RedisSettings
@@ -76,7 +77,7 @@ def names(server: Server) -> list[bytes]:
 
 
 def test_commands_are_packed_as_the_protocol_wants_them() -> None:
-    (packed,) = _PackedInC().pack_command("CLIENT SETINFO", "LIB-NAME", b"x", 5)
+    (packed,) = PackedInC().pack_command("CLIENT SETINFO", "LIB-NAME", b"x", 5)
     assert packed == b"*5\r\n$6\r\nCLIENT\r\n$7\r\nSETINFO\r\n$8\r\nLIB-NAME\r\n$1\r\nx\r\n$1\r\n5\r\n"
 
 
