@@ -24,6 +24,7 @@ from workers.adapters.kafka_outcomes import KafkaOutcomes
 from workers.adapters.kafka_transactions import KafkaTransactions
 from workers.adapters.local_cache import LocalCache, TieredCache
 from workers.adapters.redis import RedisCache
+from workers.adapters.redis_leases import RedisLeases
 from workers.errors import SettingsError
 from workers.health import Health, HealthServer
 from workers.judging import content_key, make_judge, stored_checkpoint
@@ -35,7 +36,7 @@ from workers.moderation.publish import Topics
 from workers.moderation.read_event import EventLimits
 from workers.moderation.recall_verdict import VerdictKeys
 from workers.policies import load_policies
-from workers.ports import Outcomes, VerdictCache
+from workers.ports import Outcomes, Turns, VerdictCache
 from workers.settings import FAULTS_VARIABLE, KafkaSettings, Settings, fault_hooks
 from workers.stream.broker_clock import BrokerClock
 from workers.stream.budget import GuardBudget
@@ -120,6 +121,7 @@ async def _run(
 ) -> None:
     shared = await _shared_cache(settings, telemetry, clock)
     judge = make_judge(settings.guard, checked.checkpoint, content_key(settings.secrets))
+    turns = _turns(settings, shared, telemetry, clock)
     outage = Outage(
         judge.start,
         EngineNotReady,
@@ -132,7 +134,7 @@ async def _run(
             return
         telemetry.guard_changed(False)
         _spare_the_collector()
-        loop = make_stream(settings, checked, judge, shared, outage, telemetry, clock)
+        loop = make_stream(settings, checked, judge, shared, outage, telemetry, clock, turns)
         telemetry.watch(loop)
         outage.watch(judge.gone)
         try:
@@ -145,6 +147,8 @@ async def _run(
         health.stopping = True
         await outage.close()
         await judge.close()
+        if turns is not None:
+            await turns.close()
         if shared is not None:
             await shared.close()
 
@@ -178,7 +182,11 @@ async def _shared_cache(settings: Settings, telemetry: Telemetry, clock: SystemC
     if not settings.redis.url.get_secret_value():
         return None
     cache = RedisCache(
-        settings.redis, observer=telemetry, clock=clock.monotonic_s, random=random.SystemRandom().random
+        settings.redis,
+        observer=telemetry,
+        clock=clock.monotonic_s,
+        random=random.SystemRandom().random,
+        jitter=settings.cache.ttl_jitter,
     )
     try:
         if not await cache.check():
@@ -189,6 +197,19 @@ async def _shared_cache(settings: Settings, telemetry: Telemetry, clock: SystemC
     return cache
 
 
+def _turns(
+    settings: Settings, shared: RedisCache | None, telemetry: Telemetry, clock: SystemClock
+) -> RedisLeases | None:
+    if shared is None or not settings.cache.lease_ms:
+        return None
+    return RedisLeases(
+        shared.servers,
+        lease_s=settings.cache.lease_ms / 1000,
+        observer=telemetry,
+        clock=clock.monotonic_s,
+    )
+
+
 def make_stream(
     settings: Settings,
     checked: Checked,
@@ -197,6 +218,7 @@ def make_stream(
     outage: Outage,
     telemetry: Telemetry,
     clock: SystemClock,
+    turns: Turns | None = None,
 ) -> StreamLoop:
     """The stream over Kafka, not joined yet; within the running loop."""
     kafka, stream, limits = settings.kafka, settings.stream, settings.limits
@@ -233,6 +255,7 @@ def make_stream(
         suspects=suspects,
         clock=broker_clock,
         observer=telemetry,
+        turns=turns,
     )
     source = KafkaSource(kafka)
     return StreamLoop(

@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "produce": ("workers.commands.produce:produce", "Publish events from a JSON lines file."),
     "decisions": ("workers.commands.decisions:decisions", "Show the decisions."),
     "redrive": ("workers.commands.redrive:redrive", "Put dead letters back onto their topic."),
+    "cache": ("workers.commands.cache:cache", "Look at, and empty, the verdict cache in Redis."),
     "settings": ("workers.commands.settings:settings", "Show the settings in force."),
     "local": ("workers.commands.local:local", "A real Kafka and a real Redis on this machine."),
     "demo": ("workers.commands.demo:demo", "The whole path on this machine, with a live table."),

@@ -21,7 +21,8 @@ ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 CACHE: Final = ("hit", "miss")
 ANSWERS: Final = ("verdict", "unjudged")
 UNEXPECTED: Final = ("reading", "judging", "deciding")
-OPERATIONS: Final = ("connect", "recall", "keep")
+OPERATIONS: Final = ("connect", "recall", "keep", "lease")
+LEASES: Final = ("taken", "answered", "in_vain", "unavailable")
 WHY_DISCARDED: Final = ("revoked", "lost", "rewound", "stopped")
 COMMITS: Final = ("taken", "refused")
 # An offset that waits for nothing: everything that was read is committed.
@@ -171,4 +172,9 @@ class Metrics:
             "rsafe_cache_failures_total",
             "Failures of the shared cache; each is a miss.",
             ("operation", OPERATIONS),
+        )
+        self.leases = counter(
+            "rsafe_cache_leases_total",
+            "Questions that only one worker at a time asks, by what came of that.",
+            ("outcome", LEASES),
         )

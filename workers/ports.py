@@ -245,6 +245,19 @@ class VerdictCache(Protocol):
         ...
 
 
+class Turns(Protocol):
+    """Which of several workers asks the guard what they all want to know. Never raises."""
+
+    async def take(self, key: str, limit_s: float | None) -> CachedVerdict | None:
+        """None: ask the guard, and say `end` afterwards. Else what another worker was told meanwhile.
+
+        Waits for another worker no longer than `limit_s`, None: than the turns themselves allow.
+        """
+        ...
+
+    def end(self, key: str) -> None: ...
+
+
 class Guard(Protocol):
     """Judges. Raises `guard.errors.EngineDead` when the guard is down, which says nothing of the question."""
 

@@ -103,15 +103,41 @@ class KafkaSettings(_Group):
 
 class RedisSettings(_Group):
     url: SecretStr = SecretStr("")
-    """`redis://…` or `rediss://…`; empty: no shared verdict cache."""
+    """`redis://…` or `rediss://…`; empty: no shared verdict cache. Commas stand between several hosts."""
+    topology: Literal["standalone", "cluster", "sentinel"] = "standalone"
+    """What stands at `url`: one server, nodes of a Redis Cluster, or sentinels."""
+    sentinel_service: str = ""
+    """Name under which the sentinels know the master; with `sentinel` only."""
+    sentinel_username: str = ""
+    """User at the sentinels, where they ask for one; at the servers it stands in `url`."""
+    sentinel_password: SecretStr = SecretStr("")
+    """Password at the sentinels, where they ask for one."""
     timeout_ms: Positive = 250
-    """Longest wait for one command or connection; over it is a miss."""
+    """Longest wait for one round trip, its connection included; over it is a miss."""
     max_connections: Positive = 8
-    """Connections of one worker."""
+    """Connections of one worker to each server."""
     breaker_failures: Positive = 3
-    """Failures in a row after which Redis is left alone."""
+    """Failures in a row after which a server is left alone."""
     breaker_reset_s: Seconds = 5.0
-    """How long Redis is left alone before one try."""
+    """How long a server is left alone before one try."""
+
+    @model_validator(mode="after")
+    def _topology_fits(self) -> RedisSettings:
+        if self.topology != "standalone" and not self.url.get_secret_value():
+            raise ValueError(
+                f"RSAFE_REDIS__URL: expected addresses with RSAFE_REDIS__TOPOLOGY={self.topology}"
+            )
+        if self.topology == "sentinel" and not self.sentinel_service:
+            raise ValueError(
+                "RSAFE_REDIS__SENTINEL_SERVICE: expected a name with RSAFE_REDIS__TOPOLOGY=sentinel"
+            )
+        if self.topology != "sentinel":
+            for name in ("sentinel_service", "sentinel_username", "sentinel_password"):
+                if getattr(self, name) not in ("", SecretStr("")):
+                    raise ValueError(
+                        f"RSAFE_REDIS__{name.upper()}: expected nothing unless RSAFE_REDIS__TOPOLOGY=sentinel"
+                    )
+        return self
 
 
 class GuardSettings(_Group):
@@ -185,8 +211,12 @@ class CacheSettings(_Group):
     """Whether tenants with equal policies share verdicts."""
     ttl_s: Annotated[int, Field(ge=0)] = 86_400
     """How long a verdict is kept, unless its policy says otherwise; 0: not at all."""
+    ttl_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share by which lifetimes in Redis vary, so that what was kept together does not expire together."""
     local_bytes: Annotated[int, Field(ge=0)] = 33_554_432
     """Size of the cache in the process, in front of Redis; 0: none."""
+    lease_ms: Annotated[int, Field(ge=0)] = 0
+    """How long other workers wait for the answer to a question that one asks already; 0: each asks itself."""
 
 
 class StreamSettings(_Group):

@@ -190,6 +190,9 @@ class Telemetry:
                 "The shared cache failed; its verdicts are misses.", operation=operation, error=kind
             )
 
+    def leased(self, outcome: str) -> None:
+        self._metrics.leases.labels(outcome).inc()
+
     def say(self, sentence: str, **facts: object) -> None:
         """A line for the operator, at level info."""
         self._log.info(sentence, **facts)

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
 
-from workers.adapters.breaker import CircuitBreaker
-from workers.adapters.redis_client import make_client
+from workers.adapters.redis_servers import CacheObserver, Command, RedisServer, Servers, make_servers
 from workers.adapters.verdict_codec import decode_verdict, encode_verdict
 from workers.errors import StartError
 from workers.ports import CachedVerdict
 from workers.settings import RedisSettings
 
-# Share by which a lifetime is varied, so that what was kept together does not expire together.
-_JITTER: Final = 0.1
-
-
-class CacheObserver(Protocol):
-    """Is told of trouble; must not wait."""
-
-    def cache_failed(self, operation: str, kind: str) -> None: ...
+# A first connection, perhaps with TLS, may take so many times as long as a round trip.
+_FIRST: Final = 4
+_NO_CLUSTER: Final = "cluster support disabled"
 
 
 class RedisCache:
-    """Verdicts in Redis. `random` gives numbers from 0 up to 1, `clock` monotonic seconds."""
+    """Verdicts in Redis. `random` gives numbers from 0 up to 1, `clock` monotonic seconds.
+
+    `jitter` is the share by which a lifetime is varied, up or down.
+    """
 
     def __init__(
         self,
@@ -35,45 +38,57 @@ class RedisCache:
         observer: CacheObserver,
         clock: Callable[[], float],
         random: Callable[[], float],
+        jitter: float = 0.1,
     ) -> None:
         self._timeout_s = settings.timeout_ms / 1000
-        self._observer, self._random = observer, random
-        self._breaker = CircuitBreaker(
-            failures=settings.breaker_failures, reset_s=settings.breaker_reset_s, clock=clock
-        )
-        self._client: Any = make_client(settings)
+        self._observer, self._random, self._jitter = observer, random, jitter
+        self.servers: Servers = make_servers(settings, observer=observer, clock=clock)
         self._waiting: list[tuple[str, bytes, int, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
     async def check(self) -> bool:
-        """Whether Redis answers. Raises `StartError` when it refuses the credentials."""
+        """Whether Redis answers. Raises `StartError` when it refuses the credentials, or is no cluster."""
         try:
-            async with asyncio.timeout(self._timeout_s * 4):  # a first connection, perhaps with TLS
-                await self._client.ping()
+            async with asyncio.timeout(self._timeout_s * _FIRST):
+                for server in await self.servers.find():
+                    (answer,) = await server.exchange([("PING",)])
+                    if isinstance(answer, Exception):
+                        raise answer  # noqa: TRY301 - as if the client had raised it
         except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
             raise StartError("RSAFE_REDIS__URL: Redis refuses the credentials") from error
-        except Exception as error:  # noqa: BLE001 - as in `recall`
-            self._failed("connect", error)
+        except Exception as error:
+            # What stands at that address may make the client raise anything.
+            if isinstance(error, ResponseError) and _NO_CLUSTER in str(error):
+                raise StartError(
+                    "RSAFE_REDIS__TOPOLOGY: the server at RSAFE_REDIS__URL is no cluster"
+                ) from error
+            self._observer.cache_failed("connect", type(error).__name__)
             return False
         return True
 
     async def recall(self, keys: Sequence[str]) -> list[CachedVerdict | None]:
-        """One result per key, same order, in one MGET; all None when Redis does not answer in time."""
-        if not keys or not self._breaker.allows():
-            return [None] * len(keys)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                values = await self._client.mget(keys)
-            _require_answers(values, len(keys))
-        except Exception as error:  # noqa: BLE001 - what stands at that address may make the client raise anything
-            self._failed("recall", error)
-            return [None] * len(keys)
-        self._breaker.succeeded()
-        return [decode_verdict(value) for value in values]
+        """One result per key, same order, one round trip to each server; None for what is not had in time."""
+        found: list[CachedVerdict | None] = [None] * len(keys)
+        if not keys:
+            return found
+        groups = await self.servers.divide(keys)
+        several = self.servers.several()
+
+        async def ask(server: RedisServer, places: Sequence[int]) -> None:
+            if several:
+                values = await server.ask("recall", [("GET", keys[place]) for place in places], _values)
+            else:
+                values = await server.ask("recall", [("MGET", *keys)], lambda got: _listed(got, len(keys)))
+            if values is not None:
+                for place, value in zip(places, values, strict=True):
+                    found[place] = decode_verdict(value)
+
+        await _all([ask(server, places) for server, places in groups])
+        return found
 
     async def keep(self, key: str, verdict: CachedVerdict, ttl_s: float) -> None:
         """Kept for about `ttl_s` when this returns; what several tasks keep meanwhile goes together."""
-        lifetime_ms = int(ttl_s * 1000 * (1 + _JITTER * (2 * self._random() - 1)))
+        lifetime_ms = int(ttl_s * 1000 * (1 + self._jitter * (2 * self._random() - 1)))
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((key, encode_verdict(verdict), max(1, lifetime_ms), done))
         if self._writer is None or self._writer.done():
@@ -84,38 +99,51 @@ class RedisCache:
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
-        await self._client.aclose()
+        await self.servers.close()
 
     async def _write(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            if self._breaker.allows():
-                await self._set(batch)
+            groups = await self.servers.divide([key for key, *_ in batch])
+            await _all(
+                [
+                    server.ask("keep", [_set(*batch[place]) for place in places], len)
+                    for server, places in groups
+                ]
+            )
             for *_, done in batch:
                 if not done.done():
                     done.set_result(None)
 
-    async def _set(self, batch: Sequence[tuple[str, bytes, int, asyncio.Future[None]]]) -> None:
-        pipeline = self._client.pipeline(transaction=False)
-        for key, value, lifetime_ms, _ in batch:
-            pipeline.set(key, value, px=lifetime_ms)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await pipeline.execute()
-        except Exception as error:  # noqa: BLE001 - as in `recall`
-            self._failed("keep", error)
-        else:
-            self._breaker.succeeded()
 
-    def _failed(self, operation: str, error: BaseException) -> None:
-        self._breaker.failed()
-        self._observer.cache_failed(operation, type(error).__name__)
+def _set(key: str, value: bytes, lifetime_ms: int, _done: object) -> Command:
+    return ("SET", key, value, "PX", lifetime_ms)
 
 
-def _require_answers(values: object, count: int) -> None:
-    """Raise RedisError unless there is one for every key; a proxy may put an error in the place of one."""
+async def _all(asked: Sequence[Coroutine[Any, Any, object]]) -> None:
+    """Wait for all, together; one alone needs no task."""
+    if len(asked) == 1:
+        await asked[0]
+    else:
+        await asyncio.gather(*asked)
+
+
+def _values(answers: list[Any]) -> list[bytes | None]:
+    """The values; an error in the place of one is a miss. Raises `RedisError` for nonsense."""
+    return [None if isinstance(answer, ResponseError) else _value(answer) for answer in answers]
+
+
+def _listed(answers: list[Any], count: int) -> list[bytes | None]:
+    """The same of one list; a proxy may put an error in the place of one of them, and then says nothing."""
+    (values,) = answers
+    if isinstance(values, ResponseError):
+        return [None] * count
     if not isinstance(values, list) or len(values) != count:
         raise RedisError("expected one answer for every key")
-    for value in values:
-        if value is not None and type(value) is not bytes:
-            raise RedisError("expected bytes")
+    return [_value(value) for value in values]
+
+
+def _value(value: object) -> bytes | None:
+    if value is not None and type(value) is not bytes:
+        raise RedisError("expected bytes")
+    return value

@@ -32,9 +32,14 @@ def cacheable(
     )
 
 
+def lifetime_s(asked: Asked, ttl_s: int) -> int:
+    """How long its verdict is kept: as the policy says, else `ttl_s`; 0: not at all."""
+    own = asked.chosen.policy.cache_ttl
+    return ttl_s if own is None else own
+
+
 async def keep_verdict(asked: Asked, cached: CachedVerdict, cache: VerdictCache, ttl_s: int) -> None:
     """Keep it as long as the policy says, else `ttl_s`; 0 keeps nothing."""
-    own = asked.chosen.policy.cache_ttl
-    seconds = ttl_s if own is None else own
+    seconds = lifetime_s(asked, ttl_s)
     if seconds > 0:
         await cache.keep(asked.cache_key, cached, seconds)

@@ -125,6 +125,8 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
     kept: CachedVerdict | Unjudged
     asked_s: float
     guard_s: float
+    elsewhere: bool = False
+    """Whether another worker asked, and `kept` is what it remembered."""
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):

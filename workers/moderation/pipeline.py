@@ -43,6 +43,7 @@ from workers.ports import (
     RationaleForm,
     Record,
     Report,
+    Turns,
     VerdictCache,
 )
 from workers.stream.budget import GuardBudget
@@ -92,6 +93,7 @@ class ModerationPath:
         suspects: Suspects,
         clock: BrokersClock,
         observer: PathObserver,
+        turns: Turns | None = None,
     ) -> None:
         self._options, self._policies, self._fingerprints, self._keys = options, policies, fingerprints, keys
         self._guards, self._cache, self._suspects = guards, cache, suspects
@@ -107,6 +109,7 @@ class ModerationPath:
             observer=observer,
             rationale=options.rationale,
             ttl_s=options.ttl_s,
+            turns=turns,
         )
         self._weighed: dict[int, tuple[CachedVerdict, ChosenPolicy, Weighed]] = {}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
-from urllib.parse import quote
+from typing import Final, Literal, NamedTuple
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -71,6 +71,33 @@ def _asking(used: GuardUsed) -> str:
     return f"{used.weights_digest}:{quote(used.template_version, safe='')}:{used.mode}-{digest}"
 
 
+class KeySegments(NamedTuple):
+    """What stands in a key in plain sight. `scope`: the tenant, or `*`; `asking`: mode and decoding."""
+
+    scope: str
+    judgement_hash: str
+    weights_digest: str
+    template: str
+    asking: str
+    role: str
+
+
+def read_key(key: str) -> KeySegments | None:
+    """The segments of a key of this version; None for any other."""
+    if not key.startswith(f"{KEY_PREFIX}:"):
+        return None
+    segments = key[len(KEY_PREFIX) + 1 :].split(":")
+    if len(segments) != len(KeySegments._fields) + 1:
+        return None
+    scope, judgement, weights, template, asking, role, _ = segments
+    return KeySegments(unquote(scope), judgement, weights, unquote(template), asking, role)
+
+
+def key_pattern(judgement_hash: str = "*", weights_digest: str = "*") -> str:
+    """What SCAN is to match for the keys of a policy's wording, of weights, or of both."""
+    return f"{KEY_PREFIX}:*:{judgement_hash}:{weights_digest}:*"
+
+
 async def recall_verdicts(asked: Sequence[Asked], cache: VerdictCache) -> list[CachedVerdict | None]:
     """One result per question, same order, in one round trip at most; a key is looked up once."""
     keys = list(dict.fromkeys([ask.cache_key for ask in asked]))
@@ -92,8 +119,13 @@ def judged_before(asked: Asked, cached: CachedVerdict, guard: GuardUsed, rationa
     if rationale == "off":
         text = ""
     elif rationale == "masked" and cached.rationale_form == "full" and text:
-        text = mask(text, [asked.event.message.text, *(turn.text for turn in asked.event.context)])
+        text = masked(asked.event, text)
     return Judged(cached.verdict, guard_of(cached, guard), text)
+
+
+def masked(event: Event, rationale: str) -> str:
+    """The rationale without the words of the message and its context."""
+    return mask(rationale, [event.message.text, *(turn.text for turn in event.context)])
 
 
 def use_of(cached: CachedVerdict, now_ms: float) -> CacheUse:

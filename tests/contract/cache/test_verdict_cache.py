@@ -1,68 +1,42 @@
-"""What every verdict cache promises, over the process's own, the shared one and both together."""
+"""What every verdict cache promises: the process's own, one server, a cluster, sentinels, and both tiers."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import msgspec
 import pytest
-from pydantic import SecretStr
 
-from schemas.verdict import Step, Verdict
-from workers.adapters.embedded_addresses import Addresses
+from tests.contract.cache.caches import VERDICT, Observer, redis_cache, sentinel_cache
+from tests.redis_sites import Node
 from workers.adapters.local_cache import LocalCache, TieredCache
 from workers.adapters.redis import RedisCache
-from workers.ports import CachedVerdict, VerdictCache
-from workers.settings import RedisSettings
-
-VERDICT = CachedVerdict(
-    verdict=Verdict(
-        label="unsafe",
-        score=0.75,
-        codes=("C1", "C2"),
-        category_scores={"C1": 0.5},
-        rationale="ä ▇▇▇ 🙂",
-        mode="think",
-        steps=(Step(mode="think", prompt_tokens=5, completion_tokens=3, finish_reason="stop"),),
-    ),
-    origin_decision="d" * 64,
-    kept_at_ms=1_700_000_000_000,
-    rationale_form="masked",
-    model="m",
-    checkpoint_digest="c",
-    verified=True,
-    engine_version="1",
-)
+from workers.ports import VerdictCache
 
 
-class Silent:
-    def __init__(self) -> None:
-        self.failures: list[str] = []
-
-    def cache_failed(self, operation: str, kind: str) -> None:
-        self.failures.append(operation)
-
-
-def redis_cache(url: str, observer: Any, **changes: Any) -> RedisCache:
-    settings = RedisSettings(url=SecretStr(url), timeout_ms=2000, **changes)
-    return RedisCache(settings, observer=observer, clock=time.monotonic, random=lambda: 0.5)
-
-
-@pytest.fixture(params=["local", "redis", "tiered"])
+@pytest.fixture(params=["local", "redis", "cluster", "sentinel", "tiered", "tiered-cluster"])
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[VerdictCache]:
     local = LocalCache(10**6, time.monotonic)
     if request.param == "local":
         yield local
         return
-    stack: Addresses = request.getfixturevalue("local_stack")
-    observer = Silent()
-    shared = redis_cache(stack.redis_url, observer)
-    yield shared if request.param == "redis" else TieredCache(local, shared)
+    observer = Observer()
+    shared = _shared(request, observer)
+    yield TieredCache(local, shared) if "tiered" in request.param else shared
     await shared.close()
     assert observer.failures == []
+
+
+def _shared(request: pytest.FixtureRequest, observer: Observer) -> RedisCache:
+    match request.param:
+        case "cluster" | "tiered-cluster":
+            return redis_cache(request.getfixturevalue("redis_cluster").url, observer, topology="cluster")
+        case "sentinel":
+            return sentinel_cache(request.getfixturevalue("redis_sentinels"), observer)
+        case _:
+            return redis_cache(request.getfixturevalue("redis_server").address, observer)
 
 
 async def test_what_was_kept_is_recalled_whole(cache: VerdictCache, fresh_name: Callable[[str], str]) -> None:
@@ -106,9 +80,9 @@ async def test_a_verdict_expires(cache: VerdictCache, fresh_name: Callable[[str]
 
 
 async def test_a_shared_verdict_is_kept_near_after_its_first_use(
-    local_stack: Addresses, fresh_name: Callable[[str], str]
+    redis_server: Node, fresh_name: Callable[[str], str]
 ) -> None:
-    shared, key = redis_cache(local_stack.redis_url, Silent()), fresh_name("key")
+    shared, key = redis_cache(redis_server.address, Observer()), fresh_name("key")
     await shared.keep(key, VERDICT, 60)
     local = LocalCache(10**6, time.monotonic)
     assert await TieredCache(local, shared).recall([key]) == [VERDICT]

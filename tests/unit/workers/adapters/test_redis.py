@@ -10,7 +10,6 @@ from pydantic import SecretStr
 
 from schemas.verdict import Verdict
 from workers.adapters.redis import RedisCache
-from workers.adapters.redis_client import PackedInC
 from workers.errors import SettingsError, StartError
 from workers.ports import CachedVerdict
 from workers.settings import RedisSettings
@@ -74,11 +73,6 @@ def cache_of(url: str, observer: Observer, time: Time, random: float = 0.5) -> R
 
 def names(server: Server) -> list[bytes]:
     return [command[0] for command in server.commands if command[0] not in (b"CLIENT", b"SELECT")]
-
-
-def test_commands_are_packed_as_the_protocol_wants_them() -> None:
-    (packed,) = PackedInC().pack_command("CLIENT SETINFO", "LIB-NAME", b"x", 5)
-    assert packed == b"*5\r\n$6\r\nCLIENT\r\n$7\r\nSETINFO\r\n$8\r\nLIB-NAME\r\n$1\r\nx\r\n$1\r\n5\r\n"
 
 
 async def test_a_batch_is_one_mget() -> None:
