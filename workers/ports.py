@@ -231,6 +231,8 @@ class CachedVerdict(msgspec.Struct, frozen=True, array_like=True, gc=False):
     checkpoint_digest: str
     verified: bool
     engine_version: str
+    expires_at_ms: int = 0
+    """Until when it may be used (Unix ms); 0: as long as the cache has it."""
 
 
 class VerdictCache(Protocol):

@@ -124,9 +124,7 @@ class RedisSettings(_Group):
     @model_validator(mode="after")
     def _topology_fits(self) -> RedisSettings:
         if self.topology != "standalone" and not self.url.get_secret_value():
-            raise ValueError(
-                f"RSAFE_REDIS__URL: expected addresses with RSAFE_REDIS__TOPOLOGY={self.topology}"
-            )
+            raise ValueError(f"RSAFE_REDIS__URL: expected hosts with RSAFE_REDIS__TOPOLOGY={self.topology}")
         if self.topology == "sentinel" and not self.sentinel_service:
             raise ValueError(
                 "RSAFE_REDIS__SENTINEL_SERVICE: expected a name with RSAFE_REDIS__TOPOLOGY=sentinel"

@@ -50,8 +50,10 @@ class LocalCache:
         return found
 
     def put(self, key: str, verdict: CachedVerdict, ttl_s: float) -> None:
-        """Keep for `ttl_s`; what was used longest ago goes when it does not fit."""
+        """Keep for `ttl_s`, 0 or less: not at all; what was used longest ago goes when it does not fit."""
         self._drop(key)
+        if ttl_s <= 0:
+            return
         size = len(key) + len(encode_verdict(verdict)) + ENTRY_OVERHEAD_BYTES
         if size > self._limit:
             return
@@ -68,10 +70,13 @@ class LocalCache:
 
 
 class TieredCache:
-    """The process's cache first, then the shared one, in one round trip for all that is not here."""
+    """The process's cache first, then the shared one, in one round trip for all that is not here.
 
-    def __init__(self, local: LocalCache, shared: VerdictCache) -> None:
-        self._local, self._shared = local, shared
+    `now_ms` gives Unix milliseconds: what is found shortly before it expires is not remembered beyond that.
+    """
+
+    def __init__(self, local: LocalCache, shared: VerdictCache, now_ms: Callable[[], float]) -> None:
+        self._local, self._shared, self._now_ms = local, shared, now_ms
 
     async def recall(self, keys: Sequence[str]) -> list[CachedVerdict | None]:
         found = self._local.look_up(keys)
@@ -81,9 +86,14 @@ class TieredCache:
                 absent, await self._shared.recall([keys[index] for index in absent]), strict=True
             ):
                 if verdict is not None:
-                    self._local.put(keys[index], verdict, SHARED_TTL_S)
+                    self._local.put(keys[index], verdict, self._left_s(verdict))
                     found[index] = verdict
         return found
+
+    def _left_s(self, verdict: CachedVerdict) -> float:
+        if not verdict.expires_at_ms:
+            return SHARED_TTL_S
+        return min(SHARED_TTL_S, (verdict.expires_at_ms - self._now_ms()) / 1000)
 
     async def keep(self, key: str, verdict: CachedVerdict, ttl_s: float) -> None:
         self._local.put(key, verdict, min(ttl_s, SHARED_TTL_S))

@@ -8,7 +8,8 @@ import msgspec
 
 from workers.ports import CachedVerdict
 
-# A change of CachedVerdict takes the next number; entries of other versions are misses.
+# A change that another version of the worker would misread takes the next number; entries of other numbers
+# are misses. A field at the end of CachedVerdict with a default is none: it is passed over, or filled in.
 FORMAT: Final = b"\x01"
 # A larger entry is no verdict of ours, and its decision might not fit its topic: a byte may become six of
 # JSON, and topics take a megabyte. A rationale of 512 tokens has some 3 kB.

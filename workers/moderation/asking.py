@@ -300,7 +300,7 @@ class Asking:
         if isinstance(answer, Unjudged):
             return answer
         used = self._guards[ask.chosen.policy.mode]
-        kept = cacheable(ask, answer, used, self._rationale, self._clock.now_ms())
+        kept = cacheable(ask, answer, used, self._rationale, self._clock.now_ms(), self._ttl_s)
         await keep_verdict(ask, kept, self._cache, self._ttl_s)
         return kept
 

@@ -12,7 +12,7 @@ from workers.ports import CachedVerdict, RationaleForm, VerdictCache
 
 
 def cacheable(
-    asked: Asked, verdict: Verdict, guard: GuardUsed, form: RationaleForm, now_ms: float
+    asked: Asked, verdict: Verdict, guard: GuardUsed, form: RationaleForm, now_ms: float, ttl_s: int
 ) -> CachedVerdict:
     """The verdict as it may be kept: unless the setting says `full`, no words of the input are in it."""
     rationale = verdict.rationale
@@ -29,6 +29,7 @@ def cacheable(
         checkpoint_digest=guard.checkpoint_digest,
         verified=guard.verified,
         engine_version=guard.engine_version,
+        expires_at_ms=int(now_ms) + lifetime_s(asked, ttl_s) * 1000,
     )
 
 

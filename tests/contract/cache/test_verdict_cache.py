@@ -24,9 +24,13 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[VerdictCache]:
         return
     observer = Observer()
     shared = _shared(request, observer)
-    yield TieredCache(local, shared) if "tiered" in request.param else shared
+    yield TieredCache(local, shared, _now_ms) if "tiered" in request.param else shared
     await shared.close()
     assert observer.failures == []
+
+
+def _now_ms() -> float:
+    return time.time() * 1000
 
 
 def _shared(request: pytest.FixtureRequest, observer: Observer) -> RedisCache:
@@ -73,7 +77,8 @@ async def test_many_are_kept_at_once(cache: VerdictCache, fresh_name: Callable[[
 
 async def test_a_verdict_expires(cache: VerdictCache, fresh_name: Callable[[str], str]) -> None:
     key = fresh_name("key")
-    await cache.keep(key, VERDICT, 0.02)
+    soon = msgspec.structs.replace(VERDICT, expires_at_ms=int(_now_ms()) + 20)
+    await cache.keep(key, soon, 0.02)
     async with asyncio.timeout(10):
         while await cache.recall([key]) != [None]:  # noqa: ASYNC110 - time is what is waited for
             await asyncio.sleep(0.005)
@@ -85,6 +90,6 @@ async def test_a_shared_verdict_is_kept_near_after_its_first_use(
     shared, key = redis_cache(redis_server.address, Observer()), fresh_name("key")
     await shared.keep(key, VERDICT, 60)
     local = LocalCache(10**6, time.monotonic)
-    assert await TieredCache(local, shared).recall([key]) == [VERDICT]
+    assert await TieredCache(local, shared, _now_ms).recall([key]) == [VERDICT]
     assert local.look_up([key]) == [VERDICT]
     await shared.close()

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.verdict import Verdict
-from workers.adapters.local_cache import ENTRY_OVERHEAD_BYTES, SHARED_TTL_S, LocalCache
+from workers.adapters.local_cache import ENTRY_OVERHEAD_BYTES, SHARED_TTL_S, LocalCache, TieredCache
 from workers.ports import CachedVerdict
 
 
@@ -53,3 +55,21 @@ def test_a_cache_of_no_size_keeps_nothing() -> None:
     cache = LocalCache(0, Time())
     cache.put("a", cached(), SHARED_TTL_S)
     assert cache.look_up(["a"]) == [None]
+
+
+@pytest.mark.parametrize(
+    ("left_s", "expected_s"), [(-1, 0), (5, 5), (1000, SHARED_TTL_S), (None, SHARED_TTL_S)]
+)
+async def test_what_the_shared_cache_has_is_remembered_for_a_minute_and_not_beyond_its_end(
+    left_s: int | None, expected_s: float
+) -> None:
+    time = Time()
+    local, shared = LocalCache(10**6, time), LocalCache(10**6, Time())
+    now_ms = 1_000_000
+    verdict = msgspec.structs.replace(cached(), expires_at_ms=0 if left_s is None else now_ms + left_s * 1000)
+    shared.put("a", verdict, 10_000)
+    assert await TieredCache(local, shared, lambda: now_ms).recall(["a"]) == [verdict]
+    time.now = expected_s - 0.001
+    assert local.look_up(["a"]) == [verdict if expected_s else None]
+    time.now = expected_s
+    assert local.look_up(["a"]) == [None]

@@ -25,7 +25,7 @@ from tests.unit.workers.moderation.builders import FINGERPRINTS, LIMITS, make_bo
 from workers.moderation.pipeline import ModerationPath, PathOptions
 from workers.moderation.publish import Topics
 from workers.moderation.recall_verdict import VerdictKeys
-from workers.ports import CachedVerdict, Position, Publication, RebalanceListener, Record
+from workers.ports import CachedVerdict, Position, Publication, RebalanceListener, Record, Turns
 from workers.stream.broker_clock import BrokerClock
 from workers.stream.budget import GuardBudget
 from workers.stream.loop import LoopLimits, StreamLoop
@@ -110,6 +110,7 @@ class GuardWorld:
         call_timeout_s: float = 30.0,
         hang_timeout_s: float = 0.01,
         cache: bool = True,
+        turns: Turns | None = None,
     ) -> None:
         renderer = PromptRenderer(checkpoint.path, checkpoint.template, b"secret")
         self.engine = ScriptedEngine(
@@ -150,6 +151,7 @@ class GuardWorld:
             suspects=self.suspects,
             clock=self.clock,
             observer=self.observer,
+            turns=turns,
         )
 
     async def _restart(self) -> None:

@@ -1,4 +1,4 @@
-"""Real servers for the caches: started once, and only when a test asks for them."""
+"""Real Redis servers, started when a test asks for them: shared ones, and `own_…` ones to be broken."""
 
 from __future__ import annotations
 

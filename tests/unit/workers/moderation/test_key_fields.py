@@ -1,0 +1,182 @@
+"""Which field of a policy and of the guard a remembered verdict depends on: all of them, none forgotten.
+
+A new field fails the first test until somebody has said here whether it changes what the model is asked.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.decision import GuardUsed
+from schemas.event import Event
+from schemas.identifiers import Mode, Role
+from schemas.policy import Category, Crosswalk, Policy, PolicyExample, canonical_categories, judgement_hash
+from tests.unit.workers.moderation.builders import FINGERPRINTS, GUARD, make_book, make_event, make_verdict
+from workers.adapters.local_cache import LocalCache
+from workers.moderation.outcome import ChosenPolicy
+from workers.moderation.recall_verdict import VerdictKeys
+from workers.ports import CachedVerdict
+
+TEXT: Final = st.text(min_size=1, max_size=20)
+NAME: Final = st.text("abcXYZ019-", min_size=1, max_size=12)
+SHARE: Final = st.floats(0, 1)
+DIGEST: Final = st.text("0123456789abcdef", min_size=64, max_size=64)
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+
+# Field → values that it may have, and whether another value is another question.
+CATEGORY: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
+    "code": (st.from_regex(r"[A-Z][A-Z0-9]{0,5}", fullmatch=True), True),
+    "title": (TEXT, True),
+    "definition": (TEXT, True),
+    "exceptions": (st.lists(TEXT, max_size=3).map(tuple), True),
+    "action": (st.sampled_from(["block", "flag", "review"]), False),
+    "threshold": (st.none() | SHARE, False),
+    "crosswalk": (st.builds(Crosswalk, rsafe=st.lists(NAME, max_size=2).map(tuple)), False),
+}
+CATEGORIES: Final = st.lists(
+    st.builds(Category, **{name: values for name, (values, _) in CATEGORY.items()}),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda category: category.code.casefold(),
+).map(tuple)
+EXAMPLES: Final = st.builds(PolicyExample, text=TEXT, label=st.just("safe"), codes=st.just(()))
+POLICY: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
+    "id": (NAME, False),
+    "version": (NAME, False),
+    "categories": (CATEGORIES, True),
+    "title": (st.text(max_size=20), False),
+    "tenant": (st.none() | NAME, False),  # whose policy it is; whose message it is stands in the key
+    "threshold": (SHARE, False),
+    "surfaces": (st.sampled_from([ROLES, ROLES[:1], ROLES[1:]]), False),
+    "mode": (st.sampled_from(["fast", "think"]), True),
+    "on_unjudged": (st.sampled_from(["review", "allow", "block"]), False),
+    "on_unavailable": (st.sampled_from(["hold", "review", "allow", "block"]), False),
+    "deadline_ms": (st.none() | st.integers(1, 10_000), False),
+    "cache_ttl": (st.none() | st.integers(0, 10_000), False),
+    "examples": (
+        st.lists(st.builds(PolicyExample, text=TEXT, label=st.just("safe")), max_size=2).map(tuple),
+        False,
+    ),
+}
+GUARD_USED: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
+    "model": (NAME, False),
+    "checkpoint_digest": (DIGEST, False),  # other files of the same weights
+    "weights_digest": (DIGEST, True),
+    "verified": (st.booleans(), False),
+    "template_version": (TEXT, True),
+    "parser_version": (TEXT, True),
+    "engine": (st.sampled_from(["scripted", "vllm", "remote"]), True),
+    "engine_version": (NAME, False),
+    "mode": (st.sampled_from(["fast", "think"]), True),
+    "decoding": (TEXT, True),
+}
+EVENT: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
+    "tenant": (NAME | st.sampled_from(["a:b", "a%3Ab", "*", "{a}"]), True),
+    "role": (st.sampled_from(ROLES), True),
+    "text": (TEXT, True),
+    "id": (NAME, False),
+    "author": (NAME, False),
+    "event_id": (NAME, False),
+    "conversation_id": (NAME, False),
+}
+SOME: Final = Policy(id="p", version="1", categories=(Category(code="C", title="t", definition="d"),))
+KEPT: Final = CachedVerdict(make_verdict(), "o", 0, "masked", "m", "c", True, "1")
+
+
+@pytest.mark.parametrize(
+    ("struct", "said"), [(Policy, POLICY), (Category, CATEGORY), (GuardUsed, GUARD_USED)]
+)
+def test_every_field_is_classified(struct: Any, said: dict[str, Any]) -> None:
+    assert set(said) == set(struct.__struct_fields__)
+
+
+POLICIES: Final = st.builds(
+    Policy, **{name: values for name, (values, _) in POLICY.items() if name != "tenant"}
+)
+GUARDS: Final = st.builds(GuardUsed, **{name: values for name, (values, _) in GUARD_USED.items()})
+
+
+def key_of(policy: Policy, guard: GuardUsed, event: Event) -> str:
+    """The key of an event under a policy and the guard in that policy's mode, in the default scope."""
+    chosen = make_book(default=policy).choose(event)
+    assert isinstance(chosen, ChosenPolicy)
+    used = msgspec.structs.replace(guard, mode=policy.mode)
+    own = FINGERPRINTS.of(event.tenant)
+    keys = VerdictKeys("tenant", FINGERPRINTS, {policy.mode: used})
+    return keys.key(event, chosen, own.text(event.message.text), own.context(event.context))
+
+
+async def answers(kept_under: str, asked_by: str) -> bool:
+    """Whether a cache that has a verdict under one key answers another one with it."""
+    cache = LocalCache(10**6, lambda: 0.0)
+    await cache.keep(kept_under, KEPT, 60)
+    return await cache.recall([asked_by]) == [KEPT]
+
+
+@given(st.data())
+async def test_a_changed_field_of_the_policy_is_another_question_or_not_as_classified(data: Any) -> None:
+    policy = data.draw(POLICIES)
+    name = data.draw(st.sampled_from(sorted(POLICY)))
+    values, another = POLICY[name]
+    value = data.draw(values)
+    changed = msgspec.structs.replace(policy, **{name: value}) if name != "tenant" else policy
+    if name == "categories":
+        another = judgement_hash(policy) != judgement_hash(changed)
+    else:
+        another = another and value != getattr(policy, name)
+    event = make_event()
+    old, new = key_of(policy, GUARD, event), key_of(changed, GUARD, event)
+    assert await answers(old, new) is not another
+
+
+@given(st.data())
+async def test_a_changed_field_of_a_category_is_another_question_or_not_as_classified(data: Any) -> None:
+    policy = data.draw(POLICIES)
+    number = data.draw(st.integers(0, len(policy.categories) - 1))
+    name = data.draw(st.sampled_from(sorted(CATEGORY)))
+    values, another = CATEGORY[name]
+    others = {category.code.casefold() for category in policy.categories}
+    value = data.draw(values.filter(lambda one: name != "code" or one.casefold() not in others))
+    before = policy.categories[number]
+    categories = list(policy.categories)
+    categories[number] = msgspec.structs.replace(before, **{name: value})
+    changed = msgspec.structs.replace(policy, categories=tuple(categories))
+    event = make_event()
+    same = await answers(key_of(policy, GUARD, event), key_of(changed, GUARD, event))
+    assert same is not (another and value != getattr(before, name))
+
+
+@given(POLICIES)
+async def test_the_order_of_categories_is_no_other_question(policy: Policy) -> None:
+    turned = msgspec.structs.replace(policy, categories=tuple(reversed(canonical_categories(policy))))
+    assert await answers(key_of(policy, GUARD, make_event()), key_of(turned, GUARD, make_event()))
+
+
+@given(st.data())
+async def test_a_changed_field_of_the_guard_is_another_question_or_not_as_classified(data: Any) -> None:
+    guard = data.draw(GUARDS)
+    name = data.draw(st.sampled_from(sorted(GUARD_USED)))
+    values, another = GUARD_USED[name]
+    value = data.draw(values)
+    changed = msgspec.structs.replace(guard, **{name: value})
+    old, new = (
+        key_of(msgspec.structs.replace(SOME, mode=one.mode), one, make_event()) for one in (guard, changed)
+    )
+    same = await answers(old, new)
+    assert same is not (another and value != getattr(guard, name))
+
+
+@given(st.data())
+async def test_another_tenant_role_or_text_is_never_answered_from_it(data: Any) -> None:
+    name = data.draw(st.sampled_from(sorted(EVENT)))
+    values, another = EVENT[name]
+    first, second = data.draw(values), data.draw(values)
+    old, new = (key_of(SOME, GUARD, make_event(**{name: value})) for value in (first, second))
+    same = await answers(old, new)
+    assert same is not (another and first != second)
