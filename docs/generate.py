@@ -129,6 +129,7 @@ LABEL_VALUES: Final = {
     ("rsafe_discarded_records_total", "why"): worker_metrics.WHY_DISCARDED,
     ("rsafe_unexpected_errors_total", "where"): worker_metrics.UNEXPECTED,
     ("rsafe_cache_failures_total", "operation"): worker_metrics.OPERATIONS,
+    ("rsafe_cache_leases_total", "outcome"): worker_metrics.LEASES,
     ("rsafe_oldest_uncommitted_seconds", "waiting_for"): worker_metrics.STAGES,
 }
 
@@ -148,7 +149,7 @@ def metrics_page() -> str:
         elif isinstance(metric, worker_metrics.OldestOffsets):
             (family,) = metric.collect()
             label = _label(family.name, "waiting_for")
-            rows.append(f"| `{family.name}` | gauge | {label} | {family.documentation} |\n")
+            rows.append(f"| `{family.name}` | gauge | `partition`; {label} | {family.documentation} |\n")
     bounds = ", ".join(f"{bound:g}" for bound in worker_metrics.LATENCY_BUCKETS)
     rows.append(f"\nUpper bounds of the histograms' buckets, in seconds: {bounds}.\n")
     return "".join(rows)

@@ -293,5 +293,8 @@ def make_servers(settings: RedisSettings, *, observer: CacheObserver, clock: Cal
     address = read_address(settings)
     if settings.topology == "cluster":
         return ClusterServers(settings, address, observer=observer, clock=clock)
+    name = f"{address.hosts[0].name}:{address.hosts[0].port}"
+    if settings.topology == "sentinel":
+        name = f"master of {settings.sentinel_service}"
     pool = make_pool(settings, address)
-    return OneServer(RedisServer(settings.topology, pool, settings, observer=observer, clock=clock))
+    return OneServer(RedisServer(name, pool, settings, observer=observer, clock=clock))

@@ -79,6 +79,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - name: RSAFE_REDIS__URL_FILE
   value: /etc/rsafe/secrets/redis-url
 {{- end }}{{ end }}
+{{- with .Values.secrets.redisSentinelPassword }}{{ if .existingSecret }}
+- name: RSAFE_REDIS__SENTINEL_PASSWORD_FILE
+  value: /etc/rsafe/secrets/redis-sentinel-password
+{{- end }}{{ end }}
 {{- with .Values.secrets.kafkaSaslPassword }}{{ if .existingSecret }}
 - name: RSAFE_KAFKA__SASL_PASSWORD_FILE
   value: /etc/rsafe/secrets/sasl-password
@@ -111,6 +115,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       - secret:
           name: {{ .existingSecret }}
           items: [{key: {{ .key | quote }}, path: redis-url}]
+      {{- end }}{{ end }}
+      {{- with .Values.secrets.redisSentinelPassword }}{{ if .existingSecret }}
+      - secret:
+          name: {{ .existingSecret }}
+          items: [{key: {{ .key | quote }}, path: redis-sentinel-password}]
       {{- end }}{{ end }}
       {{- with .Values.secrets.kafkaSaslPassword }}{{ if .existingSecret }}
       - secret:
