@@ -219,3 +219,42 @@ def test_messages_break_the_guard_only_where_the_environment_says_the_word() -> 
     assert load_settings(word) == Settings()
     with pytest.raises(SettingsError, match="for tests only"):
         fault_hooks({"RSAFE_TEST_HOOKS": "1"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"TOPOLOGY": "cluster"}, "RSAFE_REDIS__URL: expected hosts with RSAFE_REDIS__TOPOLOGY=cluster"),
+        (
+            {"TOPOLOGY": "sentinel", "URL": "redis://a"},
+            "RSAFE_REDIS__SENTINEL_SERVICE: expected a name with RSAFE_REDIS__TOPOLOGY=sentinel",
+        ),
+        (
+            {"URL": "redis://a", "SENTINEL_SERVICE": "verdicts"},
+            "RSAFE_REDIS__SENTINEL_SERVICE: expected nothing unless RSAFE_REDIS__TOPOLOGY=sentinel",
+        ),
+        (
+            {"TOPOLOGY": "cluster", "URL": "redis://a", "SENTINEL_PASSWORD": "x"},
+            "RSAFE_REDIS__SENTINEL_PASSWORD: expected nothing unless RSAFE_REDIS__TOPOLOGY=sentinel",
+        ),
+        ({"TOPOLOGY": "ring"}, "RSAFE_REDIS__TOPOLOGY: expected standalone or cluster or sentinel"),
+    ],
+)
+def test_settings_of_redis_that_do_not_fit_together_are_refused(
+    changes: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings({f"RSAFE_REDIS__{name}": value for name, value in changes.items()})
+    assert str(refused.value) == sentence
+
+
+def test_sentinels_are_taken_with_their_service() -> None:
+    settings = load_settings(
+        {
+            "RSAFE_REDIS__TOPOLOGY": "sentinel",
+            "RSAFE_REDIS__URL": "redis://a,b",
+            "RSAFE_REDIS__SENTINEL_SERVICE": "verdicts",
+            "RSAFE_REDIS__SENTINEL_PASSWORD": "x",
+        }
+    )
+    assert settings.redis.sentinel_service == "verdicts"

@@ -66,9 +66,11 @@ class Server:
                     writer.write(reply)
 
 
-def cache_of(url: str, observer: Observer, time: Time, random: float = 0.5) -> RedisCache:
+def cache_of(
+    url: str, observer: Observer, time: Time, random: float = 0.5, jitter: float = 0.1
+) -> RedisCache:
     settings = RedisSettings(url=SecretStr(url), timeout_ms=100, breaker_failures=2, breaker_reset_s=5)
-    return RedisCache(settings, observer=observer, clock=time, random=lambda: random)
+    return RedisCache(settings, observer=observer, clock=time, random=lambda: random, jitter=jitter)
 
 
 def names(server: Server) -> list[bytes]:
@@ -132,13 +134,48 @@ async def test_keeping_survives_errors_and_refusals() -> None:
         await cache.close()
 
 
-@pytest.mark.parametrize(("random", "expected"), [(0.0, b"9000"), (0.5, b"10000"), (1.0, b"11000")])
-async def test_lifetimes_vary_by_a_tenth(random: float, expected: bytes) -> None:
+@pytest.mark.parametrize(
+    ("jitter", "random", "expected"),
+    [
+        (0.1, 0.0, b"9000"),
+        (0.1, 0.5, b"10000"),
+        (0.1, 1.0, b"11000"),
+        (0.4, 0.0, b"6000"),
+        (0, 1.0, b"10000"),
+    ],
+)
+async def test_lifetimes_vary_by_the_share_that_is_set(jitter: float, random: float, expected: bytes) -> None:
     async with Server(lambda command: b"+OK\r\n") as server:
-        cache = cache_of(server.url, Observer(), Time(), random)
+        cache = cache_of(server.url, Observer(), Time(), random, jitter)
         await cache.keep("k", CACHED, 10)
         (command,) = [command for command in server.commands if command[0] == b"SET"]
         assert command[3:] == [b"PX", expected]
+        await cache.close()
+
+
+async def test_refused_writes_leave_reading_alone() -> None:
+    observer = Observer()
+
+    def reply(command: list[Any]) -> bytes:
+        return b"*1\r\n$-1\r\n" if command[0] == b"MGET" else b"-OOM command not allowed\r\n"
+
+    async with Server(reply) as server:
+        cache = cache_of(server.url, observer, Time())
+        for _ in range(4):
+            await cache.keep("k", CACHED, 60)
+            await cache.recall(["k"])
+        assert names(server) == [b"SET", b"MGET"] * 2 + [b"MGET"] * 2
+        assert observer.failures == [("keep", "OutOfMemoryError")] * 2
+        await cache.close()
+
+
+async def test_silence_when_writing_leaves_reading_alone_too() -> None:
+    async with Server(lambda command: None) as server:
+        cache = cache_of(server.url, Observer(), Time())
+        for _ in range(2):
+            await cache.keep("k", CACHED, 60)
+        assert await cache.recall(["k"]) == [None]
+        assert names(server) == [b"SET"] * 2
         await cache.close()
 
 
