@@ -47,11 +47,15 @@ class RedisCache:
         self._writer: asyncio.Task[None] | None = None
 
     async def check(self) -> bool:
-        """Whether Redis answers. Raises `StartError` when it refuses the credentials, or is no cluster."""
+        """Whether Redis answers. Raises `StartError` for what waiting does not mend.
+
+        That is refused credentials, and a cluster where none is expected, or none where one is.
+        """
+        cluster: object = None
         try:
             async with asyncio.timeout(self._timeout_s * _FIRST):
                 for server in await self.servers.find():
-                    (answer,) = await server.exchange([("PING",)])
+                    answer, cluster = await server.exchange([("PING",), ("INFO", "cluster")])
                     if isinstance(answer, Exception):
                         raise answer  # noqa: TRY301 - as if the client had raised it
         except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
@@ -64,6 +68,8 @@ class RedisCache:
                 ) from error
             self._observer.cache_failed("connect", type(error).__name__)
             return False
+        if not self.servers.several() and isinstance(cluster, bytes) and b"cluster_enabled:1" in cluster:
+            raise StartError("RSAFE_REDIS__TOPOLOGY: a cluster stands at RSAFE_REDIS__URL; expected cluster")
         return True
 
     async def recall(self, keys: Sequence[str]) -> list[CachedVerdict | None]:

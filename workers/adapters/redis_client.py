@@ -15,12 +15,14 @@ from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainS
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
+    MasterNotFoundError,
     Sentinel,
     SentinelConnectionPool,
     SentinelManagedConnection,
     SentinelManagedSSLConnection,
 )
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError
 
 from workers.errors import SettingsError
 from workers.settings import RedisSettings
@@ -122,9 +124,20 @@ class _Sentinels(Sentinel):
 
     async def discover_master(self, service_name: str) -> Any:
         if self._search is None or self._search.done():
-            self._search = asyncio.create_task(super().discover_master(service_name))
+            self._search = asyncio.create_task(self._find(service_name))
             self._search.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(self._search)
+
+    async def _find(self, service_name: str) -> Any:
+        try:
+            return await super().discover_master(service_name)
+        except MasterNotFoundError:
+            # Which does not say that they refuse the password.
+            pings = await asyncio.gather(*(one.ping() for one in self.sentinels), return_exceptions=True)
+            for answer in pings:
+                if isinstance(answer, AuthenticationError):
+                    raise answer from None
+            raise
 
     async def aclose(self) -> None:
         if self._search is not None:

@@ -2,6 +2,10 @@
 
 A server that fails again and again is left alone for a while; the others of a cluster go on. Reading and
 writing are left alone apart, so that a server that is full or read-only still answers what it knows.
+
+In a cluster nearly every key of a batch has a slot of its own. For 500 keys on three nodes, GETs in one
+pipeline a node took 2.0 ms of this process's time, an MGET a slot 2.9, redis-py's own cluster client 9 to 14:
+so the slots are kept here, and each node is a server like any other.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 
 import hiredis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import AskError, RedisError, ResponseError, TryAgainError
+from redis.exceptions import AskError, AuthenticationError, RedisError, ResponseError, TryAgainError
 
 from workers.adapters.breaker import CircuitBreaker
 from workers.adapters.redis_client import Host, RedisAddress, make_pool, read_address
@@ -239,7 +243,8 @@ class ClusterServers:
                     raise answer  # noqa: TRY301 - the next node is asked
                 slots, replicas = _read_slots(answer, host)
             except Exception as error:  # noqa: BLE001 - as in `RedisServer.ask`; raised below when all fail
-                failure = error
+                if not isinstance(failure, AuthenticationError):  # which waiting does not mend
+                    failure = error
                 continue
             self._replicas = replicas
             self._slots = [None if owner is None else self._server(owner) for owner in slots]

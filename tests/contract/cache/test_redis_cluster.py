@@ -150,6 +150,36 @@ async def test_a_cluster_that_starts_later_is_found(own_cluster: ClusterSite) ->
     await cache.close()
 
 
+async def test_a_cluster_where_one_server_is_expected_ends_the_program(redis_cluster: ClusterSite) -> None:
+    cache = redis_cache(redis_cluster.nodes[0].address, Observer())
+    with pytest.raises(StartError, match="RSAFE_REDIS__TOPOLOGY"):
+        await cache.check()
+    await cache.close()
+
+
+async def test_refused_credentials_end_the_program(own_cluster: ClusterSite) -> None:
+    own_cluster.nodes[0].kill()
+    for node in own_cluster.nodes[1:]:
+        node.command("ACL", "SETUSER", "default", "resetpass", ">word")
+    with_password = own_cluster.url.replace("redis://", "redis://:word@")
+    for url, refused in ((own_cluster.url, True), (with_password, False)):
+        cache = redis_cache(url, Observer(), topology="cluster")
+        if refused:
+            with pytest.raises(StartError, match="refuses the credentials"):
+                await cache.check()
+        else:
+            # The third node is gone, which is no reason to end.
+            assert not await cache.check()
+            await until(lambda: _keeps_some(cache), "the nodes that are there")  # noqa: B023
+        await cache.close()
+
+
+async def _keeps_some(cache: RedisCache) -> bool:
+    keys = [f"key-{number}" for number in range(50)]
+    await asyncio.gather(*(cache.keep(key, VERDICT, 60) for key in keys))
+    return any(await cache.recall(keys))
+
+
 async def test_a_server_that_is_no_cluster_ends_the_program(redis_server: Node) -> None:
     cache = redis_cache(redis_server.address, Observer(), topology="cluster")
     with pytest.raises(StartError, match="RSAFE_REDIS__TOPOLOGY"):

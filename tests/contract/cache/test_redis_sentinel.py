@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from pydantic import SecretStr
 
 from tests.contract.cache.caches import VERDICT, Observer, sentinel_cache, until
 from tests.redis_sites import SentinelSite, wait_until
 from workers.adapters.redis import RedisCache
+from workers.errors import StartError
 
 
 @pytest.fixture
@@ -90,3 +92,18 @@ async def _has(cache: RedisCache, key: str) -> bool:
 async def _keeps(cache: RedisCache, key: str) -> bool:
     await cache.keep(key, VERDICT, 600)
     return await _has(cache, key)
+
+
+async def test_sentinels_that_want_a_password_are_given_theirs(own_sentinels: SentinelSite) -> None:
+    for sentinel in own_sentinels.sentinels:
+        sentinel.command("ACL", "SETUSER", "default", "resetpass", ">word")
+    right, wrong, none = (
+        sentinel_cache(own_sentinels, Observer(), **changes)
+        for changes in ({"sentinel_password": SecretStr("word")}, {"sentinel_password": SecretStr("x")}, {})
+    )
+    assert await right.check()
+    for refused in (wrong, none):
+        with pytest.raises(StartError, match="refuses the credentials"):
+            await refused.check()
+    for cache in (right, wrong, none):
+        await cache.close()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from schemas.verdict import Verdict
 from workers.adapters.redis import RedisCache
+from workers.adapters.redis_servers import Command, RedisServer
 from workers.errors import SettingsError, StartError
 from workers.ports import CachedVerdict
 from workers.settings import RedisSettings
@@ -198,3 +199,32 @@ def test_a_malformed_address_is_named_and_not_quoted(url: str) -> None:
     with pytest.raises(SettingsError, match="RSAFE_REDIS__URL") as refused:
         cache_of(url, Observer(), Time())
     assert "secret" not in str(refused.value)
+
+
+async def test_what_several_tasks_keep_goes_in_one_round_trip(monkeypatch: pytest.MonkeyPatch) -> None:
+    trips: list[int] = []
+    exchange = RedisServer.exchange
+
+    async def counted(server: RedisServer, commands: Sequence[Command]) -> list[Any]:
+        trips.append(len(commands))
+        return await exchange(server, commands)
+
+    monkeypatch.setattr(RedisServer, "exchange", counted)
+    async with Server(lambda command: b"+OK\r\n") as server:
+        cache = cache_of(server.url, Observer(), Time())
+        await asyncio.gather(*(cache.keep(f"k{n}", CACHED, 60) for n in range(300)))
+        assert trips == [300]
+        await cache.close()
+
+
+async def test_without_redis_a_batch_costs_no_round_trip(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = cache_of("redis://127.0.0.1:1/0", Observer(), Time())
+    for _ in range(2):
+        await cache.recall(["a"])
+
+    async def refused(server: RedisServer, commands: Sequence[Command]) -> list[Any]:
+        raise AssertionError("the server is left alone")
+
+    monkeypatch.setattr(RedisServer, "exchange", refused)
+    assert await cache.recall([f"k{n}" for n in range(500)]) == [None] * 500
+    await cache.close()
