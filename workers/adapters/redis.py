@@ -14,7 +14,8 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from workers.adapters.redis_servers import CacheObserver, Command, RedisServer, Servers, make_servers
+from workers.adapters.redis_server import CacheObserver, Command, RedisServer
+from workers.adapters.redis_topology import Servers, make_servers
 from workers.adapters.verdict_codec import decode_verdict, encode_verdict
 from workers.errors import StartError
 from workers.ports import CachedVerdict

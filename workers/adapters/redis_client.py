@@ -1,7 +1,7 @@
 """Builds connections to Redis from the settings, for one server, a cluster and sentinels alike.
 
 Credentials and TLS stand in the URL and go to every server, whichever the topology. Commands are packed by
-`workers.adapters.redis_servers`; here connections are made and nothing is sent.
+`workers.adapters.redis_server`; here connections are made and nothing is sent.
 """
 
 from __future__ import annotations

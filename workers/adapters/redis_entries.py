@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from redis.exceptions import ResponseError
 
-from workers.adapters.redis_servers import Command, RedisServer, Servers, make_servers
+from workers.adapters.redis_server import Command, RedisServer
+from workers.adapters.redis_topology import Servers, make_servers
 from workers.adapters.verdict_codec import decode_verdict
 from workers.errors import SettingsError, StartError
 from workers.ports import CachedVerdict

@@ -13,7 +13,8 @@ from typing import Any, Final, Protocol
 
 from redis.exceptions import RedisError, ResponseError
 
-from workers.adapters.redis_servers import Command, RedisServer, Servers
+from workers.adapters.redis_server import Command, RedisServer
+from workers.adapters.redis_topology import Servers
 from workers.adapters.verdict_codec import decode_verdict
 from workers.ports import CachedVerdict
 

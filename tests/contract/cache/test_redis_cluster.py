@@ -13,7 +13,7 @@ from redis.crc import key_slot
 from tests.contract.cache.caches import VERDICT, Observer, redis_cache, took_s, until
 from tests.redis_sites import ClusterSite, Node
 from workers.adapters.redis import RedisCache
-from workers.adapters.redis_servers import Command, RedisServer
+from workers.adapters.redis_server import Command, RedisServer
 from workers.errors import StartError
 
 TIMEOUT_MS = 300

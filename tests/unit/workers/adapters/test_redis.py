@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from schemas.verdict import Verdict
 from workers.adapters.redis import RedisCache
-from workers.adapters.redis_servers import Command, RedisServer
+from workers.adapters.redis_server import Command, RedisServer
 from workers.errors import SettingsError, StartError
 from workers.ports import CachedVerdict
 from workers.settings import RedisSettings

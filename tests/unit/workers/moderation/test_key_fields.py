@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.decision import GuardUsed
@@ -86,6 +86,8 @@ EVENT: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
     "conversation_id": (NAME, False),
 }
 SOME: Final = Policy(id="p", version="1", categories=(Category(code="C", title="t", definition="d"),))
+# Enough that a field with two or three values changes for certain.
+EXAMPLES_OF_EACH: Final = settings(max_examples=25)
 KEPT: Final = CachedVerdict(make_verdict(), "o", 0, "masked", "m", "c", True, "1")
 
 
@@ -119,10 +121,13 @@ async def answers(kept_under: str, asked_by: str) -> bool:
     return await cache.recall([asked_by]) == [KEPT]
 
 
+@pytest.mark.parametrize("name", sorted(POLICY))
+@EXAMPLES_OF_EACH
 @given(st.data())
-async def test_a_changed_field_of_the_policy_is_another_question_or_not_as_classified(data: Any) -> None:
+async def test_a_changed_field_of_the_policy_is_another_question_or_not_as_classified(
+    name: str, data: Any
+) -> None:
     policy = data.draw(POLICIES)
-    name = data.draw(st.sampled_from(sorted(POLICY)))
     values, another = POLICY[name]
     value = data.draw(values)
     changed = msgspec.structs.replace(policy, **{name: value}) if name != "tenant" else policy
@@ -135,11 +140,14 @@ async def test_a_changed_field_of_the_policy_is_another_question_or_not_as_class
     assert await answers(old, new) is not another
 
 
+@pytest.mark.parametrize("name", sorted(CATEGORY))
+@EXAMPLES_OF_EACH
 @given(st.data())
-async def test_a_changed_field_of_a_category_is_another_question_or_not_as_classified(data: Any) -> None:
+async def test_a_changed_field_of_a_category_is_another_question_or_not_as_classified(
+    name: str, data: Any
+) -> None:
     policy = data.draw(POLICIES)
     number = data.draw(st.integers(0, len(policy.categories) - 1))
-    name = data.draw(st.sampled_from(sorted(CATEGORY)))
     values, another = CATEGORY[name]
     others = {category.code.casefold() for category in policy.categories}
     value = data.draw(values.filter(lambda one: name != "code" or one.casefold() not in others))
@@ -158,10 +166,13 @@ async def test_the_order_of_categories_is_no_other_question(policy: Policy) -> N
     assert await answers(key_of(policy, GUARD, make_event()), key_of(turned, GUARD, make_event()))
 
 
+@pytest.mark.parametrize("name", sorted(GUARD_USED))
+@EXAMPLES_OF_EACH
 @given(st.data())
-async def test_a_changed_field_of_the_guard_is_another_question_or_not_as_classified(data: Any) -> None:
+async def test_a_changed_field_of_the_guard_is_another_question_or_not_as_classified(
+    name: str, data: Any
+) -> None:
     guard = data.draw(GUARDS)
-    name = data.draw(st.sampled_from(sorted(GUARD_USED)))
     values, another = GUARD_USED[name]
     value = data.draw(values)
     changed = msgspec.structs.replace(guard, **{name: value})
@@ -172,9 +183,10 @@ async def test_a_changed_field_of_the_guard_is_another_question_or_not_as_classi
     assert same is not (another and value != getattr(guard, name))
 
 
+@pytest.mark.parametrize("name", sorted(EVENT))
+@EXAMPLES_OF_EACH
 @given(st.data())
-async def test_another_tenant_role_or_text_is_never_answered_from_it(data: Any) -> None:
-    name = data.draw(st.sampled_from(sorted(EVENT)))
+async def test_another_tenant_role_or_text_is_never_answered_from_it(name: str, data: Any) -> None:
     values, another = EVENT[name]
     first, second = data.draw(values), data.draw(values)
     old, new = (key_of(SOME, GUARD, make_event(**{name: value})) for value in (first, second))
