@@ -1,4 +1,4 @@
-"""One Redis server: many commands in one round trip, bounded in time, and left alone when it fails repeatedly.
+"""One Redis server: many commands in one round trip, bounded in time, and left alone when it keeps failing.
 
 Reading and writing are left alone apart, so that a server that is full or read-only still answers what it
 knows.
