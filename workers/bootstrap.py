@@ -247,7 +247,7 @@ def make_stream(
         keys=VerdictKeys(settings.cache.scope, fingerprints, guards),
         guards=guards,
         guard=judge,
-        cache=local if shared is None else TieredCache(local, shared, clock.now_ms),
+        cache=local if shared is None else TieredCache(local, shared, broker_clock.now_ms),
         budget=GuardBudget(
             calls=settings.guard.max_concurrency, tokens=stream.in_flight_tokens, clock=clock.monotonic_s
         ),

@@ -114,8 +114,8 @@ class RedisSettings(_Group):
     """Password at the sentinels, where they ask for one."""
     timeout_ms: Positive = 250
     """Longest wait for one round trip, its connection included; over it is a miss."""
-    max_connections: Positive = 8
-    """Connections of one worker to each server."""
+    max_connections: Annotated[int, Field(ge=3)] = 8
+    """Connections of one worker to each server; reading, writing and leases go at the same time."""
     breaker_failures: Positive = 3
     """Failures in a row after which a server is left alone."""
     breaker_reset_s: Seconds = 5.0

@@ -72,7 +72,8 @@ class LocalCache:
 class TieredCache:
     """The process's cache first, then the shared one, in one round trip for all that is not here.
 
-    `now_ms` gives Unix milliseconds: what is found shortly before it expires is not remembered beyond that.
+    `now_ms` gives Unix milliseconds, by the clock by which verdicts say when they expire: what is found
+    shortly before is not remembered beyond that.
     """
 
     def __init__(self, local: LocalCache, shared: VerdictCache, now_ms: Callable[[], float]) -> None:
