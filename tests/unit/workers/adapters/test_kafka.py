@@ -155,6 +155,15 @@ async def test_errors_that_pass_are_passed_over_and_others_stop_the_stream(consu
             await source.fetch(10, 0.1)
 
 
+@pytest.mark.parametrize("code", [KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID])
+async def test_a_name_that_another_worker_has_stops_with_exit_code_4(consumer: Consumer, code: int) -> None:
+    source = KafkaSource(SETTINGS)
+    consumer.messages = [Message(error=KafkaError(code, "x", fatal=True))]
+    with pytest.raises(StreamStopped, match="RSAFE_KAFKA__GROUP_INSTANCE_ID") as caught:
+        await source.fetch(10, 0.1)
+    assert caught.value.exit_code == 4
+
+
 async def test_a_note_goes_with_the_offset_and_comes_back_at_assignment(consumer: Consumer) -> None:
     source, listener = KafkaSource(SETTINGS), Listener()
     consumer.answers = [[Place(0), Place(1)], [Place(0, None), Place(1, "a note")]]
