@@ -180,6 +180,7 @@ class Broker:
     positions: dict[int, Position] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     published: list[Publication] = field(default_factory=list)
+    takes_commits: bool = True
 
     @property
     def done(self) -> bool:
@@ -271,7 +272,7 @@ class Worker:
         return sent, ()
 
     async def commit(self, positions: Mapping[int, Position]) -> Collection[int]:
-        if self.killed:
+        if self.killed or not self.broker.takes_commits:
             return ()
         self.broker.positions.update(positions)
         self.broker.notes += [position.note for position in positions.values()]

@@ -26,7 +26,7 @@ from tests.unit.workers.moderation.guard_world import (
 from tests.waiting import until
 from workers.ports import Position
 
-KILL = "please [[rsafe-fault kill]]"
+KILL, HANG = "please [[rsafe-fault kill]]", "please [[rsafe-fault hang]]"
 ACTIONS: list[Action] = ["review", "allow", "block"]
 Fault = Literal["absent", "killed", "hung"]
 FAULTS: list[Fault] = ["absent", "killed", "hung"]
@@ -148,6 +148,7 @@ async def test_deadlines_that_pass_while_the_guard_is_down_do_not_count_where_th
     assert [decision.reason for decision in decisions] == [None, "late", "late", "late"]
 
 
+@pytest.mark.parametrize("on_unavailable", ["hold", *ACTIONS])
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize(
     ("options", "reason"),
@@ -159,9 +160,9 @@ async def test_deadlines_that_pass_while_the_guard_is_down_do_not_count_where_th
     ],
 )
 async def test_what_one_question_meets_is_not_the_guard_being_down(
-    make: Make, options: dict[str, Any], reason: str, action: Action
+    make: Make, options: dict[str, Any], reason: str, action: Action, on_unavailable: Any
 ) -> None:
-    world = await make(make_policy(id="p", on_unjudged=action, on_unavailable="hold"), **options)
+    world = await make(make_policy(id="p", on_unjudged=action, on_unavailable=on_unavailable), **options)
     (publication,) = await world.run(event_record(1, "hello", policy="p"))
     decision = decision_of(publication)
     assert (decision.status, decision.reason, decision.action) == ("unjudged", reason, action)
@@ -282,7 +283,8 @@ async def test_while_the_clock_is_not_proven_only_the_first_late_event_is_given_
 # poison
 
 
-async def test_the_poison_is_found_and_everything_else_is_judged(make: Make) -> None:
+@pytest.mark.parametrize("poison", [KILL, HANG])
+async def test_the_poison_is_found_and_everything_else_is_judged(make: Make, poison: str) -> None:
     world = await make(delay_s=0.01, cache=False)
     most = 0
 
@@ -294,7 +296,7 @@ async def test_the_poison_is_found_and_everything_else_is_judged(make: Make) -> 
             await asyncio.sleep(0)
 
     watching = asyncio.create_task(watch())
-    texts = ["a", "b", KILL, "c", "a"]
+    texts = ["a", "b", poison, "c", "a"]
     results = await world.run(*(event_record(n, text) for n, text in enumerate(texts)))
     watching.cancel()
     letter = read_dead_letter(results[2].headers)
@@ -303,7 +305,7 @@ async def test_the_poison_is_found_and_everything_else_is_judged(make: Make) -> 
     assert (world.starts, most) == (3, 1)  # together once, alone twice; never two at a time meanwhile
     assert not world.suspects.any
     # Whoever asks the same again does not bring the guard down again.
-    (again,) = await world.run(event_record(9, KILL))
+    (again,) = await world.run(event_record(9, poison))
     assert read_dead_letter(again.headers).reason == "poisoned"
     assert world.starts == 3
 
@@ -388,9 +390,8 @@ async def test_every_death_alone_counts_though_the_worker_dies_with_the_guard(hi
 
 
 async def test_a_worker_that_is_told_to_stop_leaves_no_death_behind(hire: Hire) -> None:
-    broker = Broker({0: [event_record(n, f"text {n}") for n in range(3)]}, {0: Position(0, "1;1.1")})
+    broker = Broker({0: [event_record(1, "hello")]}, {0: Position(1, "1;1.1")})
     worker = await hire(broker, delay_s=60.0)
-    worker.world.engine._delay_s = 60.0
     await worker.until(lambda: any(note.endswith("!") for note in broker.notes))
     await worker.stop()
     assert broker.positions[0].note == "1;1.1"
@@ -411,10 +412,34 @@ async def test_a_held_guard_holds_the_stream_and_it_goes_on_by_itself(hire: Hire
     world.may_return.clear()
     await worker.until(lambda: world.outage.holding and worker.paused)
     assert (broker.positions, broker.published) == ({}, [])
+    assert waiting_for(worker) == {0: (0, "hold")}
     world.may_return.set()
     await worker.until(lambda: broker.done)
     assert [decision_of(p).status for p in broker.published] == ["judged"] * 5
     await worker.stop()
+
+
+def waiting_for(worker: Worker) -> dict[int, tuple[int, str | None]]:
+    """By partition: the oldest offset and what it waits for."""
+    return {oldest.partition: (oldest.offset, oldest.stage) for oldest in worker.loop.oldest()}
+
+
+async def test_who_is_at_the_guard_and_who_waits_for_a_place_can_be_seen(hire: Hire) -> None:
+    broker = Broker({number: [event_record(0, f"text {number}", partition=number)] for number in range(2)})
+    worker = await hire(broker, delay_s=60.0, calls=1)
+    await worker.until(lambda: worker.world.engine.calls_in_flight == 1)
+    await worker.until(lambda: waiting_for(worker) == {0: (0, "guard"), 1: (0, "queue")})
+
+
+async def test_a_suspect_waits_for_its_marker_before_it_is_asked(hire: Hire) -> None:
+    broker = Broker({0: [event_record(0, "hello")]}, {0: Position(0, "1;0.1")}, takes_commits=False)
+    worker = await hire(broker, delay_s=60.0)
+    await worker.until(lambda: worker.world.suspects.note(0) == "1;0.1!")
+    await worker.until(lambda: waiting_for(worker) == {0: (0, "commit")})
+    assert worker.world.engine.calls_in_flight == 0
+    broker.takes_commits = True
+    await worker.until(lambda: waiting_for(worker) == {0: (0, "guard")})
+    assert broker.positions == {0: Position(0, "1;0.1!")}
 
 
 async def test_an_error_that_ends_the_tries_stops_the_worker(make: Make) -> None:
