@@ -93,6 +93,10 @@ class Broker:
         for number, position in positions.items():
             assert not self.undecided(number, position.offset), "committed before its outcome was delivered"
             if self.takes_commits and self.owners[number] is life:
+                # A client that reads again from further back begins anew there, which is its broker's doing.
+                start = self.start_of(number)
+                lowest = min(start, life.source.lowest.get(number, start))
+                assert position.offset >= lowest, "committed below what was committed before"
                 self.committed[number] = position
                 taken.add(number)
         return taken
@@ -120,6 +124,8 @@ class Source:
         self.broker, self.life = broker, life
         self.rebalances: deque[Callable[[], Awaitable[None]]] = deque()
         self.positions: dict[int, int] = {}
+        self.lowest: dict[int, int] = {}
+        """Where the client went back to since it was assigned the partition."""
         self.paused: set[int] = set()
         self.all_paused = False
         self.left = False
@@ -135,11 +141,17 @@ class Source:
             if self.broker.owners[number] is self.life and number not in self.positions:
                 position = self.broker.committed.get(number, Position(0))
                 self.positions[number] = position.offset
+                self.lowest.pop(number, None)
                 if self.all_paused:
                     self.paused.add(number)
                 await self.listener.assigned({number: position.note})
 
         self.rebalances.append(assigned)
+
+    def go_back(self, number: int, back: int) -> None:
+        """The client gives again what it gave, as when its broker has forgotten the newest records."""
+        self.positions[number] = max(0, self.positions[number] - back)
+        self.lowest[number] = min(self.lowest.get(number, self.positions[number]), self.positions[number])
 
     def revoke(self, number: int) -> None:
         """The group asks for the partition; it is free when this life has given it back."""

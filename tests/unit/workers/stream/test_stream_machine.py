@@ -176,9 +176,8 @@ class StreamMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.life.source.positions)
     @rule(data=st.data(), back=st.integers(1, 6))
     def the_source_goes_back(self, data: st.DataObject, back: int) -> None:
-        positions = self.life.source.positions
-        number = data.draw(st.sampled_from(sorted(positions)))
-        positions[number] = max(0, positions[number] - back)
+        source = self.life.source
+        source.go_back(data.draw(st.sampled_from(sorted(source.positions))), back)
         self._pass(0.1)
 
     # ends
