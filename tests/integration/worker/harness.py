@@ -69,15 +69,19 @@ class Worker:
         return changes[-1] if changes else None
 
     def get(self, path: str) -> str:
+        return self.answer(path)[1]
+
+    def answer(self, path: str) -> tuple[int, str]:
+        """Status and text that the health server gives."""
         started = wait_for(lambda: self.said("The checks before the start have passed."), "the start")
         try:
             with urllib.request.urlopen(
                 f"http://127.0.0.1:{started['health_port']}{path}", timeout=5
             ) as answer:
-                return str(answer.read().decode())
+                return answer.status, str(answer.read().decode())
         except urllib.error.HTTPError as error:
             with error:
-                return error.read().decode()
+                return error.code, error.read().decode()
 
     def kill(self) -> None:
         self.process.kill()
