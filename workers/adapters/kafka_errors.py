@@ -122,15 +122,29 @@ _GONE: Final = frozenset(
 
 def reaction(error: KafkaError) -> Reaction:
     """What the table says; what the client calls fatal always stops."""
-    found = REACTIONS.get(error.code())
-    if error.fatal():
+    cause = _cause(error)
+    found = REACTIONS.get(cause.code())
+    if error.fatal() or error.code() == KafkaError._FATAL:
         return found if found is not None and found.stops else _FATAL
     return found or _UNFORESEEN
 
 
 def sentence(what: str, error: KafkaError) -> str:
     """`what` failed, the error's name, and the reason of the table. Never holds what a record holds."""
-    return f"{what}: {error.name()} ({reaction(error).reason})"
+    return f"{what}: {_cause(error).name()} ({reaction(error).reason})"
+
+
+def _cause(error: KafkaError) -> KafkaError:
+    """What is behind an error; itself, unless the consumer gave it as a record.
+
+    Then whatever is fatal has the one code `_FATAL`, is not marked as fatal, and says in words alone what
+    happened: "Fatal error: ", librdkafka's words for the code, and more.
+    """
+    if error.code() == KafkaError._FATAL:
+        for code in _STOPS:
+            if KafkaError(code).str() in error.str():
+                return KafkaError(code)
+    return error
 
 
 def delivery_failure(topic: str, error: KafkaError) -> str:

@@ -149,6 +149,7 @@ async def test_errors_that_pass_are_passed_over_and_others_stop_the_stream(consu
     for error in (
         KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED),
         KafkaError(KafkaError._FATAL, "fatal", fatal=True),
+        KafkaError(KafkaError._FATAL, "Fatal error: of a kind that nobody foresaw"),
     ):
         consumer.messages = [Message(error=error)]
         with pytest.raises(StreamStopped):
@@ -158,10 +159,13 @@ async def test_errors_that_pass_are_passed_over_and_others_stop_the_stream(consu
 @pytest.mark.parametrize("code", [KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID])
 async def test_a_name_that_another_worker_has_stops_with_exit_code_4(consumer: Consumer, code: int) -> None:
     source = KafkaSource(SETTINGS)
-    consumer.messages = [Message(error=KafkaError(code, "x", fatal=True))]
+    # As the client gives it among the records: one code for all that is fatal, the cause in words, no mark.
+    words = KafkaError(code).str()
+    consumer.messages = [Message(error=KafkaError(KafkaError._FATAL, f"Fatal error: {words}: {words}"))]
     with pytest.raises(StreamStopped, match="RSAFE_KAFKA__GROUP_INSTANCE_ID") as caught:
         await source.fetch(10, 0.1)
     assert caught.value.exit_code == 4
+    assert KafkaError(code).name() in str(caught.value)
 
 
 async def test_a_note_goes_with_the_offset_and_comes_back_at_assignment(consumer: Consumer) -> None:
