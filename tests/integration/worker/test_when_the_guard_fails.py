@@ -27,6 +27,13 @@ def put(topics: Topics, *texts: str) -> None:
     topics.produce(values, [record_key("tenant", f"c-{n}") for n in range(len(texts))])
 
 
+def ask(topics: Topics, event_id: str, text: str, policy: str) -> None:
+    topics.produce(
+        [event(event_id, "tenant", f"c-{event_id}", f"{text} {event_id} {topics.name}", policy=policy)],
+        [record_key("tenant", f"c-{event_id}")],
+    )
+
+
 def notes(topics: Topics) -> set[str]:
     """What stands beside the commits of the group."""
     consumer = Consumer({"bootstrap.servers": topics.bootstrap, "group.id": topics.name})
@@ -37,17 +44,65 @@ def notes(topics: Topics) -> set[str]:
         consumer.close()
 
 
-@pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
+@pytest.mark.parametrize(
+    ("fault", "delivery"), [("kill", "at-least-once"), ("kill", "exactly-once"), ("hang", "at-least-once")]
+)
 def test_the_message_that_ends_the_guard_is_found_and_the_others_are_judged(
-    topics: Topics, delivery: str
+    topics: Topics, fault: str, delivery: str
 ) -> None:
-    put(topics, *(f"hello {topics.name} {n}" for n in range(4)), f"[[rsafe-fault kill]] {topics.name}")
-    worker = topics.start(**HOOKS, RSAFE_KAFKA__DELIVERY=delivery)
+    put(topics, *(f"hello {topics.name} {n}" for n in range(4)), f"[[rsafe-fault {fault}]] {topics.name}")
+    worker = topics.start(**HOOKS, RSAFE_KAFKA__DELIVERY=delivery, RSAFE_GUARD__HANG_TIMEOUT_MS="300")
     wait_for(lambda: topics.committed() == 5, "everything committed")
     (letter,) = [read_dead_letter(record.headers()) for record in topics.records("dead")]
     assert letter.reason == "poisoned"
     assert {decision.status for decision in topics.decisions()} == {"judged"}
     wait_for(lambda: notes(topics) == {""}, "the notes cleared")
+    assert worker.stop() == 0
+
+
+AWAY = (503, "the guard is not ready\n")
+READY = (200, "ready\n")
+ACTIONS = ["review", "allow", "block"]
+POLICY = """
+id: {id}
+version: "1"
+title: What happens while the guard is away
+on_unavailable: {id}
+on_unjudged: {unjudged}
+categories:
+  - {{code: X1, title: Rivals, definition: acme; globex, action: flag}}
+"""
+
+
+def test_while_the_guard_is_away_each_policy_says_what_happens_and_readiness_says_why(topics: Topics) -> None:
+    folder = topics.folder / "policies"
+    folder.mkdir()
+    # Another word for what gets no verdict, so that it is seen which of the two decides.
+    for name, unjudged in zip(["hold", *ACTIONS], ["allow", "block", "review", "allow"], strict=True):
+        (folder / f"{name}.yaml").write_text(POLICY.format(id=name, unjudged=unjudged))
+    worker = topics.start(**HOOKS, RSAFE_POLICIES__PATH=str(folder), RSAFE_POLICIES__DEFAULT="hold")
+    wait_for(lambda: worker.answer("/health/ready") == READY, "readiness")
+    # Each death so soon after the last is followed by a longer pause: at once, 1, 2 and 4 s.
+    for number in range(4):
+        wait_for(lambda: worker.answer("/health/ready") == READY, "the guard to be back")
+        ask(topics, f"deadly-{number}", "[[rsafe-fault kill]]", "review")
+        topics.wait_decided(number + 1)
+    assert worker.answer("/health/ready") == AWAY
+    for action in ACTIONS:
+        ask(topics, action, "hello", action)
+    wait_for(lambda: topics.committed() == 4 + len(ACTIONS), "what does not wait for the guard, committed")
+    ask(topics, "hold", "hello", "hold")
+    assert worker.answer("/health/ready") == AWAY
+    wait_for(lambda: worker.answer("/health/ready") == READY, "readiness to come back")
+    wait_for(lambda: topics.committed() == 4 + len(ACTIONS) + 1, "what waited for the guard, committed")
+    decided = {decision.event_id: decision for decision in topics.decisions()}
+    for action in ACTIONS:
+        found = decided[action]
+        assert (found.status, found.reason, found.action) == ("unjudged", "unavailable", action)
+        assert found.guard is None
+    assert [decided[f"deadly-{number}"].reason for number in range(4)] == ["unavailable"] * 4
+    assert decided["hold"].status == "judged"
+    assert topics.count("dead") == 0
     assert worker.stop() == 0
 
 
