@@ -105,7 +105,7 @@ class Driver:
         for key, value in events:
             while sent.pool - outcomes() >= at_most and not self._stop.is_set():
                 self._sender.serve(TICK_S)
-            if not self._put(key, value):
+            if self._stop.is_set() or not self._put(key, value):
                 return
             sent.pool += 1
 

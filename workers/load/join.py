@@ -36,7 +36,7 @@ class Joined(NamedTuple):
 
     def rows(self, chosen: npt.NDArray[np.bool_]) -> Joined:
         """The chosen rows."""
-        return Joined(*(column[chosen] for column in self))
+        return Joined._make(column[chosen] for column in self)
 
     def between(self, first: int, end: int) -> Joined:
         """The rows of the events from number `first` to before `end`."""

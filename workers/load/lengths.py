@@ -36,7 +36,7 @@ class Lengths(msgspec.Struct, frozen=True):
                 found = rng.integers(int(low), int(high), count, endpoint=True).astype(np.float64)
             case _:
                 found = rng.choice(np.asarray(self.numbers, dtype=np.float64), count)
-        return np.clip(np.rint(found), 1, longest).astype(np.int64)
+        return np.asarray(np.clip(np.rint(found), 1, longest), dtype=np.int64)
 
 
 def read_lengths(spec: str) -> Lengths:
