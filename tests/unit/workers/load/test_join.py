@@ -29,7 +29,8 @@ def test_a_percentile_is_numpys(seed: int, count: int, percent: float) -> None:
     if found is None:
         assert count < round(100 / (100 - percent))
     else:
-        assert found == np.percentile(ordered, percent, method="inverted_cdf")
+        # A little less: numpy takes 99.9 % of 5,000 to be more than 4,995.
+        assert found == np.percentile(ordered, percent - 1e-9, method="inverted_cdf")
 
 
 @given(SEEDS, st.integers(1000, 5000), st.sampled_from(PERCENTS))
