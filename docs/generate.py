@@ -1,6 +1,7 @@
 """Writes the generated pages here: `python docs/generate.py [--check]`.
 
 reference/wire-schemas.md   from schemas/wire/*.schema.json
+reference/load-report.md    from the structs of workers/load/figures.py
 """  # noqa: INP001 (a script beside the pages, not a package)
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from workers import metrics as worker_metrics  # noqa: E402 (the repository's root comes first)
+from schemas.json_schema import Noun, wire_schema  # noqa: E402 (the repository's root comes first)
+from workers import metrics as worker_metrics  # noqa: E402
+from workers.load.figures import LoadReport  # noqa: E402
 
 REFERENCE: Final = ROOT / "docs" / "reference"
 NOTE: Final = "<!-- Made by `python docs/generate.py`; do not edit. -->\n"
@@ -63,6 +66,27 @@ def wire_schemas_page() -> str:
             if part.get("type") == "object":
                 parts.append(f"\n### {name}\n\n{part.get('description', '')}\n")
                 parts.append(_table(part))
+    return "".join(parts)
+
+
+LOAD_INTRODUCTION: Final = """# Figures of a load test
+
+What `rsafe load --json FILE` writes ([Load-test your deployment](../how-to/load-test.md)): one JSON object.
+Times are milliseconds and rates are per second, unless a name says otherwise. A percentile is the smallest
+measured value that so many percent of the values do not exceed, and null where there are too few values for
+it: below a hundred for `p99`, below a thousand for `p99_9`. Fields may be added; `form` changes when one
+changes its meaning.
+"""
+
+
+def load_report_page() -> str:
+    """The page with one table per struct of the figures."""
+    schema = wire_schema(Noun("load_report", 1, LoadReport))
+    parts = [NOTE, LOAD_INTRODUCTION, _table(schema)]
+    for name, part in schema["$defs"].items():
+        if part.get("type") == "object":
+            parts.append(f"\n## {name}\n\n{part.get('description', '')}\n")
+            parts.append(_table(part))
     return "".join(parts)
 
 
@@ -166,6 +190,7 @@ def main(arguments: list[str]) -> int:
     pages = {
         REFERENCE / "wire-schemas.md": wire_schemas_page(),
         REFERENCE / "metrics.md": metrics_page(),
+        REFERENCE / "load-report.md": load_report_page(),
     }
     changed = [
         path for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text

@@ -29,6 +29,7 @@ from workers.settings import Settings, load_settings
 
 MAX: Final = "max"
 DEFAULT_DURATION_S: Final = 60.0
+DEFAULT_WARM_UP_S: Final = 5.0
 # At the rate `max`, where a time says nothing of how much is sent.
 DEFAULT_COUNT: Final = 100_000
 _RUN: Final = re.compile(r"[a-z0-9]{1,16}")
@@ -60,7 +61,7 @@ class Rate(click.ParamType[float | None]):
 @click.option("--rate", type=Rate(), default="100", show_default=True, help="Events a second, or `max`.")
 @click.option("--duration", type=click.FloatRange(0, min_open=True), help="Seconds measured. Default: `60`.")
 @click.option("--count", type=click.IntRange(1), help="Events measured, instead. At `max`: `100000`.")
-@click.option("--warm-up", type=click.FloatRange(0), default=5.0, show_default=True, help="Seconds before.")
+@click.option("--warm-up", type=click.FloatRange(0), help="Seconds before, at a rate. Default: `5`.")
 @click.option(
     "--hits",
     type=click.FloatRange(0, 1),
@@ -105,7 +106,7 @@ def load(
     rate: float | None,
     duration: float | None,
     count: int | None,
-    warm_up: float,
+    warm_up: float | None,
     drain_timeout: float,
     json_file: str | None,
     picture: str | None,
@@ -120,6 +121,10 @@ def load(
     """
     if duration is not None and count is not None:
         raise click.UsageError("expected --duration or --count, not both")
+    if rate is None and warm_up is not None:
+        raise click.UsageError(
+            "expected no --warm-up at the rate `max`, which leaves out a tenth of the outcomes"
+        )
     settings = load_settings()
     plan = _plan(settings, **wanted)
     pace = _pace(rate, duration, count, warm_up)
@@ -176,9 +181,11 @@ def _plan(
     )
 
 
-def _pace(rate: float | None, duration: float | None, count: int | None, warm_up: float) -> Pace:
+def _pace(rate: float | None, duration: float | None, count: int | None, warm_up: float | None) -> Pace:
     if count is None and duration is None:
         count, duration = (DEFAULT_COUNT, None) if rate is None else (None, DEFAULT_DURATION_S)
+    if warm_up is None:
+        warm_up = 0.0 if rate is None else DEFAULT_WARM_UP_S
     return Pace(rate=rate, warm_up_s=warm_up, count=count, duration_s=duration)
 
 

@@ -7,6 +7,7 @@ gone. At the rate `max` there is no such time: an event goes when the queue has 
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -38,25 +39,23 @@ class Pace:
 
     rate: float | None
     warm_up_s: float
-    """Before what is measured, at the same rate."""
+    """Before what is measured, at the same rate; 0 where the rate is None."""
     count: int | None
     """Events that are measured."""
     duration_s: float | None
     """For how long what is measured is sent."""
 
     @property
-    def warm_up_events(self) -> int | None:
-        """None: the time decides."""
-        return None if self.rate is None else round(self.rate * self.warm_up_s)
+    def warm_up_events(self) -> int:
+        return 0 if self.rate is None else round(self.rate * self.warm_up_s)
 
     @property
     def events(self) -> int | None:
         """All events, the warm-up's too; None: the time decides."""
-        if self.rate is None or self.warm_up_events is None:
-            return None
-        measured = self.count if self.duration_s is None else max(1, round(self.rate * self.duration_s))
-        assert measured is not None
-        return self.warm_up_events + measured
+        if self.duration_s is None:
+            assert self.count is not None
+            return self.warm_up_events + self.count
+        return None if self.rate is None else self.warm_up_events + max(1, round(self.rate * self.duration_s))
 
 
 @dataclass(slots=True)
@@ -113,9 +112,9 @@ class Driver:
         """Send the warm-up and what is measured."""
         self._sent.begun_s = self._clock()
         if pace.rate is None:
-            self._fast(events, pace)
+            self._fast(islice(events, pace.count), pace.duration_s)
         else:
-            self._timed(islice(events, pace.events), pace.rate, pace.warm_up_events or 0)
+            self._timed(islice(events, pace.events), pace.rate, pace.warm_up_events)
         self._sent.ended_s = self._clock()
 
     def _timed(self, events: Iterator[tuple[bytes, bytes]], rate: float, warm_up: int) -> None:
@@ -135,22 +134,13 @@ class Driver:
             if not self._put(key, value):
                 return
 
-    def _fast(self, events: Iterator[tuple[bytes, bytes]], pace: Pace) -> None:
+    def _fast(self, events: Iterator[tuple[bytes, bytes]], duration_s: float | None) -> None:
         sent, clock = self._sent, self._clock
-        begun = sent.begun_s
-        assert begun is not None
-        measure_s, until_s, left = begun + pace.warm_up_s, None, pace.count
-        for number, (key, value) in enumerate(events, sent.pool):
-            now = clock()
-            if sent.measured_from is None and now >= measure_s:
-                sent.measured_from = number
-                until_s = None if pace.duration_s is None else now + pace.duration_s
-            if sent.measured_from is not None:
-                if left is not None and number - sent.measured_from >= left:
-                    return
-                if until_s is not None and now >= until_s:
-                    return
-            if not self._put(key, value):
+        assert sent.begun_s is not None
+        sent.measured_from = sent.pool
+        until_s = math.inf if duration_s is None else sent.begun_s + duration_s
+        for key, value in events:
+            if clock() >= until_s or not self._put(key, value):
                 return
 
     def _put(self, key: bytes, value: bytes) -> bool:

@@ -21,7 +21,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_s: float | None
     """Events a second; null: as fast as possible."""
     warm_up_s: float
-    """Seconds before what is measured, at the same rate."""
+    """Seconds before what is measured, at the same rate; 0 at the rate `max`."""
     count: int | None
     """Events that are measured; null: `duration_s` decides."""
     duration_s: float | None
@@ -87,22 +87,26 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sending(msgspec.Struct, frozen=True, kw_only=True):
-    """How the load was sent; what is measured only."""
+    """How the load was sent."""
 
     per_s: float | None
-    """Events a second that were handed to the producer."""
+    """Events a second that were handed to the producer, of what is measured."""
     late_ms: Spread | None
-    """How long after they were due events were handed over; null at the rate `max`. Part of the latency."""
+    """How long after they were due the measured events were handed over, which their latency includes; null
+    at the rate `max`."""
     queue_full: int
-    """How often the producer's queue had no room."""
+    """How often the producer's queue had no room, in the whole run."""
     mean_event_bytes: float | None
-    """Mean size of an event, uncompressed."""
+    """Mean size of an event of the whole run, uncompressed."""
     outstanding_at_end: int
     """Events without an outcome when the last one was sent."""
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """Outcomes a second between the first and the last of what is measured."""
+    """Outcomes a second of all events after the pool, from the end of the warm-up to the last outcome.
+
+    At the rate `max` the first tenth of the outcomes is left out instead.
+    """
 
     consumed_per_s: float | None
     """By the time at which they were consumed."""
@@ -169,7 +173,7 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
     warm_up: Phase
     """Before what is measured."""
     measured: Phase
-    """What all figures below are about."""
+    """What the figures are about, unless they say otherwise."""
     duplicates: int
     """Outcomes of events that had one already, in all phases; the first counts."""
     hit_share: float | None

@@ -41,7 +41,7 @@ def draw(report: LoadReport, path: Path) -> None:
     for axes in (rates, times, curve):
         axes.grid(visible=True, color="#dddddd", linewidth=0.6)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="upper left", fontsize=8)
+            axes.legend(loc="best", fontsize=8)
     try:
         figure.savefig(path, dpi=_DOTS_PER_INCH)
     except OSError as error:

@@ -26,6 +26,8 @@ from workers.load.plan import LoadPlan
 # At most so many points over the time of a run, of one of these widths, in seconds.
 _POINTS: Final = 120
 _WIDTHS_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
+# At the rate `max` the first tenth of the outcomes is no throughput: the queue has to fill first.
+_LEFT_OUT: Final = 10
 # Of the percentile curve: evenly to 90, then each tenth of the rest as closely as the one before.
 _CURVE: Final = (
     *(float(percent) for percent in range(0, 90, 2)),
@@ -63,9 +65,7 @@ def summarise(
         duplicates=outcomes.duplicates,
         hit_share=phase.hits / judged if judged else None,
         sending=_sending(sent, pace.rate, joined, first),
-        throughput=Throughput(
-            consumed_per_s=_per_s(measured.seen_s), broker_per_s=_per_s(measured.stamps_ms / 1000)
-        ),
+        throughput=_throughput(sent, pace, joined.between(sent.pool, total)),
         latency_ms=_latency(measured, measured.latency_ms),
         broker_ms=_broker(measured),
         over_time=_over_time(sent, joined),
@@ -152,6 +152,18 @@ def _sending(sent: Sent, rate: float | None, joined: Joined, first: int) -> Send
     )
 
 
+def _throughput(sent: Sent, pace: Pace, rows: Joined) -> Throughput:
+    # Not of the measured events: where a queue has filled, those of a quiet partition come long before
+    # those of a busy one, and others in between.
+    if pace.rate is None or sent.begun_s is None:
+        counted = np.arange(len(rows.numbers)) >= len(rows.numbers) // _LEFT_OUT
+    else:
+        counted = rows.seen_s >= sent.begun_s + pace.warm_up_s
+    return Throughput(
+        consumed_per_s=_per_s(rows.seen_s[counted]), broker_per_s=_per_s(rows.stamps_ms[counted] / 1000)
+    )
+
+
 def _per_s(times_s: Floats) -> float | None:
     """How many a second between the first and the last of them."""
     if len(times_s) < 2 or np.isnan(times_s).any():
@@ -169,7 +181,8 @@ def _over_time(sent: Sent, joined: Joined) -> tuple[Point, ...]:
     seen_s, due_s = rows.seen_s - begun, rows.intended_s - begun
     end = float(max(sent_s.max(), seen_s.max(initial=0.0)))
     width = next((width for width in _WIDTHS_S if end / width < _POINTS), _WIDTHS_S[-1])
-    bins = int(end / width) + 1
+    bins = max(1, round(end / width))
+    widths = [*[width] * (bins - 1), end - (bins - 1) * width or width]  # the last one as long as it was
     sent_in, seen_in, due_in = (
         np.clip(times / width, 0, bins - 1).astype(np.int64) for times in (sent_s, seen_s, due_s)
     )
@@ -181,8 +194,8 @@ def _over_time(sent: Sent, joined: Joined) -> tuple[Point, ...]:
         points.append(
             Point(
                 at_s=round(number * width, 3),
-                sent_per_s=sent_counts[number] / width,
-                outcomes_per_s=seen_counts[number] / width,
+                sent_per_s=sent_counts[number] / widths[number],
+                outcomes_per_s=seen_counts[number] / widths[number],
                 p50_ms=percentile(latencies, 50),
                 p99_ms=percentile(latencies, 99),
             )

@@ -65,6 +65,7 @@ def test_what_cannot_be_is_refused_before_anything_is_sent(
         (["--rate", "fast"], "expected events a second"),
         (["--rate", "nan"], "expected events a second"),
         (["--hits", "1.1"], "0<=x<=1"),
+        (["--rate", "max", "--warm-up", "5"], "expected no --warm-up at the rate `max`"),
         (["--count", "5", "--duration", "5"], "--duration or --count, not both"),
     ],
 )
@@ -91,7 +92,7 @@ def test_a_run_writes_its_figures_to_the_screen_and_to_files(echo: Echo, tmp_pat
 
 
 def test_max_says_what_it_is_and_takes_a_count(echo: Echo) -> None:
-    result = _load("--rate", "max", "--count", "300", "--warm-up", "0")
+    result = _load("--rate", "max", "--count", "300")
     assert "as fast as the producer's queue takes them (the figure is throughput)" in result.stderr
     assert "300 sent" in result.stdout
 

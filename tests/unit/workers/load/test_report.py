@@ -34,7 +34,7 @@ def _summarise(
 ) -> LoadReport:
     return summarise(
         plan(pool=max(2, sent.pool)),
-        Pace(rate, 1.0, 100, None),
+        Pace(rate, 0.0 if rate is None else 1.0, 100, None),
         sent,
         outcomes,
         drain_timeout_s=5.0,
@@ -77,7 +77,7 @@ def test_only_what_is_measured_is_in_the_figures() -> None:
     for number in range(3):
         _add(outcomes, number, MISS, 49.9)
     for index in range(300):
-        slow = 5.0 if index < 100 else 0.010 if index % 10 else 0.200  # the warm-up; hits; misses
+        slow = 0.25 if index < 100 else 0.010 if index % 10 else 0.200  # the warm-up; hits; misses
         _add(outcomes, 3 + index, HIT if index % 10 else MISS, 50.0 + index / RATE + slow)
     report = _summarise(sent, outcomes)
     assert report.hit_share == pytest.approx(0.9)
@@ -120,14 +120,23 @@ def test_at_max_the_main_figure_is_throughput() -> None:
     assert report.sending.outstanding_at_end == 100
 
 
+def test_at_max_the_first_tenth_of_the_outcomes_is_no_throughput() -> None:
+    sent, outcomes = _sent(0, 0, 100), Outcomes()
+    for number in range(100):
+        _add(outcomes, number, HIT, 60.0 if number < 10 else 100.0 + number / 50)
+    report = _summarise(sent, outcomes, None)
+    assert report.throughput.consumed_per_s == pytest.approx(50)
+
+
 def test_over_time_every_event_is_in_one_stretch() -> None:
     sent, outcomes = _sent(4, 100, 900), Outcomes()
     for number in range(4, 1004):
         _add(outcomes, number, HIT, sent.at_s[number] + 0.3)
     points = _summarise(sent, outcomes).over_time
-    width = points[1].at_s
-    assert sum(point.sent_per_s * width for point in points) == pytest.approx(1000)
-    assert sum(point.outcomes_per_s * width for point in points) == pytest.approx(1000)
+    begins = [point.at_s for point in points]
+    widths = np.diff([*begins, 9.99 + 0.3])  # the last outcome came then
+    assert sum(np.array([point.sent_per_s for point in points]) * widths) == pytest.approx(1000)
+    assert sum(np.array([point.outcomes_per_s for point in points]) * widths) == pytest.approx(1000)
     assert {point.p50_ms is None or round(point.p50_ms) for point in points} == {300, True}
 
 

@@ -68,12 +68,12 @@ def _run(
         ).whole()
 
 
-@pytest.mark.parametrize("rate", [2000.0, None])
-def test_everything_comes_back_and_hits_are_as_asked(rate: float | None) -> None:
+@pytest.mark.parametrize(("rate", "warm_up_s"), [(2000.0, 0.1), (None, 0.0)])
+def test_everything_comes_back_and_hits_are_as_asked(rate: float | None, warm_up_s: float) -> None:
     echo = Echo()
-    report = _run(echo, Pace(rate, 0.1, 500, None))
+    report = _run(echo, Pace(rate, warm_up_s, 500, None))
     assert (report.pool.sent, report.pool.misses, report.measured.sent) == (30, 30, 500)
-    assert report.warm_up.sent > 0
+    assert report.warm_up.sent == (0 if rate is None else 200)
     assert report.missing == 0
     assert report.hit_share == pytest.approx(0.8, abs=0.06)
     assert echo.finished == 2
