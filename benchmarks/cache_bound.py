@@ -2,8 +2,9 @@
 
     python -m benchmarks.cache_bound [--records 60000] [--rounds 5]
 
-Both read the same topic, filled beforehand, in batches of 500 with deliveries awaited, one after the other in
-turns, on the same broker. Rates are those of the output topic by the broker's clock, without the first tenth.
+Both read the same topic, filled beforehand, with deliveries awaited, one after the other in turns, on the
+same broker: the bare loop in batches of 500, the worker in batches to 500 and to 100. Rates are those of the
+output topic by the broker's clock, without the first tenth. A ratio is taken within a round.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from benchmarks.measure import (
     facts_line,
     load,
     machine_facts,
-    median,
+    middle,
     rate_of,
+    ratios,
     read_values,
     say,
-    spread,
     table,
     wait_for_records,
     write_results,
@@ -44,11 +45,17 @@ CONVERSATIONS: Final = 3_000
 BATCH: Final = 500
 TIMEOUT_S: Final = 300.0
 HEALTH_PORT: Final = 18_080
-CONTENDERS: Final[Mapping[str, str]] = {
+SMALL_BATCH: Final = 100
+BARE: Final[Mapping[str, str]] = {
     "echo": "bare loop, event written back",
     "decision": "bare loop, decision-sized output",
-    "redis": "worker, verdicts in Redis",
-    "local": "worker, verdicts in Redis and in the process",
+}
+CONTENDERS: Final[Mapping[str, str]] = {
+    **BARE,
+    "redis": f"worker, verdicts in Redis, batches to {BATCH}",
+    "redis-small": f"worker, verdicts in Redis, batches to {SMALL_BATCH}",
+    "local": f"worker, verdicts in the process, batches to {BATCH}",
+    "local-small": f"worker, verdicts in the process, batches to {SMALL_BATCH}",
 }
 
 
@@ -74,7 +81,7 @@ class Bench:
 
     def measure(self, contender: str) -> Rate:
         """One run over the whole topic."""
-        return self.bare(contender) if contender in ("echo", "decision") else self.worker(contender)
+        return self.bare(contender) if contender in BARE else self.worker(contender)
 
     def bare(self, shape: str) -> Rate:
         """The bare loop in a process of its own."""
@@ -100,8 +107,8 @@ class Bench:
                 "RSAFE_KAFKA__DEAD_LETTERS_TOPIC": f"{target}-dead",
                 "RSAFE_KAFKA__GROUP_ID": target,
                 "RSAFE_GUARD__ENGINE": "scripted",
-                "RSAFE_STREAM__BATCH_RECORDS": str(BATCH),
-                "RSAFE_CACHE__LOCAL_BYTES": "0" if kind == "redis" else "33554432",
+                "RSAFE_STREAM__BATCH_RECORDS": str(SMALL_BATCH if kind.endswith("-small") else BATCH),
+                "RSAFE_CACHE__LOCAL_BYTES": "0" if kind.startswith("redis") else "33554432",
                 "RSAFE_SECRETS__CONTENT_KEY": self._run_id,
                 **(settings or {}),
             },
@@ -128,29 +135,24 @@ class Bench:
 
 
 def report(rates: Mapping[str, list[Rate]], records: int) -> None:
-    """The table, and the ratios to the bare loop."""
-    medians = {name: median([rate.per_second for rate in found]) for name, found in rates.items()}
+    """The table, and each round's ratios to the bare loop."""
+    found = {name: [rate.per_second for rate in ones] for name, ones in rates.items()}
+    compared = {name: {bare: ratios(ones, found[bare]) for bare in BARE} for name, ones in found.items()}
     rows = [
-        (
-            CONTENDERS[name],
-            f"{medians[name]:,.0f}",
-            spread([rate.per_second for rate in found]),
-            f"{medians[name] / medians['echo']:.2f}",
-            f"{medians[name] / medians['decision']:.2f}",
-        )
-        for name, found in rates.items()
+        (CONTENDERS[name], middle(ones), *(middle(compared[name][bare], 2) for bare in BARE))
+        for name, ones in found.items()
     ]
     facts = machine_facts("confluent-kafka", "msgspec", "redis", "hiredis")
     rounds = len(rates["echo"])
     markdown = (
         "# Cache-bound: all verdicts known\n\n"
-        + table(("", "events/s (median)", "range", "of the bare echo", "of the bare decision"), rows)
-        + f"\n{records:,} events over {QUESTIONS:,} questions, batches of {BATCH}, {rounds} rounds in turns; "
-        + "broker and Redis on the same cores.\n"
+        + table(("", "events/s", "of the bare echo", "of the bare decision"), rows)
+        + f"\n{records:,} events over {QUESTIONS:,} questions, {rounds} rounds in turns; medians and ranges. "
+        + "Broker and Redis on the same cores.\n"
         + facts_line(facts)
     )
-    data = {"facts": facts, "records": records, "batch": BATCH, "rates": dict(rates), "medians": medians}
-    write_results("cache_bound", markdown, data)
+    data = {"facts": facts, "records": records, "batches": [BATCH, SMALL_BATCH], "rates": dict(rates)}
+    write_results("cache_bound", markdown, data | {"ratios": compared})
 
 
 def take_turns(

@@ -16,7 +16,7 @@ import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -26,10 +26,9 @@ from benchmarks.measure import (
     facts_line,
     load,
     machine_facts,
-    median,
+    middle,
     read_values,
     say,
-    spread,
     table,
     wait_for_records,
     write_results,
@@ -65,6 +64,14 @@ class Round(msgspec.Struct, frozen=True):
     worker_tokens: int
     alone_tokens: int
     judged: int
+
+
+class Yardstick(Protocol):
+    """What the worker is compared with."""
+
+    def stop(self) -> None:
+        """End it."""
+        ...
 
 
 class Alone:
@@ -109,6 +116,7 @@ class Bench:
     def __init__(self, addresses: Addresses, folder: Path, checkpoint_name: str) -> None:
         self._settings = load_settings()
         self._servers = addresses.bootstrap_servers
+        self._folder = folder
         self._checkpoint = open_checkpoint(checkpoint_name)
         secret = uuid.uuid4().hex
         self._renderer = PromptRenderer(self._checkpoint.path, self._checkpoint.template, secret.encode())
@@ -118,6 +126,7 @@ class Bench:
             mode: msgspec.structs.replace(packs["community"], id=mode, mode=mode, examples=())
             for mode in MESSAGES
         }
+        self._policies_file = write_policies(folder, self._policies.values())
         self._run = uuid.uuid4().hex[:8]
         for topic in ("events", "decisions"):
             create_topic(self._servers, f"{topic}-{self._run}")
@@ -133,7 +142,7 @@ class Bench:
                 "RSAFE_GUARD__CHECKPOINT": checkpoint_name,
                 "RSAFE_CACHE__TTL_S": "0",
                 "RSAFE_CACHE__LOCAL_BYTES": "0",
-                "RSAFE_POLICIES__PATH": str(write_policies(folder, self._policies.values())),
+                "RSAFE_POLICIES__PATH": str(self._policies_file),
                 "RSAFE_POLICIES__DEFAULT": "think",
                 "RSAFE_SECRETS__CONTENT_KEY": secret,
             },
@@ -144,12 +153,15 @@ class Bench:
         self._worker.start()
         try:
             self._worker.wait_ready(lambda _: None)
-            say("starting vLLM alone")
-            self._alone = Alone(self._checkpoint, self._settings)
+            say("starting the yardstick")
+            self._alone = self._yardstick()
         except BaseException:
             self._worker.stop()
             raise
         self._sent = 0
+
+    def _yardstick(self) -> Yardstick:
+        return Alone(self._checkpoint, self._settings)
 
     def stop(self) -> None:
         """End both."""
@@ -185,6 +197,7 @@ class Bench:
         return record_key(sent.tenant, sent.conversation_id), msgspec.json.encode(sent)
 
     def _through_alone(self, mode: Timed, events: Sequence[Event]) -> Answer:
+        assert isinstance(self._alone, Alone)
         renderer, guard = self._renderer, self._settings.guard
         suffix = renderer.fast_suffix if mode == "fast" else ()
         prompts = [renderer.render(self._policies[mode], turns_of(event)) + suffix for event in events]
@@ -197,7 +210,18 @@ class Bench:
         return self._alone.complete(prompts, parameters)
 
 
-def report(rounds: Sequence[Round], checkpoint: str) -> None:
+class Titles(msgspec.Struct, frozen=True):
+    """What the results are called, and the yardstick's speed in their table."""
+
+    name: str
+    title: str
+    yardstick: str
+
+
+TITLES: Final = Titles("guard_bound", "Guard-bound: nothing known", "vLLM alone, prompts/s")
+
+
+def report(rounds: Sequence[Round], checkpoint: str, titles: Titles) -> None:
     """The table: medians over the rounds, and of the ratios within each round."""
     rows = []
     for mode in MESSAGES:
@@ -209,9 +233,9 @@ def report(rounds: Sequence[Round], checkpoint: str) -> None:
         rows.append(
             (
                 mode,
-                f"{median(worker):,.0f} ({spread(worker)})",
-                f"{median(alone):,.0f} ({spread(alone)})",
-                f"{median(ratios):.2f}",
+                middle(worker),
+                middle(alone),
+                middle(ratios, 2),
                 f"{tokens:.2f}",
                 f"{sum(one.judged for one in mine) / sum(one.messages for one in mine):.1%}",
             )
@@ -220,32 +244,32 @@ def report(rounds: Sequence[Round], checkpoint: str) -> None:
     header = (
         "mode",
         "worker, decisions/s",
-        "vLLM alone, prompts/s",
+        titles.yardstick,
         "ratio",
-        "tokens, worker to alone",
+        "tokens, worker to yardstick",
         "judged",
     )
     counts = ", ".join(f"{count:,} messages ({mode})" for mode, count in MESSAGES.items())
     markdown = (
-        "# Guard-bound: nothing known\n\n"
+        f"# {titles.title}\n\n"
         + table(header, rows)
         + f"\nMedians and ranges of {len(rounds) // len(MESSAGES)} rounds in turns, {counts} a round; "
         + f"checkpoint `{checkpoint}`; broker and Redis on the same cores.\n"
         + facts_line(facts)
     )
-    write_results("guard_bound", markdown, {"facts": facts, "checkpoint": checkpoint, "rounds": list(rounds)})
+    write_results(titles.name, markdown, {"facts": facts, "checkpoint": checkpoint, "rounds": list(rounds)})
 
 
-def main() -> None:
-    """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def run(description: str | None, bench_of: type[Bench], titles: Titles) -> None:
+    """All rounds and the report; their number and the checkpoint from the command line."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--checkpoint", default="tiny")
     options = parser.parse_args()
     rounds: list[Round] = []
     seed = 0
     with tempfile.TemporaryDirectory() as folder, LocalStack(ephemeral=True) as stack:
-        bench = Bench(stack.addresses, Path(folder), options.checkpoint)
+        bench = bench_of(stack.addresses, Path(folder), options.checkpoint)
         try:
             for mode in MESSAGES:
                 bench.turn(mode, 0, worker_first=True)  # the policy gets into both prefix caches
@@ -256,11 +280,16 @@ def main() -> None:
                     rounds.append(one)
                     say(
                         f"round {number + 1}, {mode}: worker {one.messages / one.worker_s:,.0f}/s, "
-                        f"alone {one.messages / one.alone_s:,.0f}/s"
+                        f"yardstick {one.messages / one.alone_s:,.0f}/s"
                     )
         finally:
             bench.stop()
-    report(rounds, options.checkpoint)
+    report(rounds, options.checkpoint, titles)
+
+
+def main() -> None:
+    """Run it."""
+    run(__doc__, Bench, TITLES)
 
 
 if __name__ == "__main__":

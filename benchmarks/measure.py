@@ -35,11 +35,11 @@ class Rate(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def create_topic(bootstrap_servers: str, topic: str, **more: str) -> None:
+def create_topic(bootstrap_servers: str, topic: str, partitions: int = PARTITIONS, **more: str) -> None:
     """A topic whose records carry the broker's time; `more` of its configuration."""
     admin: Any = AdminClient({"bootstrap.servers": bootstrap_servers})
     config = {"message.timestamp.type": "LogAppendTime", "retention.ms": "3600000"} | more
-    new = NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1, config=config)
+    new = NewTopic(topic, num_partitions=partitions, replication_factor=1, config=config)
     for future in admin.create_topics([new]).values():
         future.result(_ADMIN_TIMEOUT_S)
 
@@ -48,7 +48,7 @@ def create_topic(bootstrap_servers: str, topic: str, **more: str) -> None:
 
 def create_dead_letters_topic(bootstrap_servers: str, topic: str) -> None:
     """A topic with room for the headers that a dead letter has more than its record, as the worker asks."""
-    create_topic(bootstrap_servers, topic, **{"max.message.bytes": "8388608"})
+    create_topic(bootstrap_servers, topic, PARTITIONS, **{"max.message.bytes": "8388608"})
 
 
 def _wait_for_leaders(bootstrap_servers: str, topic: str) -> None:
@@ -129,8 +129,8 @@ def read_values(bootstrap_servers: str, topic: str) -> list[tuple[int, bytes]]:
         }
     )
     try:
-        consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
-        open_ends = set(range(PARTITIONS))
+        open_ends = set(_partitions(consumer, topic))
+        consumer.assign([TopicPartition(topic, number, 0) for number in open_ends])
         found: list[tuple[int, bytes]] = []
         while open_ends:
             for message in consumer.consume(2_000, 1.0):
@@ -157,9 +157,19 @@ def median(rates: Iterable[float]) -> float:
     return statistics.median(rates)
 
 
-def spread(rates: Sequence[float]) -> str:
+def spread(rates: Sequence[float], digits: int = 0) -> str:
     """Lowest to highest."""
-    return f"{min(rates):,.0f}–{max(rates):,.0f}"
+    return f"{min(rates):,.{digits}f}–{max(rates):,.{digits}f}"
+
+
+def ratios(values: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Each value to its round's other one."""
+    return [value / other for value, other in zip(values, others, strict=True)]
+
+
+def middle(values: Sequence[float], digits: int = 0) -> str:
+    """Median and range as one cell."""
+    return f"{median(values):,.{digits}f} ({spread(values, digits)})"
 
 
 def machine_facts(*packages: str) -> dict[str, str]:
@@ -207,10 +217,17 @@ def say(sentence: str) -> None:
 
 def _held(consumer: Any, topic: str) -> int:
     total = 0
-    for number in range(PARTITIONS):
+    for number in _partitions(consumer, topic):
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)
         total += high - low
     return total
+
+
+def _partitions(consumer: Any, topic: str) -> list[int]:
+    found = consumer.list_topics(topic, timeout=10).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return sorted(found.partitions)
 
 
 def _processor() -> str:

@@ -70,6 +70,11 @@ class WorkerProcess:
         """None while it runs."""
         return None if self._process is None else self._process.poll()
 
+    @property
+    def pid(self) -> int | None:
+        """None before it was started."""
+        return None if self._process is None else self._process.pid
+
     def stop(self, grace_s: float = 40.0) -> None:
         """SIGTERM, and SIGKILL to its group when it takes longer than `grace_s`. Safe to call twice."""
         process = self._process
