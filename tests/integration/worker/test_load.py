@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from tests.integration.worker.harness import Topics, wait_for
 from workers.commands.load import OutcomesMissing, load
+from workers.errors import StartError
 
 
 def _load(topics: Topics, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[dict[str, Any], str]:
@@ -137,3 +138,20 @@ def test_without_a_worker_everything_is_missing(topics: Topics, monkeypatch: pyt
     assert (figures["measured"]["sent"], figures["measured"]["missing"]) == (50, 50)
     with pytest.raises(OutcomesMissing, match="nothing was measured"):
         _load(topics, monkeypatch, "--hits", "0.5", "--pool", "10", "--drain-timeout", "1")
+
+
+@pytest.mark.parametrize("setting", ["EVENTS_TOPIC", "DECISIONS_TOPIC", "DEAD_LETTERS_TOPIC"])
+def test_a_topic_that_is_not_there_is_named(
+    setting: str, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = topics.environment | {f"RSAFE_KAFKA__{setting}": "not-there"}
+    monkeypatch.setattr(Topics, "environment", changed)
+    with pytest.raises(StartError, match="there is no topic not-there; `rsafe topics create` makes it"):
+        _load(topics, monkeypatch, "--rate", "10", "--count", "5")
+
+
+def test_a_broker_that_is_not_there_is_told_soon(topics: Topics, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSAFE_KAFKA__START_TIMEOUT_S", "0.5")
+    topics.bootstrap = "127.0.0.1:1"
+    with pytest.raises(StartError, match=r"no broker at 127\.0\.0\.1:1 answered within 0\.5 s"):
+        _load(topics, monkeypatch, "--rate", "10", "--count", "5")
