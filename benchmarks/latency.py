@@ -9,7 +9,7 @@ Each round takes three measures, each with a yardstick of its own in the same ro
   time, so that its capacity is known. Half of that capacity; the yardstick is the time of an answer.
 - *cached*: everything known, at half of what the worker takes as fast as possible in the same round. The
   yardstick is the bare loop (`bare_loop.py`) in the worker's place at the same rate. Sending at a rate takes
-  its share of the cores: where they are few, that may be more than half a load; `--cached-rate` gives another.
+  its share of the cores: where they are few, that may be more than half a load: `--cached-rate`.
 - *beside*: hits, while one event in ten, of other conversations, waits for a slow guard. The yardstick is the
   same load before a guard that answers at once.
 
