@@ -56,11 +56,15 @@ TITLES: Final[Mapping[str, str]] = {
 
 
 class Alone(msgspec.Struct, frozen=True):
-    """One measure. `cores`: processor time by time; `late_p99_ms`: of the sending, at a rate."""
+    """One measure. `cores`: processor time by time; of the sending at a rate, how late, and how often the
+    producer's queue had no room because the broker was slower.
+    """
 
     per_second: float
     cores: float
+    late_p50_ms: float | None = None
     late_p99_ms: float | None = None
+    queue_full: int = 0
 
 
 class FromStart(OutcomeReader):
@@ -156,7 +160,8 @@ class Bench:
         assert not report.missing, f"{report.missing} events had no decision"
         assert report.sending.per_s is not None
         late = report.sending.late_ms
-        return Alone(report.sending.per_s, cores, None if late is None else late.p99)
+        assert late is not None
+        return Alone(report.sending.per_s, cores, late.p50, late.p99, report.sending.queue_full)
 
     def _send(self, sender: EventSender, traffic: Traffic) -> None:
         driver = Driver(sender, Sent(), threading.Event(), clock=time.monotonic, sleep=time.sleep)
