@@ -22,7 +22,9 @@ HANDED_ON = {
     "discarded": (2, "rsafe_discarded_records_total"),
     "_forget": (1, "rsafe_discarded_records_total"),
     "_give_up": (1, "rsafe_discarded_records_total"),
-    "_failed": (0, "rsafe_cache_failures_total"),
+    "cache_failed": (0, "rsafe_cache_failures_total"),
+    "ask": (0, "rsafe_cache_failures_total"),
+    "_settle": (2, "rsafe_cache_leases_total"),
 }
 
 
