@@ -527,6 +527,7 @@ async def test_what_a_commit_frees_is_not_paused_even_after_a_slow_time() -> Non
         await pause(partitions)
 
     world.source.pause = told  # type: ignore[method-assign]
+    await world.until(lambda: world.outcomes.reported == 9)
     world.loop._commits._next_at = 0.0  # what was slow is committed, and the partition is read again
     await world.until(lambda: world.source.paused_alone == set())
     world.source.queue += [record(n) for n in range(8, 60)]
