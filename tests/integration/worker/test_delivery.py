@@ -56,7 +56,14 @@ def test_exactly_once_shows_each_decision_once_though_the_worker_is_killed(
 def test_a_worker_joins_and_leaves_without_a_double(topics: Topics, delivery: str, protocol: str) -> None:
     values, keys = events(900, topics.name, conversations=23, texts=900)
     topics.produce(values[:450], keys[:450])
-    options = {"RSAFE_KAFKA__DELIVERY": delivery, "RSAFE_KAFKA__GROUP_PROTOCOL": protocol, **SLOW}
+    options = {
+        "RSAFE_KAFKA__DELIVERY": delivery,
+        "RSAFE_KAFKA__GROUP_PROTOCOL": protocol,
+        # Nobody ends by force, so that nobody waits for it; a machine that stands still for some seconds must
+        # not cost a worker its partitions.
+        "RSAFE_KAFKA__SESSION_TIMEOUT_MS": "45000",
+        **SLOW,
+    }
     first = topics.start(**options)
     wait_for(lambda: topics.committed() >= 50, "the first to work")
     second = topics.start(**options)
