@@ -23,8 +23,9 @@ from guard.serving.vllm_process import shut_down
 _CPU_BLOCK_TOKENS: Final = 32
 # What the kernels for the CPU are linked to; no Python package brings it along.
 _CPU_LIBRARY: Final = "libnuma.so.1"
-# What vLLM says of a core that ended while it started: its name, and a negative exit code for a signal.
-_BY_SIGNAL: Final = re.compile(r"Failed core proc\(s\): \{[^}]*: -\d")
+# What vLLM says of a core that ended while it started: its name, and a negative exit code for a signal; or
+# nothing, when it was looked at in the moment between its end and its exit code.
+_BY_SIGNAL: Final = re.compile(r"Failed core proc\(s\): \{(?:[^}]*: -\d|\})")
 # How often a start that is broken off is looked at, in seconds; its imports may still go on for some.
 _LOOK_AGAIN_S: Final = 0.2
 

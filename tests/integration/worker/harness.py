@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -29,6 +29,9 @@ from confluent_kafka.admin import (
 from schemas.decision import Decision
 from schemas.keys import PARTITIONER, record_key
 from tests.model_folders import write_tokenizer
+from workers.adapters.kafka_errors import error_of, reaction
+
+Answer = TypeVar("Answer")
 
 # Of a broker on which no group was yet, and of one that starts.
 _NO_COORDINATOR = (
@@ -49,6 +52,19 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = PATIENC
             return value
         time.sleep(0.05)
     raise AssertionError(f"waited {timeout_s:g} s in vain for {what}")
+
+
+def patiently(ask: Callable[[], Answer]) -> Answer:
+    """The broker's answer. Asked for again while it has none: a machine that stands still for some seconds,
+    or a broker that lost its place meanwhile, is not what these tests are about."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if reaction(error_of(error)).stops or time.monotonic() > until:
+                raise
+        time.sleep(0.2)
 
 
 @dataclass
@@ -133,8 +149,7 @@ class Topics:
             NewTopic(f"{self.name}.decisions", self.partitions, 1, config=decisions_config),
             NewTopic(f"{self.name}.dead", 1, 1, config={"max.message.bytes": "8388608"}),
         ]
-        for future in admin.create_topics(topics).values():
-            future.result()
+        patiently(lambda: _created(admin, topics))
 
     def limit(self, topic: str, max_bytes: int) -> None:
         """Let a topic take records of so many bytes, as they come: compressed."""
@@ -167,6 +182,9 @@ class Topics:
 
     def records(self, topic: str, isolation: str = "read_committed") -> list[Any]:
         """Every record of a topic that a reader of this isolation sees, in order per partition."""
+        return patiently(lambda: self._records(topic, isolation))
+
+    def _records(self, topic: str, isolation: str) -> list[Any]:
         consumer = Consumer(
             {
                 "bootstrap.servers": self.bootstrap,
@@ -196,6 +214,9 @@ class Topics:
         return [DECODER.decode(message.value()) for message in self.records("decisions")]
 
     def count(self, topic: str) -> int:
+        return patiently(lambda: self._count(topic))
+
+    def _count(self, topic: str) -> int:
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "reader"})
         try:
             numbers = consumer.list_topics(f"{self.name}.{topic}").topics[f"{self.name}.{topic}"].partitions
@@ -210,16 +231,28 @@ class Topics:
         wait_for(lambda: self.count("decisions") >= count, f"{count} decisions")
 
     def committed(self) -> int:
+        return patiently(self._committed)
+
+    def _committed(self) -> int:
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.name})
         try:
             places = [TopicPartition(f"{self.name}.events", number) for number in range(self.partitions)]
             return sum(max(0, place.offset) for place in consumer.committed(places, timeout=10))
         except KafkaException as error:
-            if not error.args[0].retriable() and error.args[0].code() not in _NO_COORDINATOR:
+            if error_of(error).code() not in _NO_COORDINATOR:
                 raise
             return 0
         finally:
             consumer.close()
+
+
+def _created(admin: AdminClient, topics: list[NewTopic]) -> None:
+    for future in admin.create_topics(topics).values():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # by a try before
+                raise
 
 
 def write_model(folder: Path) -> None:

@@ -62,3 +62,7 @@ async def test_a_start_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPa
 def test_a_core_that_a_signal_ended_was_killed(code: int, killed: bool) -> None:
     said = f"initialization failed. See root cause above. Failed core proc(s): {{'EngineCore': {code}}}"
     assert bool(vllm_start._BY_SIGNAL.search(said)) == killed
+
+
+def test_a_core_that_ended_without_an_exit_code_yet_counts_as_killed() -> None:
+    assert vllm_start._BY_SIGNAL.search("initialization failed. Failed core proc(s): {}")
