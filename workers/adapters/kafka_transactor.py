@@ -281,9 +281,15 @@ _GONE_FOR_GOOD: Final = frozenset(
 )
 
 
+# Of the membership that a job was made with. A static member that was away for longer than its session comes
+# back as another member of the same name, so that its own older one is refused; whether somebody else has the
+# name is for the consumer to say, which is told as well.
+_OLDER_MEMBER: Final = frozenset({KafkaError.FENCED_INSTANCE_ID})
+
+
 def _hopeless(error: KafkaError) -> bool:
     known = REACTIONS.get(error.code())
-    return known is not None and known.stops
+    return known is not None and known.stops and error.code() not in _OLDER_MEMBER
 
 
 def _passes(error: KafkaError, transactional: bool) -> bool:

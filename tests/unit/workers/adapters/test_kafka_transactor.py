@@ -210,6 +210,15 @@ def test_what_never_passes_stops_the_worker(broker: Broker) -> None:
     assert broker.calls[-1] == "abort"
 
 
+def test_a_membership_that_is_older_than_the_member_is_tried_again(broker: Broker) -> None:
+    """A static member that was away comes back under its name; the next job has its new membership."""
+    broker.script = {"offsets": [abortable(KafkaError.FENCED_INSTANCE_ID)]}
+    transactor = Transactor(broker.make, broker.places)
+    assert transactor.run(job(b"a")).why == "FENCED_INSTANCE_ID"
+    assert transactor.run(job(b"a")).committed
+    assert broker.committed == [b"a"]
+
+
 def test_a_topic_that_is_gone_is_named(broker: Broker) -> None:
     broker.reports = {b"a": KafkaError(KafkaError._UNKNOWN_TOPIC)}
     broker.script = {"commit": [abortable(KafkaError._UNKNOWN_TOPIC)]}
