@@ -21,6 +21,7 @@ from typing import Any, Final
 from confluent_kafka import ConsumerGroupState
 from confluent_kafka.admin import AdminClient
 
+from benchmarks.cache_bound import CONVERSATIONS, QUESTIONS, TIMEOUT_S
 from benchmarks.measure import (
     Rate,
     create_dead_letters_topic,
@@ -43,9 +44,6 @@ from workers.adapters.embedded_addresses import Addresses
 from workers.demo.worker_process import WorkerProcess
 
 PARTITIONS: Final = 8
-QUESTIONS: Final = 2_000
-CONVERSATIONS: Final = 3_000
-TIMEOUT_S: Final = 300.0
 FIRST_PORT: Final = 18_090
 _LOOK_S: Final = 0.1
 

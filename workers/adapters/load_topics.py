@@ -20,7 +20,7 @@ from confluent_kafka import TopicPartition as Place
 
 from schemas.keys import PARTITIONER
 from workers.adapters.kafka_options import Option
-from workers.adapters.topics_io import partitions_of, quiet_logger
+from workers.adapters.topics_io import headers_of, partitions_of, quiet_logger
 from workers.errors import StreamStopped, UsageError
 
 # Events that wait for delivery: a second or two of the fastest sending, and some 50 MB of short texts.
@@ -165,11 +165,4 @@ class OutcomeReader:
         stamp = float(stamp_ms) if kind == TIMESTAMP_LOG_APPEND_TIME else math.nan
         if message.topic() == self._decisions:
             return Arrival(message.value(), stamp, None)
-        return Arrival(message.value(), stamp, _headers(message))
-
-
-def _headers(message: Any) -> list[tuple[str, bytes | None]]:
-    try:
-        return message.headers() or []
-    except UnicodeDecodeError:  # names that are not UTF-8: no record of a run of ours
-        return []
+        return Arrival(message.value(), stamp, headers_of(message))

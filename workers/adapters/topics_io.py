@@ -135,11 +135,15 @@ def _first(consumer: Any, topic: str, partition: int, start: Start, timeout_s: f
     return int(max(low, high - start))
 
 
-def _record(message: Any) -> Record:
+def headers_of(message: Any) -> list[tuple[str, bytes | None]]:
+    """Of a message; none where a name is not UTF-8, which no client of ours writes."""
     try:
-        headers = message.headers() or []
-    except UnicodeDecodeError:  # names that are not UTF-8; the rest of the record can be shown
-        headers = []
+        return message.headers() or []
+    except UnicodeDecodeError:
+        return []
+
+
+def _record(message: Any) -> Record:
     return Record(
         topic=message.topic(),
         partition=message.partition(),
@@ -147,7 +151,7 @@ def _record(message: Any) -> Record:
         timestamp_ms=message.timestamp()[1],
         key=message.key(),
         value=message.value(),
-        headers=headers,
+        headers=headers_of(message),
     )
 
 
