@@ -221,19 +221,14 @@ def make_stream(
     turns: Turns | None = None,
 ) -> StreamLoop:
     """The stream over Kafka, not joined yet; within the running loop."""
-    kafka, stream, limits = settings.kafka, settings.stream, settings.limits
+    kafka, stream = settings.kafka, settings.stream
     fingerprints = TenantFingerprints(content_key(settings.secrets))
     guards = {mode: judge.used(mode) for mode in MODES}
     local = LocalCache(settings.cache.local_bytes, clock.monotonic_s)
     suspects, broker_clock = Suspects(), BrokerClock(clock.now_ms, clock.monotonic_s)
     path = ModerationPath(
         options=PathOptions(
-            limits=EventLimits(
-                event_bytes=limits.event_bytes,
-                text_chars=limits.text_chars,
-                context_turns=limits.context_turns,
-                context_chars=limits.context_chars,
-            ),
+            limits=EventLimits(**settings.limits.model_dump()),
             topics=Topics(
                 decisions=kafka.decisions_topic,
                 dead_letters=kafka.dead_letters_topic,

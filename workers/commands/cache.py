@@ -194,16 +194,7 @@ def _what(policy: str | None, checkpoint: str | None) -> str:
 
 
 def _read_event(file: Path, settings: Settings) -> Event:
-    limits = settings.limits
-    event = decode_event(
-        file.read_bytes(),
-        EventLimits(
-            event_bytes=limits.event_bytes,
-            text_chars=limits.text_chars,
-            context_turns=limits.context_turns,
-            context_chars=limits.context_chars,
-        ),
-    )
+    event = decode_event(file.read_bytes(), EventLimits(**settings.limits.model_dump()))
     if isinstance(event, Rejection):
         raise UsageError(f"{file}: {event.field}: {event.sentence}")
     return event
