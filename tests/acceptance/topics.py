@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -18,6 +19,7 @@ from confluent_kafka import (
 )
 
 from tests.acceptance.records import Place, Record
+from tests.waiting import patiently
 
 _METADATA_TIMEOUT_S: Final = 10.0
 _BATCH_RECORDS: Final = 2_000
@@ -31,8 +33,10 @@ _PASSING_ERRORS: Final = frozenset(
         KafkaError._TRANSPORT,
         KafkaError._UNKNOWN_TOPIC,
         KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
     }
 )
@@ -138,32 +142,39 @@ def read_topics(bootstrap_servers: str, *topics: str, timeout_s: float = 60.0) -
 
 def committed(bootstrap_servers: str, group: str, topic: str) -> dict[int, int]:
     """Partition → the offset that the group has committed; negative: none. Raises `KafkaException`."""
-    consumer: Any = Consumer(
-        {"bootstrap.servers": bootstrap_servers, "group.id": group, "enable.auto.commit": False}
-    )
-    try:
-        numbers = consumer.list_topics(topic, _METADATA_TIMEOUT_S).topics[topic].partitions
-        asked = [TopicPartition(topic, number) for number in numbers]
-        found = consumer.committed(asked, timeout=_METADATA_TIMEOUT_S)
-        return {position.partition: position.offset for position in found}
-    finally:
-        consumer.close()
+    with _asking(bootstrap_servers, group) as consumer:
+        return {place.partition: place.offset for place in patiently(lambda: _committed(consumer, topic))}
 
 
 def uncommitted(bootstrap_servers: str, group: str, topic: str) -> int:
     """How many records of the topic the group has not committed: its lag. Raises `KafkaException`."""
+    with _asking(bootstrap_servers, group) as consumer:
+        return patiently(lambda: _lag(consumer, topic))
+
+
+@contextmanager
+def _asking(bootstrap_servers: str, group: str) -> Iterator[Any]:
     consumer: Any = Consumer(
         {"bootstrap.servers": bootstrap_servers, "group.id": group, "enable.auto.commit": False}
     )
     try:
-        numbers = consumer.list_topics(topic, _METADATA_TIMEOUT_S).topics[topic].partitions
-        asked = [TopicPartition(topic, number) for number in numbers]
-        lag = 0
-        for position in consumer.committed(asked, timeout=_METADATA_TIMEOUT_S):
-            low, high = consumer.get_watermark_offsets(position, timeout=_METADATA_TIMEOUT_S)
-            lag += high - max(low, position.offset)  # a negative offset: nothing was committed
+        yield consumer
     finally:
         consumer.close()
+
+
+def _committed(consumer: Any, topic: str) -> list[TopicPartition]:
+    numbers = consumer.list_topics(topic, _METADATA_TIMEOUT_S).topics[topic].partitions
+    asked = [TopicPartition(topic, number) for number in numbers]
+    found: list[TopicPartition] = consumer.committed(asked, timeout=_METADATA_TIMEOUT_S)
+    return found
+
+
+def _lag(consumer: Any, topic: str) -> int:
+    lag = 0
+    for place in _committed(consumer, topic):
+        low, high = consumer.get_watermark_offsets(place, timeout=_METADATA_TIMEOUT_S)
+        lag += high - max(low, place.offset)  # a negative offset: nothing was committed
     return lag
 
 

@@ -29,6 +29,7 @@ from tests.acceptance.faults.watch import Watch
 from tests.acceptance.scenario import Topics, guard_environment, write_policies
 from tests.acceptance.topics import committed, uncommitted
 from tests.acceptance.worker_process import Spawn, WorkerProcess
+from tests.waiting import patiently
 from workers.adapters.admin import create_topics
 from workers.adapters.embedded import LocalStack
 from workers.adapters.kafka_options import client_options
@@ -224,21 +225,16 @@ class Site:
 
     def open_transactions(self) -> bool:
         """Whether decisions stand on their topic that a reader of committed records does not see yet."""
-        ends = [
-            {
-                asked.partition: future.result(_ADMIN_S).offset
-                for asked, future in self._asking.list_offsets(
-                    {
-                        TopicPartition(self.topics.decisions, n): OffsetSpec.latest()
-                        for n in range(PARTITIONS)
-                    },
-                    isolation_level=level,
-                ).items()
-            }
-            for level in (IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED)
-        ]
-        written, committed = ends
-        return any(written[number] > committed[number] for number in written)
+        written = patiently(lambda: self._output_ends(IsolationLevel.READ_UNCOMMITTED))
+        seen = patiently(lambda: self._output_ends(IsolationLevel.READ_COMMITTED))
+        return any(written[number] > seen[number] for number in written)
+
+    def _output_ends(self, isolation: IsolationLevel) -> dict[int, int]:
+        asked = {TopicPartition(self.topics.decisions, n): OffsetSpec.latest() for n in range(PARTITIONS)}
+        return {
+            place.partition: future.result(_ADMIN_S).offset
+            for place, future in self._asking.list_offsets(asked, isolation_level=isolation).items()
+        }
 
     def make_topics(self) -> None:
         """As `rsafe topics create` does with the settings of the worker."""

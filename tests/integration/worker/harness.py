@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -32,9 +32,8 @@ from confluent_kafka.admin import (
 from schemas.decision import Decision
 from schemas.keys import PARTITIONER, record_key
 from tests.model_folders import write_tokenizer
-from workers.adapters.kafka_errors import error_of, reaction
-
-Answer = TypeVar("Answer")
+from tests.waiting import PATIENCE_S, patiently
+from workers.adapters.kafka_errors import error_of
 
 # Of a broker on which no group was yet, and of one that starts.
 _NO_COORDINATOR = (
@@ -43,8 +42,6 @@ _NO_COORDINATOR = (
     KafkaError.NOT_COORDINATOR,
 )
 DECODER = msgspec.json.Decoder(Decision)
-# Imports and the first join on a busy machine, in seconds.
-PATIENCE_S = 90.0
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
@@ -55,19 +52,6 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = PATIENC
             return value
         time.sleep(0.05)
     raise AssertionError(f"waited {timeout_s:g} s in vain for {what}")
-
-
-def patiently(ask: Callable[[], Answer]) -> Answer:
-    """The broker's answer. Asked for again while it has none: a machine that stands still for some seconds,
-    or a broker that lost its place meanwhile, is not what these tests are about."""
-    until = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return ask()
-        except KafkaException as error:
-            if reaction(error_of(error)).stops or time.monotonic() > until:
-                raise
-        time.sleep(0.2)
 
 
 @dataclass

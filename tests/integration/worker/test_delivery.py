@@ -12,8 +12,9 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.dead_letter import read_dead_letter
 from schemas.decision import Decision
-from tests.integration.worker.harness import DECODER, PATIENCE_S, Topics, events, order_inversions, wait_for
+from tests.integration.worker.harness import DECODER, Topics, events, order_inversions, wait_for
 from tests.integration.worker.test_kafka_adapters import seen
+from tests.waiting import PATIENCE_S
 
 EXACTLY_ONCE = {"RSAFE_KAFKA__DELIVERY": "exactly-once"}
 CONSUMER_PROTOCOL = {"RSAFE_KAFKA__GROUP_PROTOCOL": "consumer"}

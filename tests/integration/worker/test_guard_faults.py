@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from schemas.keys import record_key
-from tests.integration.worker.harness import PATIENCE_S, Topics, event, wait_for
+from tests.integration.worker.harness import Topics, event, wait_for
+from tests.waiting import PATIENCE_S
 
 HOOKS = {"RSAFE_TEST_HOOKS": "messages-may-break-the-guard"}
 WARNING = "RSAFE_TEST_HOOKS is set: messages may break the guard. Never where it matters."

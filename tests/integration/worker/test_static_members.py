@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.worker.harness import PATIENCE_S, Topics, events, wait_for
+from tests.integration.worker.harness import Topics, events, wait_for
+from tests.waiting import PATIENCE_S
 
 
 @pytest.mark.parametrize(

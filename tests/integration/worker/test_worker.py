@@ -10,7 +10,8 @@ import pytest
 from schemas.dead_letter import read_dead_letter
 from schemas.decision import Decision
 from schemas.keys import record_key
-from tests.integration.worker.harness import PATIENCE_S, Topics, event, events, order_inversions, wait_for
+from tests.integration.worker.harness import Topics, event, events, order_inversions, wait_for
+from tests.waiting import PATIENCE_S
 
 STABLE_FIELDS = [
     name
