@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -40,8 +40,8 @@ _SERVERS_CHOICE: Final = frozenset({"VLLM_ENABLE_V1_MULTIPROCESSING"})
 _LOOK_S: Final = 0.5
 
 
-class Naive:
-    """`vllm serve` and the naive worker in front of it."""
+class Served:
+    """`vllm serve` and the process that asks it."""
 
     def __init__(self, command: Sequence[str], checkpoint: Path, options: VllmOptions, log: Path) -> None:
         self._worker: subprocess.Popen[bytes] | None = None
@@ -57,7 +57,8 @@ class Naive:
             )
         try:
             self._wait_ready(log)
-            self._worker = subprocess.Popen([*command])
+            with log.open("ab") as output:
+                self._worker = subprocess.Popen([*command], stdout=output, stderr=subprocess.STDOUT)
         except BaseException:
             self.stop()
             raise
@@ -79,28 +80,31 @@ class Naive:
 
 
 class Bench(guard_bound.Bench):
-    """The worker and the naive one, on one broker."""
+    """The worker, and a yardstick before a vLLM server, on one broker."""
+
+    module: ClassVar = "benchmarks.naive"
+    """Run with brokers, group, both topics, URL, checkpoint and policies."""
 
     def _yardstick(self) -> Yardstick:
-        for topic in ("naive-events", "naive-decisions"):
+        for topic in ("served-events", "served-decisions"):
             create_topic(self._servers, f"{topic}-{self._run}")
-        self._naive_sent = 0
+        self._served_sent = 0
         command = [
-            *(sys.executable, "-m", "benchmarks.naive", self._servers, f"naive-{self._run}"),
-            *(f"naive-events-{self._run}", f"naive-decisions-{self._run}"),
+            *(sys.executable, "-m", self.module, self._servers, f"served-{self._run}"),
+            *(f"served-events-{self._run}", f"served-decisions-{self._run}"),
             *(f"http://127.0.0.1:{SERVER_PORT}", str(self._checkpoint.path), str(self._policies_file)),
         ]
         guard = self._settings.guard
         options = VllmOptions(self._checkpoint.max_model_len, guard.max_concurrency)
         say("starting a vLLM server")
-        return Naive(command, self._checkpoint.path, options, self._folder / "server.log")
+        return Served(command, self._checkpoint.path, options, self._folder / "server.log")
 
     def _through_alone(self, mode: Timed, events: Sequence[Event]) -> Answer:
-        before = self._naive_sent
-        self._naive_sent += len(events)
-        source, target = f"naive-events-{self._run}", f"naive-decisions-{self._run}"
+        before = self._served_sent
+        self._served_sent += len(events)
+        source, target = f"served-events-{self._run}", f"served-decisions-{self._run}"
         load(self._servers, source, map(self._record, [mode] * len(events), events))
-        wait_for_records(self._servers, target, self._naive_sent, process=None, timeout_s=TIMEOUT_S)
+        wait_for_records(self._servers, target, self._served_sent, process=None, timeout_s=TIMEOUT_S)
         started = read_values(self._servers, source)[before][0]
         new = read_values(self._servers, target)[before:]
         tokens: list[Mapping[str, int]] = [msgspec.json.decode(value)["tokens"] for _, value in new]
