@@ -171,9 +171,9 @@ def take_turns(
         bench = Bench(stack.addresses, Path(folder), options.records)
         bench.warm()
         for number in range(options.rounds):
-            for name, found in rates.items():
-                found.append(measure(bench, name))
-                say(f"round {number + 1}: {titles[name]}: {found[-1].per_second:,.0f} events/s")
+            for name in [*rates] if number % 2 == 0 else [*reversed(rates)]:
+                rates[name].append(rate := measure(bench, name))
+                say(f"round {number + 1}: {titles[name]}: {rate.per_second:,.0f} events/s")
     return rates, options.records
 
 
