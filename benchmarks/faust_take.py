@@ -45,7 +45,6 @@ def make_app(
     events = app.topic(source, key_serializer="raw", value_serializer="raw")
     decisions = app.topic(target, key_serializer="raw", value_serializer="raw")
 
-    @app.agent(events)
     async def moderate(stream: Any) -> None:
         limit = aiohttp.TCPConnector(limit=completions.at_a_time)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
@@ -60,6 +59,7 @@ def make_app(
                 for event, decision in zip(read, await asyncio.gather(*map(judge, read)), strict=True):
                     await decisions.send(key=event.conversation_id.encode(), value=decision)
 
+    app.agent(events)(moderate)
     return app
 
 
