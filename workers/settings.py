@@ -1,8 +1,9 @@
 """The one typed settings tree, and the only reader of the environment.
 
 Sources, strongest first: `RSAFE_<GROUP>__<NAME>` in the environment, the file that `RSAFE_SETTINGS_FILE`
-names (YAML), the defaults. A secret may also be read from the file that `<VARIABLE>_FILE` names. An unknown
-name with our prefix is refused, so that a typing error never means "default".
+names (YAML), the defaults. A secret comes from its variable or from the file that `<VARIABLE>_FILE` names,
+and never from the YAML file, which is passed around. An unknown name with our prefix is refused, so that a
+typing error never means "default".
 
 Over 300 lines, because the settings are one table, read in one piece.
 """
@@ -68,7 +69,13 @@ class KafkaSettings(_Group):
     sasl_password: SecretStr = SecretStr("")
     """SASL password."""
     ssl_ca_location: str = ""
-    """File of the certificate authorities, empty for the system's."""
+    """File of the certificate authorities (PEM), empty for the system's."""
+    ssl_certificate_location: str = ""
+    """File of this client's certificate (PEM, its chain behind it), for mutual TLS; empty: none."""
+    ssl_key_location: str = ""
+    """File of the certificate's private key (PEM)."""
+    ssl_key_password: SecretStr = SecretStr("")
+    """Password of the private key, empty for none."""
     start_timeout_s: Seconds = 10.0
     """How long the worker waits for the broker at start before it gives up."""
     session_timeout_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 45_000
@@ -109,9 +116,21 @@ class RedisSettings(_Group):
     sentinel_service: str = ""
     """Name under which the sentinels know the master; with `sentinel` only."""
     sentinel_username: str = ""
-    """User at the sentinels, where they ask for one; at the servers it stands in `url`."""
+    """User at the sentinels, where they ask for one; that of the servers is `username`."""
     sentinel_password: SecretStr = SecretStr("")
     """Password at the sentinels, where they ask for one."""
+    username: str = ""
+    """ACL user of the servers; empty: the one in the URL, else Redis's default user."""
+    password: SecretStr = SecretStr("")
+    """Password; empty: the one in the URL, if any."""
+    ssl_ca_location: str = ""
+    """File of the certificate authorities (PEM) for `rediss://`, empty for the system's."""
+    ssl_certificate_location: str = ""
+    """File of this client's certificate (PEM, its chain behind it), for mutual TLS; empty: none."""
+    ssl_key_location: str = ""
+    """File of the certificate's private key (PEM)."""
+    ssl_key_password: SecretStr = SecretStr("")
+    """Password of the private key, empty for none."""
     timeout_ms: Positive = 250
     """Longest wait for one round trip, its connection included; over it is a miss."""
     max_connections: Annotated[int, Field(ge=3)] = 8
@@ -248,6 +267,8 @@ class DecisionsSettings(_Group):
 class SecretsSettings(_Group):
     content_key: SecretStr = SecretStr("")
     """Key of content MACs, cache keys and prompt nonces; empty: a development key that everybody knows."""
+    watch_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    """How often the files of passwords and certificates are looked at for a change; 0: never."""
 
 
 class HealthSettings(_Group):
@@ -354,6 +375,12 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     tree = read_tree(FILE_VARIABLE, path) if path else {}
     known = {field.variable: field for field in _fields()}
     secrets = {f"{name}_FILE": field for name, field in known.items() if field.secret}
+    for name, field in secrets.items():
+        if field.path[1] in tree.get(field.path[0], {}):
+            raise SettingsError(
+                f"{FILE_VARIABLE}: {'.'.join(field.path)}: a secret does not stand in the settings file; "
+                f"expected {field.variable}, or {name} with the name of a file"
+            )
     for variable, value in environment.items():
         if not variable.upper().startswith(PREFIX) or variable in FOREIGN_VARIABLES:
             continue

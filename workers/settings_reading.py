@@ -40,13 +40,19 @@ def read_tree(variable: str, path: str) -> dict[str, dict[str, Any]]:
 
 
 def read_secret(variable: str, path: str) -> str:
-    """The content of a file without the white space around it. Raises `SettingsError` naming the variable."""
+    """The content of a file without the white space around it. Raises `SettingsError` naming the variable.
+
+    An empty file is refused: it is being written, or was forgotten, and never means "no password".
+    """
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        content = Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SettingsError(f"{variable}: cannot read the file {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{variable}: {path}: expected text in UTF-8") from error
+    if not content:
+        raise SettingsError(f"{variable}: the file {path} is empty; expected the secret in it")
+    return content
 
 
 def unknown(name: str, known: Iterable[str], prefix: str = "") -> str:

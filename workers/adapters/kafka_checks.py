@@ -16,6 +16,7 @@ from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, Res
 
 from workers.adapters.kafka_errors import error_of
 from workers.adapters.kafka_options import LOGGER, client_options, transaction_options, transactional_id
+from workers.adapters.kafka_refusals import hint, refusal
 from workers.errors import StartError
 from workers.settings import KafkaSettings
 
@@ -27,7 +28,6 @@ _LETTER_BYTES: Final = 16_384
 _TRY_S: Final = 0.5
 # The least that a later question gets when the first answer came late, in seconds.
 _LEAST_S: Final = 1.0
-_REFUSED_LOGIN: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})
 _OLD: Final = frozenset({KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE})
 
 
@@ -47,6 +47,14 @@ def check_topics(kafka: KafkaSettings) -> int | None:
     if kafka.delivery == "exactly-once":
         _check_transactions(kafka, until)
     return int(limit) if limit else None
+
+
+def check_login(kafka: KafkaSettings) -> None:
+    """Raises `StartError` unless a broker lets this client in, and `SettingsError` for files of no use."""
+    until = time.monotonic() + kafka.start_timeout_s
+    errors: list[KafkaError] = []
+    with AdminClient(client_options(kafka) | {"error_cb": errors.append, "log_level": 0}) as client:
+        _reach(client, kafka, errors, until)
 
 
 def _check_all(client: Any, kafka: KafkaSettings, until: float) -> str | None:
@@ -78,11 +86,8 @@ def _reach(client: Any, kafka: KafkaSettings, errors: list[KafkaError], until: f
             client.list_topics(timeout=min(step, _left(until)))
         except KafkaException as error:
             client.poll(0)
-            if any(found.code() in _REFUSED_LOGIN for found in errors):
-                raise StartError(
-                    f"RSAFE_KAFKA__SASL_USERNAME: the broker at {kafka.bootstrap_servers} refuses this user "
-                    "or its password"
-                ) from error
+            if why := refusal(client_options(kafka), errors):
+                raise StartError(why) from error
             if time.monotonic() >= until:
                 raise StartError(_unreachable(kafka, errors)) from error
             step *= 2  # a slow broker answers the same question late each time
@@ -95,7 +100,7 @@ def _unreachable(kafka: KafkaSettings, errors: Iterable[KafkaError]) -> str:
     reason = f" ({', '.join(sorted(names))})" if names else ""
     return (
         f"RSAFE_KAFKA__BOOTSTRAP_SERVERS: no broker at {kafka.bootstrap_servers} answered "
-        f"within {kafka.start_timeout_s:g} s{reason}"
+        f"within {kafka.start_timeout_s:g} s{reason}{hint(client_options(kafka), list(errors))}"
     )
 
 

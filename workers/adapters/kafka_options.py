@@ -6,6 +6,7 @@ import logging
 from typing import Any, Final
 
 from schemas.keys import PARTITIONER
+from workers.adapters.tls import TlsFiles, client_context
 from workers.errors import SettingsError
 from workers.settings import KafkaSettings
 
@@ -40,7 +41,8 @@ LOGGER: Final = logging.getLogger("rsafe.kafka")
 def client_options(kafka: KafkaSettings) -> dict[str, Option]:
     """Options of librdkafka: which brokers are spoken to, and how; consumers and producers add theirs.
 
-    Raises `SettingsError` naming the variable when the security settings do not fit together.
+    Raises `SettingsError` naming the variable when the security settings do not fit together, or a file of
+    certificates cannot be used.
     """
     options: dict[str, Option] = {
         "bootstrap.servers": kafka.bootstrap_servers,
@@ -66,9 +68,39 @@ def client_options(kafka: KafkaSettings) -> dict[str, Option]:
             "RSAFE_KAFKA__SECURITY_PROTOCOL: expected SASL_PLAINTEXT or SASL_SSL, since "
             "RSAFE_KAFKA__SASL_MECHANISM is set"
         )
-    if kafka.ssl_ca_location:
-        options["ssl.ca.location"] = kafka.ssl_ca_location
-    return options
+    return options | _tls_options(kafka)
+
+
+def tls_files(kafka: KafkaSettings) -> TlsFiles:
+    """The certificates of the link to the brokers."""
+    return TlsFiles(
+        "RSAFE_KAFKA__",
+        kafka.ssl_ca_location,
+        kafka.ssl_certificate_location,
+        kafka.ssl_key_location,
+        kafka.ssl_key_password,
+    )
+
+
+def _tls_options(kafka: KafkaSettings) -> dict[str, Option]:
+    files = tls_files(kafka)
+    if not kafka.security_protocol.endswith("SSL"):
+        if files.any:
+            raise SettingsError(
+                "RSAFE_KAFKA__SECURITY_PROTOCOL: expected SSL or SASL_SSL, since files of certificates "
+                "are set (RSAFE_KAFKA__SSL_…)"
+            )
+        return {}
+    client_context(files)
+    options = {
+        # The default, and never a choice: without it any certificate of the authority would do.
+        "ssl.endpoint.identification.algorithm": "https",
+        "ssl.ca.location": files.ca,
+        "ssl.certificate.location": files.certificate,
+        "ssl.key.location": files.key,
+        "ssl.key.password": files.key_password.get_secret_value(),
+    }
+    return {name: value for name, value in options.items() if value}
 
 
 def consumer_options(kafka: KafkaSettings) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from confluent_kafka import TopicPartition as Place
 
 from schemas.keys import PARTITIONER
 from workers.adapters.kafka_options import Option
+from workers.adapters.kafka_refusals import look_for_refusal
 from workers.errors import StartError, StreamStopped, UsageError
 
 # The largest record that `moderation.dead-letters` takes; librdkafka's own default is below it.
@@ -216,9 +217,10 @@ class RecordWriter:
 
 
 def unreachable(options: Mapping[str, Option], timeout_s: float, error: KafkaError) -> StartError:
-    """The error of a broker that does not answer, with its address and the setting that names it."""
+    """The error of a broker that does not answer, or that turns us away, with the setting to look at."""
     return StartError(
-        f"RSAFE_KAFKA__BOOTSTRAP_SERVERS: no broker at {options['bootstrap.servers']} answered "
+        look_for_refusal(options)
+        or f"RSAFE_KAFKA__BOOTSTRAP_SERVERS: no broker at {options['bootstrap.servers']} answered "
         f"within {timeout_s:g} s ({error.name()})"
     )
 
