@@ -18,7 +18,7 @@ from guard.checkpoint import Checkpoint
 from guard.errors import EngineKilled, EngineNotReady, UnsupportedError
 from guard.serving.judge import MODES, Judge, require_mode
 from workers.adapters.kafka import KafkaSource
-from workers.adapters.kafka_checks import check_topics
+from workers.adapters.kafka_checks import check_login, check_topics
 from workers.adapters.kafka_options import transactional_id
 from workers.adapters.kafka_outcomes import KafkaOutcomes
 from workers.adapters.kafka_transactions import KafkaTransactions
@@ -37,7 +37,8 @@ from workers.moderation.read_event import EventLimits
 from workers.moderation.recall_verdict import VerdictKeys
 from workers.policies import load_policies
 from workers.ports import Outcomes, Turns, VerdictCache
-from workers.settings import FAULTS_VARIABLE, KafkaSettings, Settings, fault_hooks
+from workers.rotation import Rotation, run_streams
+from workers.settings import FAULTS_VARIABLE, KafkaSettings, Settings, fault_hooks, secret_files
 from workers.stream.broker_clock import BrokerClock
 from workers.stream.budget import GuardBudget
 from workers.stream.loop import LoopLimits, StreamLoop
@@ -120,6 +121,13 @@ async def _run(
     stopping: asyncio.Event,
 ) -> None:
     shared = await _shared_cache(settings, telemetry, clock)
+    rotation = Rotation(
+        settings,
+        secret_files(),
+        try_kafka=check_login,
+        renew_redis=None,
+        observer=telemetry,
+    )
     judge = make_judge(settings.guard, checked.checkpoint, content_key(settings.secrets))
     turns = _turns(settings, shared, telemetry, clock)
     outage = Outage(
@@ -134,11 +142,16 @@ async def _run(
             return
         telemetry.guard_changed(False)
         _spare_the_collector()
-        loop = make_stream(settings, checked, judge, shared, outage, telemetry, clock, turns)
-        telemetry.watch(loop)
         outage.watch(judge.gone)
+
+        def stream(kafka: KafkaSettings) -> tuple[StreamLoop, KafkaSource]:
+            used = settings.model_copy(update={"kafka": kafka})
+            loop, source = make_stream(used, checked, judge, shared, outage, telemetry, clock, turns)
+            telemetry.watch(loop)
+            return loop, source
+
         try:
-            await loop.run(stopping)
+            await run_streams(stream, rotation, stopping)
         finally:
             if outage.failure is not None:  # whatever else went wrong, went wrong of that
                 raise outage.failure
@@ -219,8 +232,8 @@ def make_stream(
     telemetry: Telemetry,
     clock: SystemClock,
     turns: Turns | None = None,
-) -> StreamLoop:
-    """The stream over Kafka, not joined yet; within the running loop."""
+) -> tuple[StreamLoop, KafkaSource]:
+    """The stream over Kafka, not joined yet, and its clients; within the running loop."""
     kafka, stream = settings.kafka, settings.stream
     fingerprints = TenantFingerprints(content_key(settings.secrets))
     guards = {mode: judge.used(mode) for mode in MODES}
@@ -253,7 +266,7 @@ def make_stream(
         turns=turns,
     )
     source = KafkaSource(kafka)
-    return StreamLoop(
+    loop = StreamLoop(
         source=source,
         path=path,
         outcomes=_outcomes(kafka, source, checked.topic_bytes, broker_clock),
@@ -277,6 +290,7 @@ def make_stream(
         clock=clock,
         observer=telemetry,
     )
+    return loop, source
 
 
 def _outcomes(

@@ -28,6 +28,8 @@ COMMITS: Final = ("taken", "refused")
 # An offset that waits for nothing: everything that was read is committed.
 NOTHING: Final = "nothing"
 STAGES: Final[tuple[str, ...]] = (*get_args(Stage), NOTHING)
+LINKS: Final = ("kafka", "redis")
+RENEWALS: Final = ("used", "refused")
 RESTARTS: Final = ("answers", "failed")
 # Seconds: a hit takes milliseconds, a rationale seconds, a held event minutes.
 LATENCY_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -177,4 +179,10 @@ class Metrics:
             "rsafe_cache_leases_total",
             "Questions that only one worker at a time asks, by what came of that.",
             ("outcome", LEASES),
+        )
+        self.link_renewals = counter(
+            "rsafe_link_renewals_total",
+            "Changed passwords and certificates: put into use, or refused and tried again.",
+            ("link", LINKS),
+            ("outcome", RENEWALS),
         )

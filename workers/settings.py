@@ -401,6 +401,13 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(explain(error, types)) from error
 
 
+def secret_files(environment: Mapping[str, str] | None = None) -> dict[tuple[str, str], tuple[str, str]]:
+    """Variable and file, by the path of each secret that comes from a file."""
+    environment = os.environ if environment is None else environment
+    named = {field.path: f"{field.variable}_FILE" for field in _fields() if field.secret}
+    return {path: (name, environment[name]) for path, name in named.items() if name in environment}
+
+
 def fault_hooks(environment: Mapping[str, str] | None = None) -> bool:
     """Whether messages may break the guard, for tests. Raises `SettingsError` for anything but the word."""
     value = (os.environ if environment is None else environment).get(FAULTS_VARIABLE, "")

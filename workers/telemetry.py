@@ -193,6 +193,19 @@ class Telemetry:
     def leased(self, outcome: str) -> None:
         self._metrics.leases.labels(outcome).inc()
 
+    # the links
+
+    def link_renewed(self, link: str) -> None:
+        self._metrics.link_renewals.labels(link, "used").inc()
+        self._log.info("A changed password or certificate is in use.", link=link)
+
+    def link_not_renewed(self, link: str, why: str) -> None:
+        self._metrics.link_renewals.labels(link, "refused").inc()
+        if self._may_tell(f"link {link}"):
+            self._log.warning(
+                "A changed password or certificate cannot be used yet; the old one stays.", link=link, why=why
+            )
+
     def say(self, sentence: str, **facts: object) -> None:
         """A line for the operator, at level info."""
         self._log.info(sentence, **facts)

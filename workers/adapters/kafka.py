@@ -26,6 +26,10 @@ _COMMITTED_S: Final = 60.0
 _COMMITTED_PAUSE_S: Final = 0.2
 
 
+LogIn = Callable[[str, str], None]
+"""Gives a client another user and password; used from its next connection on. Never waits."""
+
+
 class KafkaSource:
     """Records of one topic, as a member of the consumer group. Must be made within the running loop."""
 
@@ -35,6 +39,7 @@ class KafkaSource:
         self._failure: StreamStopped | None = None
         self._before_leave: list[Callable[[], None]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._log_ins: list[LogIn] = []
         self._consumer = AIOConsumer(consumer_options(kafka), max_workers=_WORKERS)
 
     async def join(self, listener: RebalanceListener) -> None:
@@ -130,6 +135,16 @@ class KafkaSource:
     def at_leave(self, close: Callable[[], Awaitable[None]]) -> None:
         """Call this when the group is left: nothing can be committed any more."""
         self._closers.append(close)
+
+    async def log_in(self, username: str, password: str) -> None:
+        """Log in with these from the next connection on; so do the clients that publish outcomes."""
+        for log_in in self._log_ins:
+            log_in(username, password)
+        await self._consumer.set_sasl_credentials(username, password)
+
+    def at_log_in(self, log_in: LogIn) -> None:
+        """Call this when the password changes."""
+        self._log_ins.append(log_in)
 
     async def _assigned(self, partitions: Collection[int] | None) -> list[TopicPartition]:
         held = await self._consumer.assignment()

@@ -43,6 +43,8 @@ class KafkaOutcomes:
             producer_options(kafka, topic_bytes) | {"delivery.timeout.ms": kafka.delivery_timeout_ms}
         )
         self._produce = self._producer.produce
+        source.at_log_in(self._producer.set_sasl_credentials)
+        source.at_leave(self._end)
         self._delivered: list[Any] = []
         self._too_large: list[Refused] = []
         self._failure: str | None = None
@@ -87,6 +89,10 @@ class KafkaOutcomes:
         """Forget what is not delivered; its offsets are not committed."""
         self._producer.purge()
         self._producer.poll(0)
+
+    async def _end(self) -> None:
+        """Close the connections, which a process that goes on with new clients would keep."""
+        await asyncio.get_running_loop().run_in_executor(None, self._producer.close)
 
     def _send(self, publication: Publication, told: Callable[..., None]) -> None:
         self._produce(

@@ -91,6 +91,7 @@ class KafkaTransactions:
         self._failing: Collection[_Assignment] = ()
         self._failing_since: float | None = None
         source.at_leave(self.close)
+        source.at_log_in(self._transactor.log_in)
 
     def publish(self, ticket: Ticketed, publication: Publication) -> None:
         """Keep until the offset of its record is committed; a later one for the same record replaces it."""
@@ -141,6 +142,7 @@ class KafkaTransactions:
             await asyncio.wait({self._running.answer})
             self._running.answer.exception()  # told already, or nobody waits any more
             self._running = None
+        self._thread.submit(self._transactor.end)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
 
     async def _begin(self, positions: Mapping[int, Position]) -> None:
@@ -229,10 +231,13 @@ def make_transactor(kafka: KafkaSettings, transactional: str, topic_bytes: int |
         bare = [TopicPartition(place.topic, place.partition) for place in places]
         asked = ConsumerGroupTopicPartitions(kafka.group_id, bare)
         with AdminClient(client_options(kafka) | {"logger": LOGGER}) as admin:
+            if transactor.login is not None:
+                admin.set_sasl_credentials(*transactor.login)
             answers = admin.list_consumer_group_offsets(
                 [asked], require_stable=True, request_timeout=_OFFSETS_TIMEOUT_S
             )
             found: Sequence[TopicPartition] = answers[kafka.group_id].result().topic_partitions
         return found
 
-    return Transactor(make, committed)
+    transactor = Transactor(make, committed)
+    return transactor

@@ -109,11 +109,14 @@ class _Told:
 
 
 class Transactor:
-    """Runs jobs one after the other. Only `close` may be called from another thread."""
+    """Runs jobs one after the other. Only `close` and `log_in` may be called from another thread."""
 
     def __init__(self, make: Callable[[], Any], committed: Committed) -> None:
         self._make, self._committed = make, committed
         self._producer: Any = None
+        self._coming: Any = None
+        self.login: tuple[str, str] | None = None
+        """User and password, when they have changed since the start."""
         self._closing = threading.Event()
         self._spent = 0
         self._told = _Told()
@@ -122,12 +125,26 @@ class Transactor:
         """End what is being waited for; what is not committed is not claimed to be."""
         self._closing.set()
 
+    def log_in(self, username: str, password: str) -> None:
+        """Log in with these from the next connection on, producers that are made later included."""
+        self.login = (username, password)
+        for producer in (self._producer, self._coming):
+            if producer is not None:
+                producer.set_sasl_credentials(username, password)
+
+    def end(self) -> None:
+        """Let go of the producer, and so of its connections. Nothing can be run afterwards."""
+        self._producer = self._coming = None
+
     def prepare(self) -> Any:
         """Register with the coordinator, which ends what a former producer of this id left open."""
         if self._producer is None:
-            producer = self._make()
+            # Seen by `log_in` before the password is looked at, so that none is missed.
+            self._coming = producer = self._make()
+            if self.login is not None:
+                producer.set_sasl_credentials(*self.login)
             self._patiently(producer.init_transactions)
-            self._producer = producer
+            self._producer, self._coming = producer, None
         return self._producer
 
     def run(self, job: Job) -> Result:
