@@ -17,7 +17,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "worker": ("workers.commands.worker:worker", "Judge the events of the topic until stopped."),
     "judge": ("workers.commands.judge:judge", "Judge one message, without Kafka."),
     "policy": ("workers.commands.policy:policy", "Check, show and hash policies."),
-    "topics": ("workers.commands.topics:topics", "Create the topics."),
+    "topics": ("workers.commands.topics:topics", "Create the topics; what a user of Kafka must be allowed."),
     "produce": ("workers.commands.produce:produce", "Publish events from a JSON lines file."),
     "decisions": ("workers.commands.decisions:decisions", "Show the decisions."),
     "redrive": ("workers.commands.redrive:redrive", "Put dead letters back onto their topic."),

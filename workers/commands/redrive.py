@@ -15,6 +15,7 @@ from workers.adapters.redrive_topics import DeadLetters, TransactionalWriter
 from workers.adapters.topics_io import Record
 from workers.commands.moments import Moment
 from workers.errors import StreamStopped, WorkerError
+from workers.kafka_rights import redrive_id
 from workers.redrive import chosen, look, put_back
 from workers.redrive_account import Choice, Found, Named, Summary, by_reason
 from workers.settings import load_settings
@@ -75,7 +76,7 @@ def redrive(
             show(wanted(), summary)
         else:
             # First of all: what earlier runs began is then finished or undone, and none of them writes more.
-            writer = TransactionalWriter(options, f"rsafe-redrive-{topic}", source, timeout_s=timeout_s)
+            writer = TransactionalWriter(options, redrive_id(kafka), source, timeout_s=timeout_s)
             put_back(wanted(), writer, summary, source_partitions=writer.partitions)
     except (KeyboardInterrupt, StreamStopped):
         say()

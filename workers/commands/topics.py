@@ -7,6 +7,7 @@ import click
 from schemas.topics import Topic, load_topics
 from workers.adapters.admin import TopicReport, WantedTopic, create_topics
 from workers.adapters.kafka_options import client_options
+from workers.kafka_rights import TASKS, Task, acl_command, rights
 from workers.settings import Settings, load_settings
 
 _SENTENCES = {
@@ -19,7 +20,7 @@ _SENTENCES = {
 
 @click.group()
 def topics() -> None:
-    """Create the topics."""
+    """Create the topics, and say what a user of Kafka must be allowed to do."""
 
 
 @topics.command()
@@ -41,6 +42,21 @@ def create(partitions: int | None, replication_factor: int | None, planned: bool
     )
     for report in reports:
         click.echo(_line(report))
+
+
+@topics.command()
+@click.option("--principal", required=True, help="Who gets them, such as User:rsafe.")
+@click.option(
+    "--for", "task", type=click.Choice(TASKS), default="worker", help="Which command; default: worker."
+)
+def acls(principal: str, task: Task) -> None:
+    """Print the commands that grant what a command needs, and no more.
+
+    Under the names and the delivery of the settings in force. Asks no broker and changes nothing.
+    """
+    kafka = load_settings().kafka
+    for right in rights(kafka, task):
+        click.echo(acl_command(right, principal, kafka.bootstrap_servers))
 
 
 def wanted_topics(

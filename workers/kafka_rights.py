@@ -1,0 +1,73 @@
+"""What each command must be allowed to do in Kafka: the one list, for operators and for the tests."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Literal, NamedTuple, get_args
+
+from workers.settings import KafkaSettings
+
+Task = Literal["worker", "redrive", "produce", "decisions", "topics"]
+TASKS: tuple[Task, ...] = get_args(Task)
+Operation = Literal["Read", "Write", "Create", "DescribeConfigs"]
+"""As `kafka-acls` spells them. `Read` and `Write` allow `Describe` as well."""
+
+
+class Right(NamedTuple):
+    """One resource, and what may be done with it. `prefixed`: with all whose names begin so."""
+
+    kind: Literal["topic", "group", "transactional-id"]
+    name: str
+    operations: tuple[Operation, ...]
+    prefixed: bool = False
+
+
+def redrive_id(kafka: KafkaSettings) -> str:
+    """The transactional id of `rsafe redrive`: one for every run over one topic of dead letters."""
+    return f"rsafe-redrive-{kafka.dead_letters_topic}"
+
+
+def rights(kafka: KafkaSettings, task: Task = "worker") -> list[Right]:
+    """The least that `task` needs with these settings.
+
+    Of these only `DescribeConfigs` may be missing: then the limits and the timestamps of the topics are taken
+    on trust.
+    """
+    events, decisions, letters = kafka.events_topic, kafka.decisions_topic, kafka.dead_letters_topic
+    match task:
+        case "worker":
+            found = [
+                Right("topic", events, ("Read", "DescribeConfigs")),
+                Right("topic", decisions, ("Write", "DescribeConfigs")),
+                Right("topic", letters, ("Write", "DescribeConfigs")),
+                Right("group", kafka.group_id, ("Read",)),
+            ]
+            if kafka.delivery == "exactly-once":
+                found.append(Right("transactional-id", f"{kafka.group_id}-", ("Write",), prefixed=True))
+            return found
+        case "redrive":
+            return [
+                Right("topic", letters, ("Read", "Write")),
+                Right("topic", events, ("Write",)),
+                Right("transactional-id", redrive_id(kafka), ("Write",)),
+            ]
+        case "produce":
+            return [Right("topic", events, ("Write",))]
+        case "decisions":
+            return [Right("topic", decisions, ("Read",)), Right("topic", letters, ("Read",))]
+        case "topics":
+            return [
+                Right("topic", name, ("Create", "DescribeConfigs")) for name in (events, decisions, letters)
+            ]
+
+
+def acl_command(right: Right, principal: str, bootstrap_servers: str) -> str:
+    """The command of Kafka's own tools that grants it to a principal such as `User:rsafe`."""
+    words = ["kafka-acls.sh", "--bootstrap-server", bootstrap_servers, "--add"]
+    words += ["--allow-principal", principal]
+    for operation in right.operations:
+        words += ["--operation", operation]
+    words += [f"--{right.kind}", right.name]
+    if right.prefixed:
+        words += ["--resource-pattern-type", "prefixed"]
+    return shlex.join(words)
