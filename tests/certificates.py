@@ -40,7 +40,8 @@ class Authority:
 
     def issue(self, name: str, *hosts: str, key_password: str = "") -> Pair:
         """For a server of these hosts, or for the client `name` (its common name)."""
-        issued = self._ca.issue_cert(*hosts, common_name=name)
+        # Java refuses a certificate whose list of names is empty.
+        issued = self._ca.issue_cert(*(hosts or (f"{name}.example",)), common_name=name)
         key = load_pem_private_key(issued.private_key_pem.bytes(), None)
         encryption: KeySerializationEncryption = NoEncryption()
         if key_password:

@@ -14,12 +14,13 @@ from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
 from workers.adapters.kafka_options import Option
-from workers.adapters.tls import TlsFiles, ask_why
+from workers.adapters.tls import TlsFiles, ask_why, speaks_tls
 
 _REFUSED_LOGIN: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})
 # How long one server may take to shake hands, in seconds, and how many are asked.
 _ASK_S: Final = 2.0
 _ASKED: Final = 3
+_HINT_S: Final = 1.0
 _DEFAULT_PORT: Final = 9092
 # How long a command that got no answer looks for the reason, in seconds.
 _LOOK_S: Final = 3.0
@@ -57,13 +58,14 @@ def look_for_refusal(options: Mapping[str, Option]) -> str | None:
 
 def hint(options: Mapping[str, Option], errors: Collection[KafkaError]) -> str:
     """What else to look at when no broker has answered; empty when there is nothing to say."""
-    protocol, variable = options.get("security.protocol"), "RSAFE_KAFKA__SECURITY_PROTOCOL"
-    if _encrypted(options) and any(error.code() == KafkaError._SSL for error in errors):
-        return f"; does this port speak TLS? ({variable} is {protocol})"
-    if any(
-        "ApiVersion" in error.str() for error in errors
-    ):  # the first request, and the connection is closed
-        return f"; does this port speak something else? ({variable} is {protocol})"
+    asked = f"RSAFE_KAFKA__SECURITY_PROTOCOL is {options.get('security.protocol')}"
+    if _encrypted(options):
+        if any("handshake" in error.str() for error in errors):
+            return f"; the port does not speak TLS, and {asked}"
+        return ""
+    for host, port in list(_servers(str(options["bootstrap.servers"])))[:1]:
+        if speaks_tls(host, port, _HINT_S):
+            return f"; the port speaks TLS, and {asked}"
     return ""
 
 

@@ -158,6 +158,17 @@ def _alert(error: ssl.SSLError, files: TlsFiles, server: str) -> str | None:
     return None
 
 
+def speaks_tls(host: str, port: int, timeout_s: float) -> bool:
+    """Whether somebody there shakes hands, whoever it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, port), timeout=timeout_s) as plain, context.wrap_socket(plain):
+            return True
+    except OSError:
+        return False
+
+
 def ask_why(host: str, port: int, files: TlsFiles, timeout_s: float) -> str | None:
     """Shake hands as a client would, and say why it fails; None when it does not, or nobody is there."""
     context, server = client_context(files), f"{host}:{port}"
