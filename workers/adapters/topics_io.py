@@ -24,6 +24,9 @@ MAX_RECORD_BYTES: Final = 2_097_152
 MAX_QUEUED: Final = 20_000
 _BATCH: Final = 500
 _POLL_S: Final = 0.2
+# The client asks for the coordinator of the group whose name it was given, and a user without a right on
+# groups is refused. It reads all the same.
+_OF_NO_GROUP: Final = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def read_records(
                     batch.append(_record(message))
                 elif error.code() == KafkaError._PARTITION_EOF:
                     unfinished.discard(message.partition())
-                else:
+                elif error.code() not in _OF_NO_GROUP:
                     raise StreamStopped(f"reading {topic}: {error.str()}")
             if batch or follow:
                 yield batch
@@ -99,7 +102,7 @@ def read_span(
                         batch.append(_record(message))
                 elif error.code() == KafkaError._PARTITION_EOF:
                     reached = last  # the rest was deleted meanwhile
-                else:
+                elif error.code() not in _OF_NO_GROUP:
                     raise StreamStopped(f"reading {topic}: {error.str()}")
             if batch:
                 yield batch
@@ -113,7 +116,7 @@ def _reader(options: Mapping[str, Option]) -> Any:
     return Consumer(
         {
             **options,
-            # The name is never used: assigned readers join no group. librdkafka wants one nevertheless.
+            # Assigned readers join no group. librdkafka wants a name nevertheless.
             "group.id": "rsafe-reader",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
