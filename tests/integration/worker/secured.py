@@ -133,8 +133,10 @@ def secured_broker(folder: Path, *trusted: Authority) -> Iterator[Broker]:
         require(False, str(error))
     try:
         yield Broker(
-            stack.addresses.bootstrap_servers,
-            *(f"{HOST}:{ports[name]}" for name in ("PASSWORD", "CERTIFICATE", "BOTH")),
+            plain=stack.addresses.bootstrap_servers,
+            password=f"{HOST}:{ports['PASSWORD']}",
+            certificate=f"{HOST}:{ports['CERTIFICATE']}",
+            both=f"{HOST}:{ports['BOTH']}",
             authority=authority,
             clients=trusted[0],
             folder=folder,

@@ -350,17 +350,20 @@ def test_password_and_certificate_change_under_load_and_nothing_is_lost(
         put(secrets / "password", later.encode())
         wait_for(lambda: renewals(worker) == 1, "the new password")
         time.sleep(REAUTH_MS / 1000 + 1)  # every connection has had to log in once more
+        sent = load.count
+        wait_for(lambda: len(topics.decisions()) > sent, "decisions over the connections of the new password")
         broker.trust(next_clients)  # whoever connects from now on needs the new certificate
         put_pair(secrets, next_clients.issue(f"{user}-next"))
         wait_for(lambda: renewals(worker) == 2, "the new certificate")
         before = load.count
         wait_for(lambda: load.count > before + 300, "more events")
-    decided = wait_for(lambda: complete(topics, load.count), "all decisions")
+    wait_for(lambda: complete(topics, load.count), "all decisions")
     assert worker.process.poll() is None  # the same process
     assert 'rsafe_guard_restarts_total{outcome="answers"} 1.0' in worker.get("/metrics")
     assert 'rsafe_link_renewals_total{link="kafka",outcome="used"} 2.0' in worker.get("/metrics")
     hidden(worker, secrets, former, later)
     assert worker.stop() == 0
+    decided = topics.decisions()
     assert len(decided) == load.count  # and none twice
     assert order_inversions(decided) == 0
     old = settings(broker, topics, bootstrap_servers=broker.both, sasl_username=user)
@@ -372,10 +375,9 @@ def test_password_and_certificate_change_under_load_and_nothing_is_lost(
             check_login(old.model_copy(update=own(pair) | {"sasl_password": SecretStr(password)}))
 
 
-def complete(topics: Topics, count: int) -> list[Any] | None:
-    decisions = topics.decisions()
-    expected = {f"event-{number}" for number in range(count)}
-    return decisions if {decision.event_id for decision in decisions} == expected else None
+def complete(topics: Topics, count: int) -> bool:
+    decided = {decision.event_id for decision in topics.decisions()}
+    return decided == {f"event-{number}" for number in range(count)}
 
 
 def hidden(worker: Worker, folder: Path, *passwords: str) -> None:
