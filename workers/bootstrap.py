@@ -299,6 +299,8 @@ def _outcomes(
     if kafka.delivery == "at-least-once":
         outcomes = KafkaOutcomes(kafka, source, topic_bytes=topic_bytes, clock=clock)
         source.before_leave(outcomes.close)
+        source.at_leave(outcomes.end)
+        source.at_log_in(outcomes.log_in)
         return outcomes
     name = transactional_id(kafka, uuid.uuid4().hex)
     return KafkaTransactions(kafka, source, transactional_id=name, topic_bytes=topic_bytes, clock=clock)

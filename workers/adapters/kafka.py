@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_LOG_APPEND_TIME, KafkaException, TopicPartition
@@ -140,7 +141,8 @@ class KafkaSource:
         """Log in with these from the next connection on; so do the clients that publish outcomes."""
         for log_in in self._log_ins:
             log_in(username, password)
-        await self._consumer.set_sasl_credentials(username, password)
+        with suppress(RuntimeError):  # it has been closed meanwhile
+            await self._consumer.set_sasl_credentials(username, password)
 
     def at_log_in(self, log_in: LogIn) -> None:
         """Call this when the password changes."""

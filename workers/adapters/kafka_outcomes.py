@@ -43,8 +43,6 @@ class KafkaOutcomes:
             producer_options(kafka, topic_bytes) | {"delivery.timeout.ms": kafka.delivery_timeout_ms}
         )
         self._produce = self._producer.produce
-        source.at_log_in(self._producer.set_sasl_credentials)
-        source.at_leave(self._end)
         self._delivered: list[Any] = []
         self._too_large: list[Refused] = []
         self._failure: str | None = None
@@ -90,7 +88,11 @@ class KafkaOutcomes:
         self._producer.purge()
         self._producer.poll(0)
 
-    async def _end(self) -> None:
+    def log_in(self, username: str, password: str) -> None:
+        """Log in with these from the next connection on."""
+        self._producer.set_sasl_credentials(username, password)
+
+    async def end(self) -> None:
         """Close the connections, which a process that goes on with new clients would keep."""
         await asyncio.get_running_loop().run_in_executor(None, self._producer.close)
 

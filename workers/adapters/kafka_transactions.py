@@ -142,8 +142,11 @@ class KafkaTransactions:
             await asyncio.wait({self._running.answer})
             self._running.answer.exception()  # told already, or nobody waits any more
             self._running = None
-        self._thread.submit(self._transactor.end)
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+        await asyncio.get_running_loop().run_in_executor(None, self._end)
+
+    def _end(self) -> None:
+        self._thread.shutdown()
+        self._transactor.end()  # closes connections, which may take a moment
 
     async def _begin(self, positions: Mapping[int, Position]) -> None:
         self._shelves = {n: shelf for n, shelf in self._shelves.items() if not shelf.owner.discarded}

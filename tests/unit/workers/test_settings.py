@@ -14,9 +14,11 @@ from workers.errors import SettingsError
 from workers.settings import (
     PREFIX,
     KafkaSettings,
+    SettingField,
     Settings,
     fault_hooks,
     load_settings,
+    secret_files,
     setting_fields,
 )
 
@@ -184,6 +186,36 @@ def test_a_secret_is_read_from_the_file_that_is_named(tmp_path: Path) -> None:
     file.write_text("s3cret\n")
     settings = load_settings({"RSAFE_SECRETS__CONTENT_KEY_FILE": str(file)})
     assert settings.secrets.content_key.get_secret_value() == "s3cret"
+
+
+def test_an_empty_secret_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("\n")
+    with pytest.raises(SettingsError, match=r"RSAFE_KAFKA__SASL_PASSWORD_FILE: the file .* is empty"):
+        load_settings({"RSAFE_KAFKA__SASL_PASSWORD_FILE": str(file)})
+
+
+@pytest.mark.parametrize("field", [field for field in setting_fields() if field.secret], ids=str)
+def test_no_secret_stands_in_the_settings_file(tmp_path: Path, field: SettingField) -> None:
+    file = tmp_path / "settings.yaml"
+    group, name = field.path
+    file.write_text(f"{group}: {{{name}: hunter2}}")
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"RSAFE_SETTINGS_FILE": str(file)})
+    assert str(caught.value) == (
+        f"RSAFE_SETTINGS_FILE: {group}.{name}: a secret does not stand in the settings file; expected "
+        f"{field.variable}, or {field.variable}_FILE with the name of a file"
+    )
+
+
+def test_the_files_of_secrets_are_known_by_their_settings() -> None:
+    environment = {
+        "RSAFE_KAFKA__SASL_PASSWORD_FILE": "/password",
+        "RSAFE_REDIS__URL": "redis://x",
+        "RSAFE_KAFKA__GROUP_ID": "g",
+    }
+    expected = {("kafka", "sasl_password"): ("RSAFE_KAFKA__SASL_PASSWORD_FILE", "/password")}
+    assert secret_files(environment) == expected
 
 
 def test_an_absent_secret_file_is_refused_by_name() -> None:

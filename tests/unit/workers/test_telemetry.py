@@ -142,3 +142,21 @@ def test_how_long_the_guard_is_down_and_its_starts_are_counted(
         ("it did not load", 2.0, None),
         (None, None, 7.0),
     ]
+
+
+def test_changes_of_the_links_are_counted_and_told(parts: Any) -> None:
+    telemetry, metrics, _, time = parts
+    with capture_logs() as lines:
+        telemetry.link_not_renewed("kafka", "the broker does not know it yet")
+        time.now = 1.0
+        telemetry.link_not_renewed("kafka", "the broker does not know it yet")
+        telemetry.link_not_renewed("redis", "Redis does not answer")
+        telemetry.link_renewed("kafka")
+    assert [(line["link"], line.get("why")) for line in lines] == [
+        ("kafka", "the broker does not know it yet"),
+        ("redis", "Redis does not answer"),
+        ("kafka", None),
+    ]
+    shown = text(metrics)
+    assert 'rsafe_link_renewals_total{link="kafka",outcome="refused"} 2.0' in shown
+    assert 'rsafe_link_renewals_total{link="kafka",outcome="used"} 1.0' in shown

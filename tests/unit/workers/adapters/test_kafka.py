@@ -101,6 +101,9 @@ class Consumer:
     async def close(self) -> None:
         self.calls.append(("close", None))
 
+    async def set_sasl_credentials(self, username: str, password: str) -> None:
+        self.calls.append(("log in", (username, password)))
+
     def _answer(self) -> Any:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -282,3 +285,12 @@ async def test_what_needs_the_membership_ends_after_it(consumer: Consumer) -> No
     source.at_leave(close)
     await source.leave()
     assert consumer.calls == [("close", None), ("closer", None)]
+
+
+async def test_a_changed_password_goes_to_the_member_and_to_what_publishes(consumer: Consumer) -> None:
+    source = KafkaSource(SETTINGS)
+    told: list[tuple[str, str]] = []
+    source.at_log_in(lambda username, password: told.append((username, password)))
+    await source.log_in("me", "later")
+    assert told == [("me", "later")]
+    assert consumer.calls == [("log in", ("me", "later"))]

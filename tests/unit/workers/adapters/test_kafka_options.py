@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer
 from pydantic import SecretStr
 
+from tests.certificates import Authority
 from workers.adapters.kafka_options import (
     client_options,
     consumer_options,
@@ -27,22 +29,39 @@ def test_a_plain_broker_needs_only_its_address() -> None:
     assert not any(name.startswith(("sasl", "ssl")) for name in options)
 
 
-def test_security_is_passed_on() -> None:
+def test_security_is_passed_on(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "a")
+    mine = authority.issue("me", key_password="key-password")
     options = client_options(
         KafkaSettings(
             security_protocol="SASL_SSL",
             sasl_mechanism="SCRAM-SHA-512",
             sasl_username="me",
             sasl_password=SecretStr("hidden"),
-            ssl_ca_location="/ca.pem",
+            ssl_ca_location=str(authority.file),
+            ssl_certificate_location=str(mine.certificate),
+            ssl_key_location=str(mine.key),
+            ssl_key_password=SecretStr("key-password"),
         )
     )
+    Consumer(options | {"group.id": "g", "bootstrap.servers": "127.0.0.1:1", "log_level": 0}).close()
     assert {name: options[name] for name in options if name.startswith(("security", "sasl", "ssl"))} == {
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "SCRAM-SHA-512",
         "sasl.username": "me",
         "sasl.password": "hidden",
-        "ssl.ca.location": "/ca.pem",
+        "ssl.ca.location": str(authority.file),
+        "ssl.certificate.location": str(mine.certificate),
+        "ssl.key.location": str(mine.key),
+        "ssl.key.password": "key-password",
+        "ssl.endpoint.identification.algorithm": "https",
+    }
+
+
+def test_host_names_are_looked_at_whatever_else_is_set() -> None:
+    options = client_options(KafkaSettings(security_protocol="SSL"))
+    assert {name: options[name] for name in options if name.startswith("ssl")} == {
+        "ssl.endpoint.identification.algorithm": "https"
     }
 
 
@@ -52,6 +71,10 @@ def test_security_is_passed_on() -> None:
         ({"security_protocol": "SASL_SSL"}, "RSAFE_KAFKA__SASL_MECHANISM"),
         ({"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN"}, "RSAFE_KAFKA__SASL_USERNAME"),
         ({"sasl_mechanism": "PLAIN"}, "RSAFE_KAFKA__SECURITY_PROTOCOL"),
+        ({"ssl_ca_location": "/ca.pem"}, "RSAFE_KAFKA__SECURITY_PROTOCOL"),
+        ({"security_protocol": "SSL", "ssl_key_location": "/k"}, "RSAFE_KAFKA__SSL_CERTIFICATE_LOCATION"),
+        ({"security_protocol": "SSL", "ssl_certificate_location": "/c"}, "RSAFE_KAFKA__SSL_KEY_LOCATION"),
+        ({"security_protocol": "SSL", "ssl_ca_location": "/absent"}, "RSAFE_KAFKA__SSL_CA_LOCATION"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_named(fields: dict[str, Any], variable: str) -> None:

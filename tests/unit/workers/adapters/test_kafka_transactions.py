@@ -41,6 +41,9 @@ class Source:
     def at_leave(self, close: Callable[[], Awaitable[None]]) -> None:
         self.close = close
 
+    def at_log_in(self, log_in: Callable[[str, str], None]) -> None:
+        self.log_in = log_in
+
     def places(self, positions: Mapping[int, Position]) -> list[TopicPartition]:
         return [TopicPartition("t", n, at.offset, metadata=at.note) for n, at in positions.items()]
 
@@ -61,6 +64,10 @@ class Fake:
 
     def close(self) -> None:
         self.go_on.set()
+
+    def end(self) -> None: ...
+
+    def log_in(self, username: str, password: str) -> None: ...
 
     def run(self, job: Job) -> Result:
         self.go_on.wait(30)

@@ -53,6 +53,10 @@ class Producer:
         self.open: list[tuple[bytes, Callable[..., None]]] = []
         self.offsets: dict[int, int] = {}
         self.in_batch: list[bytes] = []
+        self.login: tuple[str, str] | None = None
+
+    def set_sasl_credentials(self, username: str, password: str) -> None:
+        self.login = username, password
 
     def _step(self, name: str) -> None:
         self.broker.calls.append(name)
@@ -333,3 +337,28 @@ def test_closing_ends_the_waiting_and_claims_nothing(broker: Broker) -> None:
     broker.script = {"commit": [closed], "abort": [None]}
     assert not transactor.run(job(b"a")).committed
     assert broker.committed == []
+
+
+def test_a_changed_password_is_used_by_the_producer_and_by_those_after_it(broker: Broker) -> None:
+    transactor = Transactor(broker.make, broker.places)
+    before: Producer = transactor.prepare()
+    transactor.log_in("me", "later")
+    assert before.login == transactor.login == ("me", "later")
+    broker.script["commit"] = [FATAL]
+    transactor.run(job(b"1"))
+    after: Producer = transactor.prepare()
+    assert after is not before
+    assert after.login == ("me", "later")
+
+
+def test_a_password_that_changes_while_a_producer_registers_is_used_by_it(broker: Broker) -> None:
+    transactor = Transactor(broker.make, broker.places)
+    broker.script["init"] = [lambda _: transactor.log_in("me", "later")]
+    assert transactor.prepare().login == ("me", "later")
+
+
+def test_ended_it_holds_no_producer(broker: Broker) -> None:
+    transactor = Transactor(broker.make, broker.places)
+    transactor.prepare()
+    transactor.end()
+    assert transactor._producer is None

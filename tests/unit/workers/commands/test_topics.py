@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
 from schemas.topics import load_topics
 from workers.adapters.admin import TopicReport
-from workers.commands.topics import _line, wanted_topics
+from workers.commands.topics import _line, topics, wanted_topics
+from workers.kafka_rights import TASKS, Task, acl_command, rights
 from workers.settings import KafkaSettings, Settings
 
 
@@ -53,3 +55,32 @@ def test_events_are_stamped_by_the_broker_and_dead_letters_have_room() -> None:
 )
 def test_each_outcome_is_one_line(report: TopicReport, line: str) -> None:
     assert _line(report) == line
+
+
+def test_what_a_worker_needs_is_printed_as_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "BOOTSTRAP_SERVERS": "broker:9093",
+        "DELIVERY": "exactly-once",
+        "GROUP_ID": "the group",
+    }.items():
+        monkeypatch.setenv(f"RSAFE_KAFKA__{name}", value)
+    result = CliRunner().invoke(topics, ["acls", "--principal", "User:me"], catch_exceptions=False)
+    begin = "kafka-acls.sh --bootstrap-server broker:9093 --add --allow-principal User:me --operation"
+    assert result.stdout.splitlines() == [
+        f"{begin} Read --operation DescribeConfigs --topic chat.events",
+        f"{begin} Write --operation DescribeConfigs --topic moderation.decisions",
+        f"{begin} Write --operation DescribeConfigs --topic moderation.dead-letters",
+        f"{begin} Read --group 'the group'",
+        f"{begin} Write --transactional-id 'the group-' --resource-pattern-type prefixed",
+    ]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_command_has_its_rights_over_the_names_in_force(task: Task) -> None:
+    kafka = KafkaSettings(events_topic="e", decisions_topic="d", dead_letters_topic="x", group_id="g")
+    found = rights(kafka, task)
+    assert found
+    names = {right.name for right in found if right.kind == "topic"}
+    assert names <= {"e", "d", "x"}
+    for right in found:
+        assert acl_command(right, "User:u", "b:1").count("--operation") == len(right.operations)

@@ -1,0 +1,138 @@
+"""How the link to Redis is secured, and what is made of refusals."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from redis.exceptions import AuthenticationError, NoPermissionError
+from redis.exceptions import ConnectionError as NotConnected
+
+from tests.certificates import Authority
+from workers.adapters.redis_security import KEY_PATTERN, WORKER_COMMANDS, refusal, security_options
+from workers.errors import SettingsError
+from workers.moderation.recall_verdict import KEY_PREFIX
+from workers.settings import RedisSettings
+
+
+def settings(url: str = "redis://host", **more: Any) -> RedisSettings:
+    return RedisSettings.model_validate({"url": SecretStr(url)} | more)
+
+
+def said(error: BaseException, given: RedisSettings | None = None) -> str:
+    found = refusal(error, given or settings(password=SecretStr("hunter2"), username="me"))
+    assert found is not None
+    assert "hunter2" not in str(found)
+    return str(found)
+
+
+def test_without_security_the_server_is_told_nothing() -> None:
+    assert security_options(settings()) == {"driver_info": None}
+    assert security_options(settings("redis://u:p@host")) == {"driver_info": None}
+    assert security_options(settings("rediss://host")) == {"driver_info": None}
+
+
+def test_user_and_password_stand_beside_the_url() -> None:
+    options = security_options(settings(username="me", password=SecretStr("p")))
+    assert (options["username"], options["password"]) == ("me", "p")
+    assert security_options(settings(password=SecretStr("p")))["username"] is None
+
+
+def test_certificates_are_passed_on(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "a")
+    mine = authority.issue("me")
+    options = security_options(
+        settings(
+            "rediss://host",
+            ssl_ca_location=str(authority.file),
+            ssl_certificate_location=str(mine.certificate),
+            ssl_key_location=str(mine.key),
+        )
+    )
+    assert options == {
+        "driver_info": None,
+        "ssl_ca_certs": str(authority.file),
+        "ssl_certfile": str(mine.certificate),
+        "ssl_keyfile": str(mine.key),
+        "ssl_password": "",
+    }
+    folder = security_options(settings("rediss://host", ssl_ca_location=str(tmp_path)))
+    assert folder["ssl_ca_path"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (settings("redis://u:hunter2@host", password=SecretStr("p")), "RSAFE_REDIS__URL: expected no user"),
+        (settings(username="me"), "RSAFE_REDIS__PASSWORD: expected one"),
+        (settings(ssl_ca_location="/ca"), "RSAFE_REDIS__URL: expected rediss://"),
+        (settings("rediss://host", ssl_ca_location="/absent"), "RSAFE_REDIS__SSL_CA_LOCATION: cannot read"),
+        (settings("redis://host:port"), "RSAFE_REDIS__URL: expected redis://"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(given: RedisSettings, words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        security_options(given)
+    assert str(caught.value).startswith(words)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_keys_of_the_worker_are_those_of_the_pattern() -> None:
+    assert KEY_PREFIX.startswith(KEY_PATTERN.removesuffix("*"))
+
+
+@pytest.mark.parametrize("command", WORKER_COMMANDS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "this user has no permissions to run the '{}' command or its subcommand",
+        "this user has no permissions to run the '{}' command",
+        "User me has no permissions to run the '{}' command",
+    ],
+    ids=["6", "7.0", "7.2"],
+)
+def test_a_command_that_lacks_is_named(command: str, text: str) -> None:
+    assert said(NoPermissionError(text.format(command))) == (
+        f"RSAFE_REDIS__USERNAME: this user of Redis may not run {command.upper()}; "
+        f"it needs the ACL +{command}"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "this user has no permissions to access one of the keys used as arguments",
+        "No permissions to access a key",
+        "it says 'something else than a command; -_'",
+    ],
+)
+def test_keys_that_may_not_be_used_are_named(text: str) -> None:
+    assert said(NoPermissionError(text)).endswith("it needs the ACL ~rsafe:*")
+
+
+@pytest.mark.parametrize(
+    ("given", "variable"),
+    [
+        (settings("redis://u:p@host"), "RSAFE_REDIS__URL"),
+        (settings(password=SecretStr("p")), "RSAFE_REDIS__PASSWORD"),
+        (settings(password=SecretStr("p"), username="me"), "RSAFE_REDIS__USERNAME"),
+    ],
+)
+def test_refused_credentials_name_the_setting_that_holds_them(given: RedisSettings, variable: str) -> None:
+    assert said(AuthenticationError("WRONGPASS"), given) == (
+        f"{variable}: Redis refuses the credentials; check the user and its password"
+    )
+
+
+def test_a_certificate_of_redis_is_named_and_absence_is_no_refusal() -> None:
+    distrust = ssl.SSLCertVerificationError()
+    distrust.verify_code = 62
+    error = NotConnected("away")
+    error.__cause__ = distrust
+    assert said(error, settings("rediss://u:hunter2@host")).startswith(
+        "the certificate of Redis at host:6379 is for another host name"
+    )
+    assert refusal(NotConnected("away"), settings()) is None
