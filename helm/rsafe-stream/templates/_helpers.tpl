@@ -65,6 +65,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- $_ := set $settings "guard" (merge (dict "checkpoint" (printf "/checkpoints/%s" .Values.checkpoint.path | trimSuffix "/")) (default dict $settings.guard)) -}}
 {{- end -}}
+{{- range $link, $tls := .Values.tls -}}
+{{- if $tls.existingSecret -}}
+{{- $named := default dict (get $settings $link) -}}
+{{- range $file, $key := dict "ca" $tls.ca "certificate" $tls.certificate "key" $tls.key -}}
+{{- if $key -}}
+{{- $name := printf "ssl_%s_location" $file -}}
+{{- if hasKey $named $name -}}
+{{- fail (printf "settings.%s.%s and tls.%s.existingSecret exclude each other: the chart sets the path of the mounted file" $link $name $link) -}}
+{{- end -}}
+{{- $_ := set $named $name (printf "/etc/rsafe/tls/%s/%s.pem" $link $file) -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $settings $link $named -}}
+{{- end -}}
+{{- end -}}
 {{- range $group := keys $settings | sortAlpha }}
 {{- $names := get $settings $group | default dict }}
 {{- range $name := keys $names | sortAlpha }}
@@ -86,6 +101,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .Values.secrets.kafkaSaslPassword }}{{ if .existingSecret }}
 - name: RSAFE_KAFKA__SASL_PASSWORD_FILE
   value: /etc/rsafe/secrets/sasl-password
+{{- end }}{{ end }}
+{{- with .Values.secrets.redisPassword }}{{ if .existingSecret }}
+- name: RSAFE_REDIS__PASSWORD_FILE
+  value: /etc/rsafe/secrets/redis-password
+{{- end }}{{ end }}
+{{- with .Values.secrets.kafkaSslKeyPassword }}{{ if .existingSecret }}
+- name: RSAFE_KAFKA__SSL_KEY_PASSWORD_FILE
+  value: /etc/rsafe/secrets/kafka-key-password
+{{- end }}{{ end }}
+{{- with .Values.secrets.redisSslKeyPassword }}{{ if .existingSecret }}
+- name: RSAFE_REDIS__SSL_KEY_PASSWORD_FILE
+  value: /etc/rsafe/secrets/redis-key-password
 {{- end }}{{ end }}
 {{- with .Values.secrets.contentKey }}{{ if .existingSecret }}
 - name: RSAFE_SECRETS__CONTENT_KEY_FILE
@@ -126,11 +153,52 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
           name: {{ .existingSecret }}
           items: [{key: {{ .key | quote }}, path: sasl-password}]
       {{- end }}{{ end }}
+      {{- with .Values.secrets.redisPassword }}{{ if .existingSecret }}
+      - secret:
+          name: {{ .existingSecret }}
+          items: [{key: {{ .key | quote }}, path: redis-password}]
+      {{- end }}{{ end }}
+      {{- with .Values.secrets.kafkaSslKeyPassword }}{{ if .existingSecret }}
+      - secret:
+          name: {{ .existingSecret }}
+          items: [{key: {{ .key | quote }}, path: kafka-key-password}]
+      {{- end }}{{ end }}
+      {{- with .Values.secrets.redisSslKeyPassword }}{{ if .existingSecret }}
+      - secret:
+          name: {{ .existingSecret }}
+          items: [{key: {{ .key | quote }}, path: redis-key-password}]
+      {{- end }}{{ end }}
       {{- with .Values.secrets.contentKey }}{{ if .existingSecret }}
       - secret:
           name: {{ .existingSecret }}
           items: [{key: {{ .key | quote }}, path: content-key}]
       {{- end }}{{ end }}
+{{- end -}}
+
+{{/* Certificates of the links, a folder each. */}}
+{{- define "rsafe.tlsVolumes" -}}
+{{- range $link, $tls := .Values.tls }}
+{{- if $tls.existingSecret }}
+- name: tls-{{ $link }}
+  secret:
+    secretName: {{ $tls.existingSecret }}
+    defaultMode: 0440
+    items:
+      {{- range $file, $key := dict "ca" $tls.ca "certificate" $tls.certificate "key" $tls.key }}
+      {{- if $key }}
+      - {key: {{ $key | quote }}, path: {{ $file }}.pem}
+      {{- end }}
+      {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "rsafe.tlsMounts" -}}
+{{- range $link, $tls := .Values.tls }}
+{{- if $tls.existingSecret }}
+- {name: tls-{{ $link }}, mountPath: /etc/rsafe/tls/{{ $link }}, readOnly: true}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "rsafe.podSecurityContext" -}}

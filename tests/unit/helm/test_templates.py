@@ -78,6 +78,27 @@ def test_the_environment_is_what_the_worker_accepts(tmp_path: Path) -> None:
     assert settings.redis.url.get_secret_value() == "redis://somewhere"
 
 
+@pytest.mark.parametrize("kind", ["Deployment", "Job"])
+def test_certificates_are_mounted_where_the_settings_look_for_them(kind: str) -> None:
+    spec = pod(rendered("-f", str(FULL))[kind])
+    (container,) = spec["containers"]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    files = {
+        f"{mounted[volume['name']]}/{item['path']}"
+        for volume in spec["volumes"]
+        if volume["name"].startswith("tls-")
+        for item in volume["secret"]["items"]
+    }
+    named = {value for name, value in environment.items() if "__SSL_" in name and name.endswith("_LOCATION")}
+    assert files == named
+    assert len(files) == 4  # of Redis the authority alone
+
+
+def test_no_certificates_are_mounted_by_default() -> None:
+    assert not [volume for volume in pod(rendered()["Deployment"])["volumes"] if "tls" in volume["name"]]
+
+
 def test_the_grace_period_covers_the_drain() -> None:
     assert pod(rendered()["Deployment"])["terminationGracePeriodSeconds"] == 20 + 20
     assert pod(rendered("-f", str(FULL))["Deployment"])["terminationGracePeriodSeconds"] == 46 + 20
@@ -110,6 +131,7 @@ def test_a_static_member_is_refused_with_more_replicas_than_one() -> None:
     [
         ("settings.policies.path=/elsewhere", "policies.existingConfigMap=mine"),
         ("settings.guard.checkpoint=/elsewhere", "checkpoint.existingClaim=mine"),
+        ("settings.kafka.ssl_ca_location=/elsewhere", "tls.kafka.existingSecret=mine"),
         ("policies.existingConfigMap=mine", r"policies.files.a\.yaml=x"),
     ],
 )
