@@ -34,10 +34,13 @@ kafka:
   bootstrap_servers: broker-1:9092,broker-2:9092
 ```
 
-A secret may instead be read from the file that `<VARIABLE>_FILE` names; a secret that is given in both ways
-is refused. Three more variables are known: `RSAFE_SETTINGS_FILE`, `RSAFE_LOCAL_FOLDER` (the folder of
-`rsafe local`) and `RSAFE_TEST_DATA` (a folder for the tests). Any other variable with the prefix `RSAFE_` is
-refused at start. `rsafe settings` prints what is in force.
+A secret stands in its variable or in the file that `<VARIABLE>_FILE` names, never in the YAML file; a secret
+that is given in both ways is refused. Changed files of passwords and certificates are used without a restart
+([Secure the links](../how-to/secure-the-links.md)).
+
+Three more variables are known: `RSAFE_SETTINGS_FILE`, `RSAFE_LOCAL_FOLDER` (the folder of `rsafe local`) and
+`RSAFE_TEST_DATA` (a folder for the tests). Any other variable with the prefix `RSAFE_` is refused at start.
+`rsafe settings` prints what is in force, with asterisks for secrets.
 """
 _TOPICS_INTRODUCTION: Final = """# Topics
 
