@@ -28,6 +28,7 @@ from tests.integration.worker.secured import (
     put_pair,
     secured_broker,
 )
+from workers.adapters.admin import create_topics
 from workers.adapters.kafka_checks import check_login, check_topics
 from workers.adapters.kafka_options import client_options
 from workers.errors import StartError
@@ -146,6 +147,10 @@ def test_a_wrong_password_and_an_unknown_user_are_refused(broker: Broker, checke
     assert "refuses this user or its password; check RSAFE_KAFKA__SASL_PASSWORD" in wrong
     assert "no-such-password" not in wrong
     assert refused(settings(broker, checked, sasl_username="nobody")) == wrong
+    options = client_options(settings(broker, checked, sasl_username="nobody"))
+    with pytest.raises(StartError) as caught:  # and so it is by the commands
+        create_topics(options, [], timeout_s=2)
+    assert str(caught.value) == wrong
     other = refused(settings(broker, checked, sasl_mechanism="PLAIN"))
     assert "RSAFE_KAFKA__SASL_MECHANISM: " in other
     assert "does not take PLAIN; expected one that its listener offers" in other
@@ -325,6 +330,13 @@ def renewals(worker: Worker) -> int:
     return sum(line.get("event") == "A changed password or certificate is in use." for line in worker.lines())
 
 
+def commits(worker: Worker) -> float:
+    """How many offsets the broker has taken."""
+    lines = worker.get("/metrics").splitlines()
+    (taken,) = [line for line in lines if line.startswith('rsafe_commits_total{outcome="taken"}')]
+    return float(taken.split()[1])
+
+
 @pytest.mark.parametrize(
     ("delivery", "protocol"), [("exactly-once", "consumer"), ("at-least-once", "classic")]
 )
@@ -350,8 +362,8 @@ def test_password_and_certificate_change_under_load_and_nothing_is_lost(
         put(secrets / "password", later.encode())
         wait_for(lambda: renewals(worker) == 1, "the new password")
         time.sleep(REAUTH_MS / 1000 + 1)  # every connection has had to log in once more
-        sent = load.count
-        wait_for(lambda: len(topics.decisions()) > sent, "decisions over the connections of the new password")
+        taken = commits(worker)
+        wait_for(lambda: commits(worker) > taken + 10, "commits over the connections of the new password")
         broker.trust(next_clients)  # whoever connects from now on needs the new certificate
         put_pair(secrets, next_clients.issue(f"{user}-next"))
         wait_for(lambda: renewals(worker) == 2, "the new certificate")
