@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError
 
-from workers.adapters.tls import TlsFiles, client_context, why_refused
+from workers.adapters.tls import TlsFiles, ask_why, client_context, why_refused
 from workers.errors import SettingsError, StartError
 from workers.settings import RedisSettings
 
@@ -16,6 +16,7 @@ WORKER_COMMANDS: Final = ("ping", "mget", "set")
 """What a worker runs on a single Redis; `select` as well where the URL names a database."""
 KEY_PATTERN: Final = "rsafe:*"
 """The keys that it uses."""
+_PORT: Final = 6379
 # Of that pattern; gone within a second.
 _TRIED_KEY: Final = "rsafe:may-i"
 _TRIED_MS: Final = 1_000
@@ -102,9 +103,26 @@ def refusal(error: BaseException, settings: RedisSettings) -> StartError | None:
         )
     if isinstance(error, AuthenticationError | AuthorizationError):
         return StartError(f"{variable}: Redis refuses the credentials; check the user and its password")
-    url = _split(settings)
-    why = why_refused(error, tls_files(settings), f"Redis at {url.hostname}:{url.port or 6379}")
+    why = why_refused(error, tls_files(settings), _server(settings))
     return StartError(why) if why else None
+
+
+def ask_for_refusal(settings: RedisSettings, timeout_s: float) -> StartError | None:
+    """The same for an error that does not say it: shakes hands once more, which blocks for a while.
+
+    A server that wants a certificate closes the connection, and its reason is lost when a command was sent
+    meanwhile.
+    """
+    url = _split(settings)
+    if url.scheme != "rediss" or not url.hostname:
+        return None
+    why = ask_why(url.hostname, url.port or _PORT, tls_files(settings), timeout_s, _server(settings))
+    return StartError(why) if why else None
+
+
+def _server(settings: RedisSettings) -> str:
+    url = _split(settings)
+    return f"Redis at {url.hostname}:{url.port or _PORT}"
 
 
 def _split(settings: RedisSettings) -> SplitResult:

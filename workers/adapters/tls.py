@@ -169,9 +169,12 @@ def speaks_tls(host: str, port: int, timeout_s: float) -> bool:
         return False
 
 
-def ask_why(host: str, port: int, files: TlsFiles, timeout_s: float) -> str | None:
-    """Shake hands as a client would, and say why it fails; None when it does not, or nobody is there."""
-    context, server = client_context(files), f"{host}:{port}"
+def ask_why(host: str, port: int, files: TlsFiles, timeout_s: float, server: str = "") -> str | None:
+    """Shake hands as a client would, and say why it fails; None when it does not, or nobody is there.
+
+    `server`: who it is, as the settings name it; host and port if empty.
+    """
+    context, server = client_context(files), server or f"{host}:{port}"
     try:
         with (
             socket.create_connection((host, port), timeout=timeout_s) as plain,

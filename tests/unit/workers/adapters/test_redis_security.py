@@ -12,7 +12,14 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.exceptions import ConnectionError as NotConnected
 
 from tests.certificates import Authority
-from workers.adapters.redis_security import KEY_PATTERN, WORKER_COMMANDS, refusal, security_options
+from workers.adapters import redis_security as module
+from workers.adapters.redis_security import (
+    KEY_PATTERN,
+    WORKER_COMMANDS,
+    ask_for_refusal,
+    refusal,
+    security_options,
+)
 from workers.errors import SettingsError
 from workers.moderation.recall_verdict import KEY_PREFIX
 from workers.settings import RedisSettings
@@ -136,3 +143,10 @@ def test_a_certificate_of_redis_is_named_and_absence_is_no_refusal() -> None:
         "the certificate of Redis at host:6379 is for another host name"
     )
     assert refusal(NotConnected("away"), settings()) is None
+
+
+def test_a_server_that_closes_without_a_word_is_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ask_why", lambda host, port, files, timeout_s, server: f"{server} says why")
+    assert str(ask_for_refusal(settings("rediss://host"), 1.0)) == "Redis at host:6379 says why"
+    assert ask_for_refusal(settings("redis://host"), 1.0) is None
+    assert ask_for_refusal(settings("unix:///socket"), 1.0) is None
