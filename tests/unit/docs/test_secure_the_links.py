@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tests.unit.docs.pages import ROOT
-from workers.adapters.redis_security import KEY_PATTERN, WORKER_COMMANDS
 from workers.kafka_rights import TASKS, acl_command, rights
+from workers.redis_rights import acl_command as redis_command
+from workers.redis_rights import commands
 from workers.settings import KafkaSettings
 
 PAGE = (ROOT / "docs" / "how-to" / "secure-the-links.md").read_text(encoding="utf-8")
@@ -20,6 +21,17 @@ def test_every_command_with_rights_is_on_the_page() -> None:
     assert [task for task in TASKS if f"| `{task}` |" not in PAGE] == []
 
 
-def test_the_user_of_redis_is_the_one_that_the_tests_use() -> None:
-    commands = " ".join(f"+{name}" for name in WORKER_COMMANDS)
-    assert f"ACL SETUSER rsafe on >PASSWORD ~{KEY_PATTERN} {commands}\n" in PAGE
+def test_the_users_of_redis_are_those_of_the_list() -> None:
+    shown = [line for line in PAGE.splitlines() if line.startswith("ACL SETUSER")]
+    assert shown == [
+        redis_command("rsafe", commands("standalone")),
+        redis_command("rsafe", commands("standalone", leases=True)),
+        redis_command("rsafe", commands("cluster")),
+        redis_command("rsafe", commands("cluster", leases=True)),
+        redis_command("operator", commands("standalone", "cache")),
+        redis_command("operator", commands("cluster", "cache")),
+        redis_command("watcher", commands("sentinel", "sentinels"), keys=False),
+    ]
+    # Behind sentinels stands a server like any other.
+    assert commands("sentinel", leases=True) == commands("standalone", leases=True)
+    assert commands("sentinel", "cache") == commands("standalone", "cache")
