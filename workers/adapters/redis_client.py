@@ -1,18 +1,16 @@
 """Builds connections to Redis from the settings, for one server, a cluster and sentinels alike.
 
-Credentials and TLS stand in the URL and go to every server, whichever the topology. Commands are packed by
-`workers.adapters.redis_server`; here connections are made and nothing is sent.
+Credentials and certificates go to every server, whichever the topology; sentinels get the certificates, and
+credentials of their own. Commands are packed by `workers.adapters.redis_server`; here connections are made
+and nothing is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 
 from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
     MasterNotFoundError,
@@ -24,59 +22,16 @@ from redis.asyncio.sentinel import (
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
 
-from workers.errors import SettingsError
+from workers.adapters.redis_address import Host, RedisAddress
+from workers.adapters.redis_security import RefusedBySentinel
 from workers.settings import RedisSettings
-
-REDIS_PORT: Final = 6379
-SENTINEL_PORT: Final = 26379
-_MALFORMED: Final = "RSAFE_REDIS__URL: expected redis://, rediss:// or unix://, with a host"
-
-
-class Host(NamedTuple):
-    """Where a server listens."""
-
-    name: str
-    port: int
-
-
-class RedisAddress(NamedTuple):
-    """What the URL says. `options`: of every connection, credentials and TLS included."""
-
-    scheme: str
-    hosts: tuple[Host, ...]
-    options: Mapping[str, Any]
-
-
-def read_address(settings: RedisSettings) -> RedisAddress:
-    """The URL, taken apart. Raises `SettingsError`, which does not repeat it."""
-    url, topology = settings.url.get_secret_value(), settings.topology
-    try:
-        parts = urlsplit(url)
-        user, at, places = parts.netloc.rpartition("@")
-        port = SENTINEL_PORT if topology == "sentinel" else REDIS_PORT
-        hosts, options = list[Host](), dict[str, Any]()
-        for place in places.split(","):
-            if "," in places and not place.strip():
-                raise ValueError("a host is empty")  # noqa: TRY301 - told in the one sentence below
-            options = dict(parse_url(parts._replace(netloc=f"{user}{at}{place}").geturl()))
-            host = Host(options.pop("host", "localhost"), options.pop("port", port))
-            hosts.append(host)
-    except ValueError as error:
-        raise SettingsError(_MALFORMED) from error
-    options.pop("connection_class", None)
-    if topology != "standalone" and parts.scheme == "unix":
-        raise SettingsError(
-            f"RSAFE_REDIS__URL: expected redis:// or rediss:// with RSAFE_REDIS__TOPOLOGY={topology}"
-        )
-    if topology == "standalone" and len(hosts) > 1:
-        raise SettingsError("RSAFE_REDIS__URL: expected one host with RSAFE_REDIS__TOPOLOGY=standalone")
-    if topology == "cluster" and options.get("db"):
-        raise SettingsError("RSAFE_REDIS__URL: expected database 0, the only one of a cluster")
-    return RedisAddress(parts.scheme, tuple(hosts), options)
 
 
 def make_pool(settings: RedisSettings, address: RedisAddress, host: Host | None = None) -> Any:
-    """A pool of connections to one server, none made yet; None: the one that the URL names, or the master."""
+    """A pool of connections to one server, none made yet; None: the one that the URL names, or the master.
+
+    `address` as `secured_address` gives it.
+    """
     options = {**address.options, **_limits(settings), "max_connections": settings.max_connections}
     tls = address.scheme == "rediss"
     if address.scheme == "unix":
@@ -100,6 +55,8 @@ def _limits(settings: RedisSettings) -> dict[str, Any]:
         "socket_connect_timeout": settings.timeout_ms / 1000,
         "retry": Retry(NoBackoff(), 0),  # the breaker decides when to try again
         "protocol": 2,
+        # No `CLIENT SETINFO`: it names the library to the server, and a limited user may not run it.
+        "driver_info": None,
     }
 
 
@@ -136,7 +93,7 @@ class _Sentinels(Sentinel):
             pings = await asyncio.gather(*(one.ping() for one in self.sentinels), return_exceptions=True)
             for answer in pings:
                 if isinstance(answer, AuthenticationError):
-                    raise answer from None
+                    raise RefusedBySentinel(str(answer)) from answer
             raise
 
     async def aclose(self) -> None:

@@ -1,40 +1,48 @@
-"""How the link to Redis is secured: the user, the certificates, and what that user must be allowed to do."""
+"""How the links to Redis are secured: user and certificates, and what it means when Redis turns us away."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
 
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError
 
+from workers.adapters.redis_address import RedisAddress, read_address
 from workers.adapters.tls import TlsFiles, ask_why, client_context, why_refused
 from workers.errors import SettingsError, StartError
+from workers.redis_rights import KEY_PATTERN
 from workers.settings import RedisSettings
 
-WORKER_COMMANDS: Final = ("ping", "mget", "set")
-"""What a worker runs on a single Redis; `select` as well where the URL names a database."""
-KEY_PATTERN: Final = "rsafe:*"
-"""The keys that it uses."""
-_PORT: Final = 6379
-# Of that pattern; gone within a second.
-_TRIED_KEY: Final = "rsafe:may-i"
-_TRIED_MS: Final = 1_000
+# How many of several hosts are asked why they turn us away.
+_ASKED: Final = 3
+# What a URL may say of the same things as the settings of certificates.
+_FILES_IN_URL: Final = frozenset(
+    {"ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password"}
+)
+
+
+class RefusedBySentinel(AuthenticationError):
+    """A sentinel refuses the credentials; `AuthenticationError` alone is of a server."""
+
+
+def secured_address(settings: RedisSettings) -> RedisAddress:
+    """What the URL says, with the user, the password and the certificates of the settings.
+
+    Raises `SettingsError` as `read_address` and `security_options` do.
+    """
+    address = read_address(settings)
+    return address._replace(options={**address.options, **security_options(settings)})
 
 
 def security_options(settings: RedisSettings) -> dict[str, Any]:
-    """Keyword arguments for redis-py's connections: user, password, certificates.
+    """Keyword arguments for redis-py's connections to servers: user, password, certificates.
 
     Raises `SettingsError` naming the variable when the settings do not fit together or a file cannot be used.
     """
-    url = _split(settings)
-    options: dict[str, Any] = {
-        # No `CLIENT SETINFO`: it names the library to the server, and a limited user may not run it.
-        "driver_info": None,
-    }
+    address, options = read_address(settings), dict[str, Any]()
     password = settings.password.get_secret_value()
     if settings.username or password:
-        if url.username or url.password:
+        if not address.options.keys().isdisjoint(("username", "password")):
             raise SettingsError(
                 "RSAFE_REDIS__URL: expected no user and no password in it, since RSAFE_REDIS__USERNAME or "
                 "RSAFE_REDIS__PASSWORD is set"
@@ -42,11 +50,11 @@ def security_options(settings: RedisSettings) -> dict[str, Any]:
         if not password:
             raise SettingsError("RSAFE_REDIS__PASSWORD: expected one, since RSAFE_REDIS__USERNAME is set")
         options |= {"username": settings.username or None, "password": password}
-    return options | _tls_options(settings, url.scheme)
+    return options | _tls_options(settings, address)
 
 
 def tls_files(settings: RedisSettings) -> TlsFiles:
-    """The certificates of the link to Redis."""
+    """The certificates of the links to Redis, as the settings name them."""
     return TlsFiles(
         "RSAFE_REDIS__",
         settings.ssl_ca_location,
@@ -56,15 +64,18 @@ def tls_files(settings: RedisSettings) -> TlsFiles:
     )
 
 
-def _tls_options(settings: RedisSettings, scheme: str) -> dict[str, Any]:
+def _tls_options(settings: RedisSettings, address: RedisAddress) -> dict[str, Any]:
     files = tls_files(settings)
-    if scheme != "rediss":
-        if files.any:
-            raise SettingsError(
-                "RSAFE_REDIS__URL: expected rediss://, since files of certificates are set "
-                "(RSAFE_REDIS__SSL_…)"
-            )
+    if not files.any:
         return {}
+    if address.scheme != "rediss":
+        raise SettingsError(
+            "RSAFE_REDIS__URL: expected rediss://, since files of certificates are set (RSAFE_REDIS__SSL_…)"
+        )
+    if not _FILES_IN_URL.isdisjoint(address.options):
+        raise SettingsError(
+            "RSAFE_REDIS__URL: expected no files of certificates in it, since RSAFE_REDIS__SSL_… are set"
+        )
     client_context(files)
     options: dict[str, Any] = {}
     if files.ca:
@@ -76,34 +87,23 @@ def _tls_options(settings: RedisSettings, scheme: str) -> dict[str, Any]:
     return options
 
 
-async def check_rights(client: Any) -> None:
-    """Do once what the worker will do. Raises what the client raises; `refusal` makes a sentence of it."""
-    await client.ping()
-    await client.mget([_TRIED_KEY])
-    await client.set(_TRIED_KEY, b"", px=_TRIED_MS)
+def refusal(error: BaseException, settings: RedisSettings, server: str = "Redis") -> StartError | None:
+    """The sentence when Redis refuses this client for certain; None when it may only be away.
 
-
-def refusal(error: BaseException, settings: RedisSettings) -> StartError | None:
-    """The sentence when Redis refuses this client for certain; None when it may only be away."""
-    variable = "RSAFE_REDIS__URL"
-    if settings.password.get_secret_value():
-        variable = "RSAFE_REDIS__USERNAME" if settings.username else "RSAFE_REDIS__PASSWORD"
+    `server`: who it is, as an operator knows it.
+    """
     if isinstance(error, NoPermissionError):
-        text = str(error)
-        if "'" in text:  # … no permissions to run the 'mget' command
-            command = text.split("'")[1]
-            if command.isascii() and command.replace("|", "").isalpha():
-                return StartError(
-                    f"{variable}: this user of Redis may not run {command.upper()}; "
-                    f"it needs the ACL +{command}"
-                )
+        return _lacking(str(error), settings)
+    if isinstance(error, RefusedBySentinel):
         return StartError(
-            f"{variable}: this user of Redis may not use keys that begin with rsafe:; it needs the ACL "
-            f"~{KEY_PATTERN}"
+            f"{_login_of_sentinels(settings)}: a sentinel refuses the credentials; check the user and its "
+            "password"
         )
     if isinstance(error, AuthenticationError | AuthorizationError):
-        return StartError(f"{variable}: Redis refuses the credentials; check the user and its password")
-    why = why_refused(error, tls_files(settings), _server(settings))
+        return StartError(
+            f"{_login(settings)}: Redis refuses the credentials; check the user and its password"
+        )
+    why = why_refused(error, _files_in_use(settings), server)
     return StartError(why) if why else None
 
 
@@ -111,26 +111,47 @@ def ask_for_refusal(settings: RedisSettings, timeout_s: float) -> StartError | N
     """The same for an error that does not say it: shakes hands once more, which blocks for a while.
 
     A server that wants a certificate closes the connection, and its reason is lost when a command was sent
-    meanwhile.
+    meanwhile. The hosts of the URL are asked.
     """
-    url = _split(settings)
-    if url.scheme != "rediss" or not url.hostname:
+    address, files = read_address(settings), tls_files(settings)
+    # With options of TLS in the URL, redis-py shakes hands in another way than we would here.
+    if address.scheme != "rediss" or any(name.startswith("ssl_") for name in address.options):
         return None
-    why = ask_why(url.hostname, url.port or _PORT, tls_files(settings), timeout_s, _server(settings))
-    return StartError(why) if why else None
+    kind = "the sentinel" if settings.topology == "sentinel" else "Redis"
+    for host in address.hosts[:_ASKED]:
+        server = f"{kind} at {host.name}:{host.port}"
+        if why := ask_why(host.name, host.port, files, timeout_s, server):
+            return StartError(why)
+    return None
 
 
-def _server(settings: RedisSettings) -> str:
-    url = _split(settings)
-    return f"Redis at {url.hostname}:{url.port or _PORT}"
+def _lacking(text: str, settings: RedisSettings) -> StartError:
+    command = text.split("'")[1] if "'" in text else ""  # … no permissions to run the 'mget' command
+    if not command.isascii() or not command.replace("|", "").isalpha():
+        return StartError(
+            f"{_login(settings)}: this user of Redis may not use keys that begin with rsafe:; it needs the "
+            f"ACL ~{KEY_PATTERN}"
+        )
+    who, login = "user of Redis", _login(settings)
+    if command.partition("|")[0].lower() == "sentinel":
+        who, login = "user of the sentinels", _login_of_sentinels(settings)
+    name = command.upper().replace("|", " ")
+    return StartError(f"{login}: this {who} may not run {name}; it needs the ACL +{command}")
 
 
-def _split(settings: RedisSettings) -> SplitResult:
-    try:
-        url = urlsplit(settings.url.get_secret_value())
-        _ = url.port  # read late, and then refused
-    except ValueError as error:
-        raise SettingsError(
-            "RSAFE_REDIS__URL: expected redis://, rediss:// or unix://, with a host"
-        ) from error
-    return url
+def _login(settings: RedisSettings) -> str:
+    if not settings.password.get_secret_value():
+        return "RSAFE_REDIS__URL"
+    return "RSAFE_REDIS__USERNAME" if settings.username else "RSAFE_REDIS__PASSWORD"
+
+
+def _login_of_sentinels(settings: RedisSettings) -> str:
+    return f"RSAFE_REDIS__SENTINEL_{'USERNAME' if settings.sentinel_username else 'PASSWORD'}"
+
+
+def _files_in_use(settings: RedisSettings) -> TlsFiles:
+    files, named = tls_files(settings), read_address(settings).options
+    if files.any:
+        return files
+    authorities = named.get("ssl_ca_certs") or named.get("ssl_ca_path") or ""
+    return TlsFiles("RSAFE_REDIS__", authorities, named.get("ssl_certfile", ""))

@@ -14,15 +14,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
-from workers.adapters.redis_client import Host, RedisAddress, make_pool, read_address
+from workers.adapters.redis_address import Host, RedisAddress
+from workers.adapters.redis_client import make_pool
+from workers.adapters.redis_security import secured_address
 from workers.adapters.redis_server import CacheObserver, Command, RedisServer
 from workers.settings import RedisSettings
 
 # A cluster is asked for its slots no more often, in seconds, however many answers say that a slot has moved.
 _LOOKS_S: Final = 0.5
 _SLOTS: Final[Command] = ("CLUSTER", "SLOTS")
+# What waiting does not mend.
+_REFUSALS: Final = (AuthenticationError, NoPermissionError)
 
 
 class Servers(Protocol):
@@ -60,6 +64,30 @@ class OneServer:
 
     async def close(self) -> None:
         await self._server.close()
+
+
+class CurrentServers:
+    """The servers that are in use now. Whoever holds these follows when others take their place."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+
+    def several(self) -> bool:
+        return self._servers.several()
+
+    async def find(self) -> Sequence[RedisServer]:
+        return await self._servers.find()
+
+    async def divide(self, keys: Sequence[str]) -> Sequence[tuple[RedisServer, Sequence[int]]]:
+        return await self._servers.divide(keys)
+
+    def replace(self, fresh: Servers) -> Servers:
+        """Use others from now on; returns those before, over which commands may still be under way."""
+        former, self._servers = self._servers, fresh
+        return former
+
+    async def close(self) -> None:
+        await self._servers.close()
 
 
 class ClusterServers:
@@ -100,6 +128,7 @@ class ClusterServers:
         return list(places.items())
 
     async def close(self) -> None:
+        self._next_look_s = float("inf")  # what still fails over these connections begins no other look
         looks = [] if self._look is None else [self._look]
         for task in looks:
             task.cancel()
@@ -145,7 +174,7 @@ class ClusterServers:
                     raise answer  # noqa: TRY301 - the next node is asked
                 slots, replicas = _read_slots(answer, host)
             except Exception as error:  # noqa: BLE001 - as in `RedisServer.ask`; raised below when all fail
-                if not isinstance(failure, AuthenticationError):  # which waiting does not mend
+                if not isinstance(failure, _REFUSALS):
                     failure = error
                 continue
             self._replicas = replicas
@@ -197,7 +226,7 @@ def _read_slots(answer: Any, asked: Host) -> tuple[list[Host | None], set[Host]]
 
 def make_servers(settings: RedisSettings, *, observer: CacheObserver, clock: Callable[[], float]) -> Servers:
     """The servers that the settings name, not connected. Raises `SettingsError`."""
-    address = read_address(settings)
+    address = secured_address(settings)
     if settings.topology == "cluster":
         return ClusterServers(settings, address, observer=observer, clock=clock)
     name = f"{address.hosts[0].name}:{address.hosts[0].port}"

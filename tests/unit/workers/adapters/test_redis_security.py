@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import SecretStr
@@ -14,15 +14,19 @@ from redis.exceptions import ConnectionError as NotConnected
 from tests.certificates import Authority
 from workers.adapters import redis_security as module
 from workers.adapters.redis_security import (
-    KEY_PATTERN,
-    WORKER_COMMANDS,
+    RefusedBySentinel,
     ask_for_refusal,
     refusal,
     security_options,
 )
+from workers.adapters.tls import TlsFiles
 from workers.errors import SettingsError
-from workers.moderation.recall_verdict import KEY_PREFIX
+from workers.redis_rights import TASKS, Topology, commands
 from workers.settings import RedisSettings
+
+SENTINEL = {"topology": "sentinel", "sentinel_service": "verdicts"}
+TOPOLOGIES: tuple[Topology, ...] = get_args(Topology)
+EVERY = sorted({name for task in TASKS for one in TOPOLOGIES for name in commands(one, task, leases=True)})
 
 
 def settings(url: str = "redis://host", **more: Any) -> RedisSettings:
@@ -37,9 +41,9 @@ def said(error: BaseException, given: RedisSettings | None = None) -> str:
 
 
 def test_without_security_the_server_is_told_nothing() -> None:
-    assert security_options(settings()) == {"driver_info": None}
-    assert security_options(settings("redis://u:p@host")) == {"driver_info": None}
-    assert security_options(settings("rediss://host")) == {"driver_info": None}
+    assert security_options(settings()) == {}
+    assert security_options(settings("redis://u:p@host")) == {}
+    assert security_options(settings("rediss://host")) == {}
 
 
 def test_user_and_password_stand_beside_the_url() -> None:
@@ -60,7 +64,6 @@ def test_certificates_are_passed_on(tmp_path: Path) -> None:
         )
     )
     assert options == {
-        "driver_info": None,
         "ssl_ca_certs": str(authority.file),
         "ssl_certfile": str(mine.certificate),
         "ssl_keyfile": str(mine.key),
@@ -77,6 +80,14 @@ def test_certificates_are_passed_on(tmp_path: Path) -> None:
         (settings(username="me"), "RSAFE_REDIS__PASSWORD: expected one"),
         (settings(ssl_ca_location="/ca"), "RSAFE_REDIS__URL: expected rediss://"),
         (settings("rediss://host", ssl_ca_location="/absent"), "RSAFE_REDIS__SSL_CA_LOCATION: cannot read"),
+        (
+            settings("rediss://host?ssl_ca_certs=/b", ssl_ca_location="/ca"),
+            "RSAFE_REDIS__URL: expected no files of certificates in it",
+        ),
+        (
+            settings("redis://u:hunter2@a,b", topology="cluster", password=SecretStr("p")),
+            "RSAFE_REDIS__URL: expected no user",
+        ),
         (settings("redis://host:port"), "RSAFE_REDIS__URL: expected redis://"),
     ],
 )
@@ -87,11 +98,7 @@ def test_what_does_not_fit_together_is_named(given: RedisSettings, words: str) -
     assert "hunter2" not in str(caught.value)
 
 
-def test_the_keys_of_the_worker_are_those_of_the_pattern() -> None:
-    assert KEY_PREFIX.startswith(KEY_PATTERN.removesuffix("*"))
-
-
-@pytest.mark.parametrize("command", WORKER_COMMANDS)
+@pytest.mark.parametrize("command", EVERY)
 @pytest.mark.parametrize(
     "text",
     [
@@ -102,9 +109,11 @@ def test_the_keys_of_the_worker_are_those_of_the_pattern() -> None:
     ids=["6", "7.0", "7.2"],
 )
 def test_a_command_that_lacks_is_named(command: str, text: str) -> None:
+    who, variable = ("user of Redis", "RSAFE_REDIS__USERNAME")
+    if command.startswith("sentinel"):
+        who, variable = ("user of the sentinels", "RSAFE_REDIS__SENTINEL_PASSWORD")
     assert said(NoPermissionError(text.format(command))) == (
-        f"RSAFE_REDIS__USERNAME: this user of Redis may not run {command.upper()}; "
-        f"it needs the ACL +{command}"
+        f"{variable}: this {who} may not run {command.upper().replace('|', ' ')}; it needs the ACL +{command}"
     )
 
 
@@ -139,10 +148,20 @@ def test_a_certificate_of_redis_is_named_and_absence_is_no_refusal() -> None:
     distrust.verify_code = 62
     error = NotConnected("away")
     error.__cause__ = distrust
-    assert said(error, settings("rediss://u:hunter2@host")).startswith(
-        "the certificate of Redis at host:6379 is for another host name"
-    )
+    found = refusal(error, settings("rediss://u:hunter2@host"), "Redis at host:6379")
+    assert str(found).startswith("the certificate of Redis at host:6379 is for another host name")
     assert refusal(NotConnected("away"), settings()) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "variable"), [({}, "PASSWORD"), ({"sentinel_username": "watcher"}, "USERNAME")]
+)
+def test_a_sentinel_that_refuses_is_told_apart_from_the_server(given: dict[str, Any], variable: str) -> None:
+    several = settings("redis://a,b", password=SecretStr("hunter2"), **SENTINEL, **given)
+    assert said(RefusedBySentinel("WRONGPASS"), several) == (
+        f"RSAFE_REDIS__SENTINEL_{variable}: a sentinel refuses the credentials; "
+        "check the user and its password"
+    )
 
 
 def test_a_server_that_closes_without_a_word_is_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,3 +169,23 @@ def test_a_server_that_closes_without_a_word_is_asked_once_more(monkeypatch: pyt
     assert str(ask_for_refusal(settings("rediss://host"), 1.0)) == "Redis at host:6379 says why"
     assert ask_for_refusal(settings("redis://host"), 1.0) is None
     assert ask_for_refusal(settings("unix:///socket"), 1.0) is None
+
+
+def test_of_several_hosts_the_first_that_says_why_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(host: str, port: int, files: TlsFiles, timeout_s: float, server: str) -> str | None:
+        return f"{server} says why" if host == "b" else None
+
+    monkeypatch.setattr(module, "ask_why", ask)
+    cluster = settings("rediss://a:1,b:2,c:3", topology="cluster")
+    assert str(ask_for_refusal(cluster, 1.0)) == "Redis at b:2 says why"
+    assert str(ask_for_refusal(settings("rediss://a,b", **SENTINEL), 1.0)) == (
+        "the sentinel at b:26379 says why"
+    )
+
+
+def test_options_of_tls_in_the_url_are_not_second_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ask_why", lambda *_: "a wrong reason")
+    assert ask_for_refusal(settings("rediss://host?ssl_ca_certs=/ca.pem"), 1.0) is None
+    unknown = ssl.SSLCertVerificationError()
+    unknown.verify_code = 20
+    assert "is not in /ca.pem" in said(unknown, settings("rediss://host?ssl_ca_certs=/ca.pem"))
