@@ -125,7 +125,7 @@ async def _run(
         settings,
         secret_files(),
         try_kafka=check_login,
-        renew_redis=None,
+        renew_redis=None if shared is None else shared.renew,
         observer=telemetry,
     )
     judge = make_judge(settings.guard, checked.checkpoint, content_key(settings.secrets))
@@ -200,6 +200,7 @@ async def _shared_cache(settings: Settings, telemetry: Telemetry, clock: SystemC
         clock=clock.monotonic_s,
         random=random.SystemRandom().random,
         jitter=settings.cache.ttl_jitter,
+        leases=bool(settings.cache.lease_ms),
     )
     try:
         if not await cache.check():

@@ -21,7 +21,7 @@ Link = TypeVar("Link", KafkaSettings, RedisSettings)
 
 # The content key is a secret too, and none of a link: it must not change, since the cache depends on it.
 _KAFKA: Final = ("sasl_password", "ssl_key_password")
-_REDIS: Final = ("url", "password", "ssl_key_password")
+_REDIS: Final = ("url", "password", "sentinel_password", "ssl_key_password")
 
 
 class LinkState(NamedTuple, Generic[Link]):

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
+from typing import Any
 
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    NoPermissionError,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import RedisError, ResponseError
 
+from workers.adapters.redis_check import Answered, check_servers
 from workers.adapters.redis_server import CacheObserver, Command, RedisServer
-from workers.adapters.redis_topology import Servers, make_servers
+from workers.adapters.redis_topology import CurrentServers, Servers, make_servers
 from workers.adapters.verdict_codec import decode_verdict, encode_verdict
-from workers.errors import StartError
 from workers.ports import CachedVerdict
 from workers.settings import RedisSettings
-
-# A first connection, perhaps with TLS, may take so many times as long as a round trip.
-_FIRST: Final = 4
-_NO_CLUSTER: Final = "cluster support disabled"
 
 
 class RedisCache:
     """Verdicts in Redis. `random` gives numbers from 0 up to 1, `clock` monotonic seconds.
 
-    `jitter` is the share by which a lifetime is varied, up or down.
+    `jitter` is the share by which a lifetime is varied, up or down. `leases`: whether leases are taken over
+    these servers, too.
     """
 
     def __init__(
@@ -40,37 +31,39 @@ class RedisCache:
         clock: Callable[[], float],
         random: Callable[[], float],
         jitter: float = 0.1,
+        leases: bool = False,
     ) -> None:
-        self._timeout_s = settings.timeout_ms / 1000
-        self._observer, self._random, self._jitter = observer, random, jitter
-        self.servers: Servers = make_servers(settings, observer=observer, clock=clock)
+        self._settings, self._timeout_s = settings, settings.timeout_ms / 1000
+        self._observer, self._clock = observer, clock
+        self._random, self._jitter, self._leases = random, jitter, leases
+        self.servers = CurrentServers(make_servers(settings, observer=observer, clock=clock))
         self._waiting: list[tuple[str, bytes, int, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
     async def check(self) -> bool:
-        """Whether Redis answers. Raises `StartError` for what waiting does not mend.
+        """Whether every server answers. Raises `StartError` for what waiting does not mend.
 
-        That is refused credentials, and a cluster where none is expected, or none where one is.
+        That is refused credentials, certificates and commands, and a cluster where none is expected, or none
+        where one is.
         """
-        cluster: object = None
+        return not (await self._check(self.servers, self._settings)).silent
+
+    async def renew(self, settings: RedisSettings) -> bool:
+        """Use other credentials and certificates from now on, if no server refuses them.
+
+        False when none answers. Raises as `check` does, and `SettingsError`; then the former ones stay.
+        """
+        fresh = make_servers(settings, observer=self._observer, clock=self._clock)
         try:
-            async with asyncio.timeout(self._timeout_s * _FIRST):
-                for server in await self.servers.find():
-                    answer, cluster = await server.exchange([("PING",), ("INFO", "cluster")])
-                    if isinstance(answer, Exception):
-                        raise answer  # noqa: TRY301 - as if the client had raised it
-        except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
-            raise StartError("RSAFE_REDIS__URL: Redis refuses the credentials") from error
-        except Exception as error:
-            # What stands at that address may make the client raise anything.
-            if isinstance(error, ResponseError) and _NO_CLUSTER in str(error):
-                raise StartError(
-                    "RSAFE_REDIS__TOPOLOGY: the server at RSAFE_REDIS__URL is no cluster"
-                ) from error
-            self._observer.cache_failed("connect", type(error).__name__)
-            return False
-        if not self.servers.several() and isinstance(cluster, bytes) and b"cluster_enabled:1" in cluster:
-            raise StartError("RSAFE_REDIS__TOPOLOGY: a cluster stands at RSAFE_REDIS__URL; expected cluster")
+            if not (await self._check(fresh, settings)).servers:
+                return False
+            self._settings = settings
+            fresh = self.servers.replace(fresh)
+            # By then what is under way over the former connections has ended: a look for slots, and one
+            # round trip.
+            await asyncio.sleep(2 * self._timeout_s)
+        finally:
+            await fresh.close()
         return True
 
     async def recall(self, keys: Sequence[str]) -> list[CachedVerdict | None]:
@@ -107,6 +100,12 @@ class RedisCache:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
         await self.servers.close()
+
+    async def _check(self, servers: Servers, settings: RedisSettings) -> Answered:
+        def failed(kind: str) -> None:
+            self._observer.cache_failed("connect", kind)
+
+        return await check_servers(servers, settings, leases=self._leases, failed=failed)
 
     async def _write(self) -> None:
         while self._waiting:

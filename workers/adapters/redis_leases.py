@@ -102,8 +102,13 @@ class RedisLeases:
             return
 
     async def _let_go(self, keys: Sequence[str]) -> None:
-        for server, places in await self._servers.divide(keys) if keys else ():
-            await server.ask("lease", [("UNLINK", _lease(keys[place])) for place in places], len)
+        groups = await self._servers.divide(keys) if keys else ()
+        await asyncio.gather(
+            *(
+                server.ask("lease", [("UNLINK", _lease(keys[place])) for place in places], len)
+                for server, places in groups
+            )
+        )
 
     async def _look(self, keys: Sequence[str]) -> None:
         if not keys:

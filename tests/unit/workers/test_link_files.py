@@ -27,7 +27,9 @@ def test_secrets_are_those_of_the_files_and_others_stay(tmp_path: Path) -> None:
     found = read_kafka(kafka, files).settings
     assert found.sasl_password.get_secret_value() == "from-file"
     assert found.ssl_key_password.get_secret_value() == "kept"
+    files["redis", "sentinel_password"] = ("S", str(tmp_path / "p"))
     redis = read_redis(RedisSettings(url=SecretStr("redis://kept")), files).settings
+    assert redis.sentinel_password.get_secret_value() == "from-file"
     assert redis.password.get_secret_value() == "from-file"
     assert redis.url.get_secret_value() == "redis://kept"
 

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from schemas.verdict import Verdict
 from workers.adapters.redis import RedisCache
+from workers.adapters.redis_leases import RedisLeases
 from workers.adapters.redis_server import Command, RedisServer
 from workers.errors import SettingsError, StartError
 from workers.ports import CachedVerdict
@@ -24,6 +25,8 @@ class Observer:
 
     def cache_failed(self, operation: str, kind: str) -> None:
         self.failures.append((operation, kind))
+
+    def leased(self, outcome: str) -> None: ...
 
 
 class Time:
@@ -43,6 +46,7 @@ class Server:
         self.reply, self.commands = reply, list[list[Any]]()
         self.url = ""
         self._writers: list[asyncio.StreamWriter] = []
+        self._open, self._nobody = 0, asyncio.Event()
 
     async def __aenter__(self) -> Server:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -55,8 +59,20 @@ class Server:
             writer.close()
         await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
 
+    def say(self, reply: bytes) -> None:
+        """On every connection, now."""
+        for writer in self._writers:
+            writer.write(reply)
+
+    async def left(self) -> bool:
+        """Whether every client has closed its connection; waits for that."""
+        async with asyncio.timeout(5):
+            return await self._nobody.wait()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
+        self._open += 1
+        self._nobody.clear()
         parser = hiredis.Reader()
         while data := await reader.read(65536):
             parser.feed(data)
@@ -65,6 +81,22 @@ class Server:
                 reply = b"+OK\r\n" if command[0] in (b"CLIENT", b"SELECT") else self.reply(command)
                 if reply is not None:
                     writer.write(reply)
+        self._open -= 1
+        if not self._open:
+            self._nobody.set()
+
+
+def welcome(command: list[Any]) -> bytes:
+    """A server that has nothing, and takes everything."""
+    nothing = b"$-1\r\n"
+    return {
+        b"MGET": b"*%d\r\n" % (len(command) - 1) + nothing * (len(command) - 1),
+        b"GET": nothing,
+    }.get(command[0], b"+OK\r\n")
+
+
+def renewed(url: str) -> RedisSettings:
+    return RedisSettings(url=SecretStr(url), timeout_ms=100)
 
 
 def cache_of(
@@ -228,3 +260,82 @@ async def test_without_redis_a_batch_costs_no_round_trip(monkeypatch: pytest.Mon
     monkeypatch.setattr(RedisServer, "exchange", refused)
     assert await cache.recall([f"k{n}" for n in range(500)]) == [None] * 500
     await cache.close()
+
+
+async def test_a_user_without_a_right_on_info_is_not_refused() -> None:
+    async with Server(welcome) as server:
+        cache = cache_of(server.url, Observer(), Time())
+        assert await cache.check()
+        assert names(server) == [b"PING", b"MGET", b"SET"]
+        await cache.close()
+
+
+async def test_other_servers_take_the_place_of_the_former_ones_and_leases_follow() -> None:
+    observer, time = Observer(), Time()
+    async with Server(welcome) as former, Server(welcome) as later:
+        cache = cache_of(former.url, observer, time)
+        leases = RedisLeases(cache.servers, lease_s=5, observer=observer, clock=time)
+        await cache.recall(["a"])
+        assert await cache.renew(renewed(later.url))
+        before = len(former.commands)
+        await cache.recall(["a"])
+        await cache.keep("a", CACHED, 60)
+        await leases.take("a", 1)
+        assert [name for name in names(later)[-4:] if name != b"GET"] == [b"MGET", b"SET", b"SET"]
+        assert len(former.commands) == before
+        assert await former.left()
+        assert observer.failures == []
+        await leases.close()
+        await cache.close()
+
+
+async def test_what_is_under_way_while_servers_are_replaced_is_answered() -> None:
+    observer, asked, tried = Observer(), asyncio.Event(), asyncio.Event()
+
+    def trial(command: list[Any]) -> bytes:
+        tried.set()
+        return welcome(command)
+
+    async with Server(welcome) as former, Server(trial) as later:
+        cache = cache_of(former.url, observer, Time())
+        await cache.recall(["a"])
+
+        def late(command: list[Any]) -> None:
+            asked.set()
+
+        former.reply = late
+        asking = asyncio.create_task(cache.recall(["a", "b"]))
+        await asked.wait()
+        renewing = asyncio.create_task(cache.renew(renewed(later.url)))
+        await tried.wait()
+        former.say(b"*2\r\n$-1\r\n$-1\r\n")
+        assert await asking == [None, None]
+        assert await renewing
+        assert observer.failures == []
+        await cache.close()
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_servers_that_refuse_or_are_away_leave_the_former_ones_in_use(refused: bool) -> None:
+    observer = Observer()
+    async with Server(welcome) as former, Server(lambda _: b"-NOAUTH Authentication required.\r\n") as poor:
+        cache = cache_of(former.url, observer, Time())
+        if refused:
+            with pytest.raises(StartError, match="refuses the credentials"):
+                await cache.renew(renewed(poor.url))
+        else:
+            assert not await cache.renew(renewed("redis://127.0.0.1:1/0"))
+        await cache.recall(["a"])
+        assert names(former) == [b"MGET"]
+        await cache.close()
+
+
+async def test_files_of_no_use_leave_the_former_servers_in_use() -> None:
+    async with Server(welcome) as server:
+        cache = cache_of(server.url, Observer(), Time())
+        changes = {"url": SecretStr("rediss://host"), "ssl_ca_location": "/absent"}
+        with pytest.raises(SettingsError, match=r"^RSAFE_REDIS__SSL_CA_LOCATION"):
+            await cache.renew(RedisSettings.model_validate(changes))
+        await cache.recall(["a"])
+        assert names(server) == [b"MGET"]
+        await cache.close()
