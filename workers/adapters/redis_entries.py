@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from redis.exceptions import ResponseError
 
+from workers.adapters.redis_security import refusal
 from workers.adapters.redis_server import Command, RedisServer
 from workers.adapters.redis_topology import Servers, make_servers
 from workers.adapters.verdict_codec import decode_verdict
@@ -49,8 +50,8 @@ class _Silent:
 class RedisEntries:
     """The entries on all servers. What goes wrong is a `StartError` of one sentence."""
 
-    def __init__(self, servers: Servers) -> None:
-        self._servers = servers
+    def __init__(self, servers: Servers, settings: RedisSettings) -> None:
+        self._servers, self._settings = servers, settings
 
     async def sizes(self, pattern: str, told: Callable[[], None]) -> AsyncGenerator[tuple[str, int], None]:
         """Key and bytes, overhead included, of each entry that matches; `told` after every step.
@@ -59,18 +60,18 @@ class RedisEntries:
         """
         async for server, keys in self._steps(pattern, told):
             commands: list[Command] = [("MEMORY", "USAGE", key) for key in keys]
-            for key, size in zip(keys, await _ask(server, commands), strict=True):
+            for key, size in zip(keys, await self._ask(server, commands), strict=True):
                 if isinstance(size, int):  # else it went meanwhile
                     yield key.decode(errors="replace"), size
 
     async def memory(self) -> list[Memory]:
         """One row per server."""
-        return [_memory(server.name, *await _ask(server, [("INFO",)])) for server in await self._find()]
+        return [_memory(server.name, *await self._ask(server, [("INFO",)])) for server in await self._find()]
 
     async def remembered(self, key: str) -> tuple[CachedVerdict | None, int | None]:
         """The verdict under a key, and for how many seconds more; None where there is none."""
         for server, _ in await self._divide(key):
-            value, left_ms = await _ask(server, [("GET", key), ("PTTL", key)])
+            value, left_ms = await self._ask(server, [("GET", key), ("PTTL", key)])
             verdict = decode_verdict(value) if isinstance(value, bytes) else None
             return verdict, left_ms // 1000 if verdict is not None and left_ms >= 0 else None
         raise StartError("RSAFE_REDIS__URL: no server of the cluster has the slot of this key")
@@ -79,7 +80,7 @@ class RedisEntries:
         """Unlink all that matches; one result per step, `told` after each."""
         async for server, keys in self._steps(pattern, told):
             # One key a command: in a cluster, the keys of one command must be of one slot.
-            answers = await _ask(server, [("UNLINK", key) for key in keys], may_refuse=True)
+            answers = await self._ask(server, [("UNLINK", key) for key in keys], may_refuse=True)
             refused = sum(isinstance(answer, ResponseError) for answer in answers)
             yield Removed(sum(answer == 1 for answer in answers), refused)
 
@@ -90,7 +91,7 @@ class RedisEntries:
             cursor: bytes | int = 0
             while True:
                 scan: Command = ("SCAN", cursor, "MATCH", pattern, "COUNT", STEP_KEYS)
-                ((cursor, keys),) = await _ask(server, [scan])
+                ((cursor, keys),) = await self._ask(server, [scan])
                 if keys:
                     yield server, keys
                 told()
@@ -98,11 +99,33 @@ class RedisEntries:
                     break
 
     async def _find(self) -> Sequence[RedisServer]:
-        return await _wait(self._servers.find())
+        return await self._wait(self._servers.find())
 
     async def _divide(self, key: str) -> Sequence[tuple[RedisServer, Sequence[int]]]:
         await self._find()
         return await self._servers.divide([key])
+
+    async def _ask(
+        self, server: RedisServer, commands: Sequence[Command], *, may_refuse: bool = False
+    ) -> list[Any]:
+        answers = await self._wait(server.exchange(commands))
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, ResponseError) and not may_refuse:
+                why, kind = refusal(answer, self._settings), type(answer).__name__
+                why = why or StartError(f"RSAFE_REDIS__URL: {server.name} refuses {command[0]!s} ({kind})")
+                raise why from answer
+        return answers
+
+    async def _wait(self, answer: Awaitable[Answer]) -> Answer:
+        """The answer of a server. Raises `StartError` when there is none in time."""
+        try:
+            async with asyncio.timeout(_STEP_S):
+                return await answer
+        except Exception as error:
+            # What stands at that address may make the client raise anything.
+            kind = type(error).__name__
+            why = refusal(error, self._settings)
+            raise why or StartError(f"RSAFE_REDIS__URL: Redis does not answer ({kind})") from error
 
 
 @asynccontextmanager
@@ -112,28 +135,9 @@ async def redis_entries(settings: RedisSettings, clock: Callable[[], float]) -> 
         raise SettingsError("RSAFE_REDIS__URL: expected the address of the shared cache; it is empty")
     servers = make_servers(settings, observer=_Silent(), clock=clock)
     try:
-        yield RedisEntries(servers)
+        yield RedisEntries(servers, settings)
     finally:
         await servers.close()
-
-
-async def _ask(server: RedisServer, commands: Sequence[Command], *, may_refuse: bool = False) -> list[Any]:
-    answers = await _wait(server.exchange(commands))
-    for command, answer in zip(commands, answers, strict=True):
-        if isinstance(answer, ResponseError) and not may_refuse:
-            name = type(answer).__name__
-            raise StartError(f"RSAFE_REDIS__URL: {server.name} refuses {command[0]!s} ({name})") from answer
-    return answers
-
-
-async def _wait(answer: Awaitable[Answer]) -> Answer:
-    """The answer of a server. Raises `StartError` when there is none in time."""
-    try:
-        async with asyncio.timeout(_STEP_S):
-            return await answer
-    except Exception as error:
-        # What stands at that address may make the client raise anything.
-        raise StartError(f"RSAFE_REDIS__URL: Redis does not answer ({type(error).__name__})") from error
 
 
 def _memory(server: str, info: bytes) -> Memory:
