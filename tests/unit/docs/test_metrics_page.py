@@ -25,6 +25,8 @@ HANDED_ON = {
     "cache_failed": (0, "rsafe_cache_failures_total"),
     "ask": (0, "rsafe_cache_failures_total"),
     "_settle": (2, "rsafe_cache_leases_total"),
+    "_renew": (0, "rsafe_link_renewals_total"),
+    "link_not_renewed": (0, "rsafe_link_renewals_total"),
 }
 
 
