@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, get_args
 
 from workers.settings import KafkaSettings
 
-Task = Literal["worker", "redrive", "produce", "decisions", "topics"]
+Task = Literal["worker", "redrive", "produce", "decisions", "load", "topics"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Operation = Literal["Read", "Write", "Create", "DescribeConfigs"]
 """As `kafka-acls` spells them. `Read` and `Write` allow `Describe` as well."""
@@ -55,6 +55,8 @@ def rights(kafka: KafkaSettings, task: Task = "worker") -> list[Right]:
             return [Right("topic", events, ("Write",))]
         case "decisions":
             return [Right("topic", decisions, ("Read",)), Right("topic", letters, ("Read",))]
+        case "load":
+            return [*rights(kafka, "produce"), *rights(kafka, "decisions")]
         case "topics":
             return [
                 Right("topic", name, ("Create", "DescribeConfigs")) for name in (events, decisions, letters)

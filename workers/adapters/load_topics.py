@@ -20,7 +20,7 @@ from confluent_kafka import TopicPartition as Place
 
 from schemas.keys import PARTITIONER
 from workers.adapters.kafka_options import Option
-from workers.adapters.topics_io import headers_of, partitions_of, quiet_logger
+from workers.adapters.topics_io import OF_NO_GROUP, headers_of, partitions_of, quiet_logger
 from workers.errors import StreamStopped, UsageError
 
 # Events that wait for delivery: a second or two of the fastest sending, and some 50 MB of short texts.
@@ -116,7 +116,7 @@ class OutcomeReader:
         self._consumer: Any = Consumer(
             {
                 **options,
-                # The name is never used: assigned readers join no group. librdkafka wants one nevertheless.
+                # Assigned readers join no group. librdkafka wants a name nevertheless.
                 "group.id": "rsafe-load",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
@@ -145,7 +145,8 @@ class OutcomeReader:
         if first is None:
             return ()
         # With a time-out it would wait until the batch is full.
-        return [self._arrival(message) for message in (first, *self._consumer.consume(_BATCH, 0))]
+        found = (first, *self._consumer.consume(_BATCH, 0))
+        return [self._arrival(message) for message in found if not _of_no_group(message)]
 
     def close(self) -> None:
         self._consumer.close()
@@ -166,3 +167,8 @@ class OutcomeReader:
         if message.topic() == self._decisions:
             return Arrival(message.value(), stamp, None)
         return Arrival(message.value(), stamp, headers_of(message))
+
+
+def _of_no_group(message: Any) -> bool:
+    error: KafkaError | None = message.error()
+    return error is not None and error.code() in OF_NO_GROUP

@@ -26,7 +26,7 @@ _BATCH: Final = 500
 _POLL_S: Final = 0.2
 # The client asks for the coordinator of the group whose name it was given, and a user without a right on
 # groups is refused. It reads all the same.
-_OF_NO_GROUP: Final = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED})
+OF_NO_GROUP: Final = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def read_records(
                     batch.append(_record(message))
                 elif error.code() == KafkaError._PARTITION_EOF:
                     unfinished.discard(message.partition())
-                elif error.code() not in _OF_NO_GROUP:
+                elif error.code() not in OF_NO_GROUP:
                     raise StreamStopped(f"reading {topic}: {error.str()}")
             if batch or follow:
                 yield batch
@@ -102,7 +102,7 @@ def read_span(
                         batch.append(_record(message))
                 elif error.code() == KafkaError._PARTITION_EOF:
                     reached = last  # the rest was deleted meanwhile
-                elif error.code() not in _OF_NO_GROUP:
+                elif error.code() not in OF_NO_GROUP:
                     raise StreamStopped(f"reading {topic}: {error.str()}")
             if batch:
                 yield batch
