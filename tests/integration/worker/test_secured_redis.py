@@ -12,15 +12,16 @@ import pytest
 from pydantic import SecretStr
 
 from tests.certificates import Authority, Pair
-from tests.contract.cache.test_verdict_cache import VERDICT, Silent
+from tests.contract.cache.caches import VERDICT, Observer
 from tests.integration.worker.secured import SecuredRedis, own, put, put_pair, secured_redis
 from workers.adapters.redis import RedisCache
-from workers.adapters.redis_security import KEY_PATTERN, WORKER_COMMANDS
 from workers.errors import StartError
+from workers.redis_rights import KEY_PATTERN, commands
 from workers.rotation import Rotation
 from workers.settings import RedisSettings, Settings
 
 PASSWORD = "redis-s3cret-of-the-test"
+WORKER_COMMANDS = commands("standalone")
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +56,12 @@ def redis_settings(server: SecuredRedis, authority: Authority, **changes: Any) -
     return RedisSettings.model_validate(fields | changes)
 
 
-def cache_of(settings: RedisSettings, observer: Silent) -> RedisCache:
+def cache_of(settings: RedisSettings, observer: Observer) -> RedisCache:
     return RedisCache(settings, observer=observer, clock=time.monotonic, random=lambda: 0.5)
 
 
 async def redis_refused(settings: RedisSettings) -> str:
-    cache = cache_of(settings, Silent())
+    cache = cache_of(settings, Observer())
     try:
         with pytest.raises(StartError) as caught:
             await cache.check()
@@ -76,7 +77,7 @@ async def test_redis_with_the_least_rights_serves_a_worker(
     secured: SecuredRedis, redis_authority: Authority, redis_clients: Authority
 ) -> None:
     secured.set_user("worker", f">{PASSWORD}", f"~{KEY_PATTERN}", *(f"+{name}" for name in WORKER_COMMANDS))
-    observer = Silent()
+    observer = Observer()
     mine = own(redis_clients.issue("worker"))
     cache = cache_of(redis_settings(secured, redis_authority, **mine), observer)
     assert await cache.check()
@@ -135,7 +136,7 @@ async def test_a_changed_password_and_certificate_of_redis_are_used_without_a_fa
     pair = Pair(tmp_path / "tls.crt", tmp_path / "tls.key")
     changes = {"username": "turning", "password": SecretStr("former-s3cret"), **own(pair)}
     kept = redis_settings(secured, redis_authority, **changes)
-    observer, told = Silent(), Told()
+    observer, told = Observer(), Told()
     cache = cache_of(kept, observer)
     assert await cache.check()
     rotation = Rotation(
