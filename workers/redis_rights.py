@@ -36,6 +36,12 @@ def commands(
     return tuple(found)
 
 
+def whole_name(command: str) -> str:
+    """A command with the subcommand that is run of it. Redis 6 refuses in the name of the command alone."""
+    every = (name for topology in get_args(Topology) for task in TASKS for name in commands(topology, task))
+    return next((name for name in every if name.startswith(f"{command}|")), command)
+
+
 def acl_command(user: str, allowed: tuple[str, ...], *, keys: bool = True) -> str:
     """The command of Redis that makes a user with these rights."""
     pattern = [f"~{KEY_PATTERN}"] if keys else []

@@ -10,7 +10,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissi
 from workers.adapters.redis_address import RedisAddress, read_address
 from workers.adapters.tls import TlsFiles, ask_why, client_context, why_refused
 from workers.errors import SettingsError, StartError
-from workers.redis_rights import KEY_PATTERN
+from workers.redis_rights import KEY_PATTERN, whole_name
 from workers.settings import RedisSettings
 
 # How many of several hosts are asked why they turn us away.
@@ -132,8 +132,9 @@ def _lacking(text: str, settings: RedisSettings) -> StartError:
             f"{_login(settings)}: this user of Redis may not use keys that begin with rsafe:; it needs the "
             f"ACL ~{KEY_PATTERN}"
         )
+    command = whole_name(command.lower())
     who, login = "user of Redis", _login(settings)
-    if command.partition("|")[0].lower() == "sentinel":
+    if command.startswith("sentinel|"):
         who, login = "user of the sentinels", _login_of_sentinels(settings)
     name = command.upper().replace("|", " ")
     return StartError(f"{login}: this {who} may not run {name}; it needs the ACL +{command}")

@@ -117,6 +117,13 @@ def test_a_command_that_lacks_is_named(command: str, text: str) -> None:
     )
 
 
+@pytest.mark.parametrize("command", [name for name in EVERY if "|" in name])
+def test_redis_6_names_no_subcommand_and_the_sentence_does(command: str) -> None:
+    base = command.partition("|")[0]
+    text = f"this user has no permissions to run the '{base}' command or its subcommand"
+    assert said(NoPermissionError(text)).endswith(f"it needs the ACL +{command}")
+
+
 @pytest.mark.parametrize(
     "text",
     [
