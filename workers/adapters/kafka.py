@@ -139,9 +139,9 @@ class KafkaSource:
 
     async def log_in(self, username: str, password: str) -> None:
         """Log in with these from the next connection on; so do the clients that publish outcomes."""
-        for log_in in self._log_ins:
-            log_in(username, password)
-        with suppress(RuntimeError):  # it has been closed meanwhile
+        with suppress(RuntimeError):  # the group is being left, and a client of it has been closed
+            for log_in in self._log_ins:
+                log_in(username, password)
             await self._consumer.set_sasl_credentials(username, password)
 
     def at_log_in(self, log_in: LogIn) -> None:

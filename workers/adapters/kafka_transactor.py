@@ -8,6 +8,8 @@ read from the offsets, which stand in the same transaction as the outcomes.
 One call may never return: `send_offsets_to_transaction`, when the group's coordinator goes away under it
 (librdkafka issues 5456 and 5511). It gets a thread of its own, which is left behind with its producer; the
 next producer of the same id has the coordinator end the transaction, and nobody is there to commit it.
+
+Over 300 lines: what is retried, undone and found out afterwards is one matter, read in one piece.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from workers.adapters.kafka_errors import REACTIONS, delivery_failure, error_of, sentence
 from workers.adapters.kafka_stamps import stamp_of
-from workers.errors import StreamStopped
+from workers.errors import SettingsError, StreamStopped
 from workers.ports import Publication, Record
 
 # One blocking call, in seconds: how long the thread needs to notice that it shall end.
@@ -128,7 +130,8 @@ class Transactor:
     def log_in(self, username: str, password: str) -> None:
         """Log in with these from the next connection on, producers that are made later included."""
         self.login = (username, password)
-        for producer in (self._producer, self._coming):
+        # In this order: `prepare` makes one of the other meanwhile, and it must be seen as one of them.
+        for producer in (self._coming, self._producer):
             if producer is not None:
                 producer.set_sasl_credentials(username, password)
 
@@ -140,7 +143,7 @@ class Transactor:
         """Register with the coordinator, which ends what a former producer of this id left open."""
         if self._producer is None:
             # Seen by `log_in` before the password is looked at, so that none is missed.
-            self._coming = producer = self._make()
+            self._coming = producer = self._patiently(lambda _: self._make())
             if self.login is not None:
                 producer.set_sasl_credentials(*self.login)
             self._patiently(producer.init_transactions)
@@ -281,7 +284,10 @@ class Transactor:
         )
 
     def _patiently(self, call: Callable[..., Any], *, with_timeout: bool = True) -> Any:
-        """The call's answer, called again as long as its error may pass. Raises `KafkaException`."""
+        """The call's answer, called again as long as its error may pass. Raises `KafkaException`.
+
+        Waits for files of certificates that are in the course of a change; when closed, raises `SettingsError`.
+        """
         while True:
             try:
                 return call(_CALL_S) if with_timeout else call()
@@ -290,6 +296,9 @@ class Transactor:
                 if self._closing.is_set() or found.fatal() or not _passes(found, with_timeout):
                     raise
                 self._closing.wait(_PAUSE_S)
+            except SettingsError:
+                if self._closing.wait(_PAUSE_S):
+                    raise
 
 
 # Messages to such a topic fail at once; a broker that starts hides its topics for less than the client waits.

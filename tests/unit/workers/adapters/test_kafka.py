@@ -294,3 +294,13 @@ async def test_a_changed_password_goes_to_the_member_and_to_what_publishes(consu
     await source.log_in("me", "later")
     assert told == [("me", "later")]
     assert consumer.calls == [("log in", ("me", "later"))]
+
+
+async def test_a_password_that_changes_while_the_group_is_left_is_no_error(consumer: Consumer) -> None:
+    def closed(username: str, password: str) -> None:
+        raise RuntimeError("Producer has been closed")
+
+    source = KafkaSource(SETTINGS)
+    source.at_log_in(closed)
+    await source.log_in("me", "later")
+    assert consumer.calls == []  # left before what publishes is closed

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from workers.adapters import kafka_transactor as module
 from workers.adapters.kafka_transactor import Job, Outgoing, Transactor
-from workers.errors import StreamStopped
+from workers.errors import SettingsError, StreamStopped
 from workers.ports import Publication, Record
 
 RETRIABLE = KafkaException(KafkaError(KafkaError._TIMED_OUT, "t", False, True))
@@ -362,3 +362,40 @@ def test_ended_it_holds_no_producer(broker: Broker) -> None:
     transactor.prepare()
     transactor.end()
     assert transactor._producer is None
+
+
+def test_files_in_the_course_of_a_change_are_waited_for(broker: Broker) -> None:
+    unfit = [SettingsError("half written")] * 4
+
+    def make() -> Producer:
+        if unfit:
+            raise unfit.pop()
+        return broker.make()
+
+    def places(places: Sequence[TopicPartition]) -> Sequence[TopicPartition]:
+        if unfit:
+            raise unfit.pop()
+        return broker.places(places)
+
+    transactor = Transactor(make, places)
+    assert transactor.run(job(b"a")).committed
+
+    def fenced(producer: Producer) -> None:
+        producer.end()
+        unfit.append(SettingsError("half written"))
+        raise FATAL
+
+    broker.script["commit"] = [fenced]
+    broker.script["init"] = [lambda _: unfit.append(SettingsError("half written"))]
+    assert transactor.run(job(b"b", at=6)).committed
+    assert (broker.committed, unfit) == ([b"a", b"b"], [])
+
+
+def test_closed_it_waits_no_longer_for_files(broker: Broker) -> None:
+    def make() -> Producer:
+        raise SettingsError("half written")
+
+    transactor = Transactor(make, broker.places)
+    transactor.close()
+    with pytest.raises(SettingsError):
+        transactor.run(job(b"a"))
