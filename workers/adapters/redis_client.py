@@ -107,5 +107,7 @@ class _MasterPool(SentinelConnectionPool):
     """Connections to whatever server is the master when they are made."""
 
     async def aclose(self) -> None:
-        await super().aclose()
-        await self.sentinel_manager.aclose()
+        try:
+            await super().aclose()
+        finally:
+            await self.sentinel_manager.aclose()

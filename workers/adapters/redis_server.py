@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 import hiredis
-from redis.exceptions import AskError, ResponseError, TryAgainError
+from redis.exceptions import AskError, RedisError, ResponseError, TryAgainError
 
 from workers.adapters.breaker import CircuitBreaker
 from workers.settings import RedisSettings
@@ -108,4 +109,7 @@ class RedisServer:
             await self._pool.release(connection)
 
     async def close(self) -> None:
-        await self._pool.aclose()
+        # A server that hangs does not say goodbye, and then the client library raises; its connections are
+        # dropped all the same.
+        with suppress(RedisError, OSError):
+            await self._pool.aclose()

@@ -60,7 +60,8 @@ class TlsFiles:
 
 def client_context(files: TlsFiles) -> ssl.SSLContext:
     """TLS with these files. Raises `SettingsError` naming the setting whose file cannot be used."""
-    context = ssl.create_default_context()
+    # With authorities of its own these alone, as librdkafka has it.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if files.ca else ssl.create_default_context()
     if files.ca:
         _load_authorities(context, f"{files.prefix}SSL_CA_LOCATION", files.ca)
     if bool(files.certificate) != bool(files.key):
@@ -81,7 +82,7 @@ def _load_authorities(context: ssl.SSLContext, variable: str, path: str) -> None
     _require_readable(variable, path)
     try:
         context.load_verify_locations(cafile=path)
-    except ssl.SSLError as error:
+    except OSError as error:  # of which `ssl.SSLError` is one; another when the file went away meanwhile
         raise SettingsError(f"{variable}: {path} holds no certificate; expected PEM") from error
 
 
@@ -93,8 +94,8 @@ def _load_own(context: ssl.SSLContext, files: TlsFiles) -> None:
     try:
         # The password is given even when it is empty: without one OpenSSL would ask for it on the terminal.
         context.load_cert_chain(files.certificate, files.key, files.key_password.get_secret_value())
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+    except (OSError, ValueError) as error:  # also for a file that went away, and a password that is too long
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
             raise SettingsError(
                 f"{key}: the key in {files.key} does not belong to the certificate in {files.certificate}"
             ) from error

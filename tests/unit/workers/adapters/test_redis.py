@@ -7,6 +7,8 @@ from typing import Any
 import hiredis
 import pytest
 from pydantic import SecretStr
+from redis.asyncio import ConnectionPool
+from redis.exceptions import TimeoutError
 
 from schemas.verdict import Verdict
 from workers.adapters.redis import RedisCache
@@ -338,4 +340,21 @@ async def test_files_of_no_use_leave_the_former_servers_in_use() -> None:
             await cache.renew(RedisSettings.model_validate(changes))
         await cache.recall(["a"])
         assert names(server) == [b"MGET"]
+        await cache.close()
+
+
+async def test_former_servers_that_do_not_say_goodbye_hinder_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    close = ConnectionPool.aclose
+
+    async def rudely(pool: ConnectionPool) -> None:
+        await close(pool)
+        raise TimeoutError("Timed out closing connection after 0.1")
+
+    async with Server(welcome) as former, Server(welcome) as later:
+        cache = cache_of(former.url, Observer(), Time())
+        await cache.recall(["a"])
+        monkeypatch.setattr(ConnectionPool, "aclose", rudely)
+        assert await cache.renew(renewed(later.url))
+        await cache.recall(["a"])
+        assert names(later)[-1] == b"MGET"
         await cache.close()

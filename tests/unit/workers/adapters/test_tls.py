@@ -67,7 +67,8 @@ def test_a_key_of_another_certificate_is_refused(authority: Authority) -> None:
     )
 
 
-@pytest.mark.parametrize("password", ["", "wrong"])
+# OpenSSL takes none of more than 1024 bytes, such as a file that holds something else.
+@pytest.mark.parametrize("password", ["", "wrong", "wrong" * 300])
 def test_a_key_that_its_password_does_not_open_is_refused(authority: Authority, password: str) -> None:
     text = refused(files(pair=authority.issue("me", key_password="right"), password=password))
     assert "holds no private key that can be read; expected PEM, and RSAFE_X__SSL_KEY_PASSWORD" in text
@@ -143,6 +144,17 @@ def test_why_a_handshake_fails_is_said(authority: Authority, tmp_path: Path) -> 
     with server(None) as port:
         assert (ask(files(authority.file), port) or "").endswith("does not speak TLS on this port")
         assert not speaks_tls("localhost", port, PATIENCE_S)
+
+
+def test_with_authorities_of_its_own_the_system_s_are_not_taken(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    stranger = files(Authority(tmp_path, "stranger").file)
+    with server(authority.issue("server", "localhost")) as port:
+        assert ask_why("localhost", port, files(), PATIENCE_S) is None
+        why = ask_why("localhost", port, stranger, PATIENCE_S) or ""
+        assert "is from an authority that is not in" in why
 
 
 def test_a_server_that_is_not_there_says_nothing() -> None:
