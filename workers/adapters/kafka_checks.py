@@ -41,7 +41,7 @@ def check_topics(kafka: KafkaSettings) -> int | None:
     errors: list[KafkaError] = []
     # Closed here: left to the garbage collector, it may be ended in a thread of the client library, which
     # aborts the process.
-    with AdminClient(client_options(kafka) | {"error_cb": errors.append, "log_level": 0}) as client:
+    with _client(kafka, errors) as client:
         _reach(client, kafka, errors, until)
         limit = _check_all(client, kafka, until)
     if kafka.delivery == "exactly-once":
@@ -53,8 +53,16 @@ def check_login(kafka: KafkaSettings) -> None:
     """Raises `StartError` unless a broker lets this client in, and `SettingsError` for files of no use."""
     until = time.monotonic() + kafka.start_timeout_s
     errors: list[KafkaError] = []
-    with AdminClient(client_options(kafka) | {"error_cb": errors.append, "log_level": 0}) as client:
+    with _client(kafka, errors) as client:
         _reach(client, kafka, errors, until)
+
+
+def _client(kafka: KafkaSettings, errors: list[KafkaError]) -> Any:
+    try:
+        return AdminClient(client_options(kafka) | {"error_cb": errors.append, "log_level": 0})
+    except KafkaException as error:  # it reads the files of certificates by itself, and may take fewer
+        why = " ".join(error_of(error).str().split())
+        raise StartError(f"RSAFE_KAFKA__SSL_…: the client library cannot use these files: {why}") from error
 
 
 def _check_all(client: Any, kafka: KafkaSettings, until: float) -> str | None:

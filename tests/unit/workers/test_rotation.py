@@ -256,6 +256,7 @@ async def test_nothing_is_watched_when_it_is_switched_off(world: World) -> None:
     world.settings = world.settings.model_copy(update={"secrets": SecretsSettings(watch_s=0)})
     rotation, log, stopping = world.make(), list[str](), asyncio.Event()
     world.write("later")
+    await rotation.watch()  # ends by itself
     running = asyncio.create_task(run_streams(streams(world, log), rotation, stopping))
     await until(lambda: log == ["begins"])
     stopping.set()

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AclOperation
 
 from workers.adapters import kafka_checks as module
-from workers.adapters.kafka_checks import check_topics
+from workers.adapters.kafka_checks import check_login, check_topics
 from workers.errors import StartError
 from workers.settings import KafkaSettings
 
@@ -196,3 +196,14 @@ def test_exactly_once_is_tried_at_the_start(
     monkeypatch.setattr(module, "Producer", Refusing)
     assert check_topics(SETTINGS) == 2000
     assert words in refused(SETTINGS.model_copy(update={"delivery": "exactly-once"}))
+
+
+def test_files_that_the_client_library_does_not_take_are_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unfit(options: dict[str, Any]) -> Any:
+        raise KafkaException(KafkaError(KafkaError._SSL, "ssl.key.location failed:\n unsupported"))
+
+    monkeypatch.setattr(module, "AdminClient", unfit)
+    with pytest.raises(StartError) as caught:
+        check_login(SETTINGS)
+    sentence = "RSAFE_KAFKA__SSL_…: the client library cannot use these files: "
+    assert str(caught.value) == f"{sentence}ssl.key.location failed: unsupported"

@@ -8,7 +8,7 @@ import hiredis
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import ConnectionPool
-from redis.exceptions import TimeoutError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schemas.verdict import Verdict
 from workers.adapters.redis import RedisCache
@@ -348,7 +348,7 @@ async def test_former_servers_that_do_not_say_goodbye_hinder_no_change(monkeypat
 
     async def rudely(pool: ConnectionPool) -> None:
         await close(pool)
-        raise TimeoutError("Timed out closing connection after 0.1")
+        raise RedisTimeoutError("Timed out closing connection after 0.1")
 
     async with Server(welcome) as former, Server(welcome) as later:
         cache = cache_of(former.url, Observer(), Time())
