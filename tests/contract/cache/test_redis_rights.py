@@ -65,7 +65,7 @@ class Site:
             topology=self.topology,
             username=self.user,
             password=SecretStr(password),
-            timeout_ms=500,
+            timeout_ms=2000,
             **more,
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 import redis
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -27,6 +28,7 @@ from confluent_kafka.admin import (
 
 from tests.certificates import Authority, Pair
 from tests.conftest import require
+from tests.redis_sites import wait_until
 from workers.adapters.embedded import LocalStack
 from workers.adapters.embedded_redis import RedisProcess
 from workers.adapters.embedded_server import LOOPBACK, free_port
@@ -96,6 +98,17 @@ class Broker:
         ]
         for future in self.admin.create_acls(bindings).values():
             future.result(30)
+        # What is answered is written down; the broker heeds it a moment later, and passwords before rights.
+        theirs = AclBindingFilter(
+            ResourceType.ANY,
+            None,
+            ResourcePatternType.ANY,
+            f"User:{user}",
+            None,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        wait_until(lambda: len(self.admin.describe_acls(theirs).result(30)) >= len(bindings), "the rights")
 
     def trust(self, *authorities: Authority) -> None:
         """Take certificates of clients from these authorities alone, for new connections."""

@@ -28,6 +28,7 @@ from tests.integration.worker.secured import (
     put_pair,
     secured_broker,
 )
+from tests.waiting import patiently
 from workers.adapters.admin import create_topics
 from workers.adapters.kafka_checks import check_login, check_topics
 from workers.adapters.kafka_options import client_options
@@ -109,11 +110,11 @@ def settings(broker: Broker, topics: Topics, **changes: Any) -> KafkaSettings:
 
 
 def refused(kafka: KafkaSettings) -> str:
-    """The one sentence, which comes in time and holds no secret."""
+    """The one sentence, which comes before the client would give up by itself, and holds no secret."""
     began = time.monotonic()
     with pytest.raises(StartError) as caught:
         check_topics(kafka)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 45
     text = str(caught.value)
     assert "\n" not in text
     assert PASSWORD not in text
@@ -226,7 +227,7 @@ def test_librdkafka_writes_no_password_whatever_it_is_told_to_write(broker: Brok
         broker, checked, bootstrap_servers=broker.both, ssl_key_password=SecretStr("of-the-key"), **locked
     )
     with AdminClient(client_options(kafka) | {"debug": "all", "logger": logger}) as client:
-        client.list_topics(timeout=10)
+        patiently(lambda: client.list_topics(timeout=10))
         client.poll(0)
     text = "\n".join(lines)
     assert "sasl.password" in text  # it does write its settings
