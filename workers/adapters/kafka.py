@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_LOG_APPEND_TIME, KafkaException, TopicPartition
@@ -41,6 +40,7 @@ class KafkaSource:
         self._before_leave: list[Callable[[], None]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._log_ins: list[LogIn] = []
+        self._in_use, self._left = asyncio.Lock(), False
         self._consumer = AIOConsumer(consumer_options(kafka), max_workers=_WORKERS)
 
     async def join(self, listener: RebalanceListener) -> None:
@@ -123,11 +123,14 @@ class KafkaSource:
         """Leave the group; partitions are given back within. The place of a static member is kept."""
         for drop in self._before_leave:
             drop()
-        try:
-            await self._consumer.close()
-        finally:
-            for close in self._closers:
-                await close()
+        # Never beside `log_in`: what is being closed must not be called, not even by another thread.
+        async with self._in_use:
+            self._left = True
+            try:
+                await self._consumer.close()
+            finally:
+                for close in self._closers:
+                    await close()
 
     def before_leave(self, drop: Callable[[], None]) -> None:
         """Call this before others get the partitions: nothing may be delivered for them any more."""
@@ -138,8 +141,13 @@ class KafkaSource:
         self._closers.append(close)
 
     async def log_in(self, username: str, password: str) -> None:
-        """Log in with these from the next connection on; so do the clients that publish outcomes."""
-        with suppress(RuntimeError):  # the group is being left, and a client of it has been closed
+        """Log in with these from the next connection on; so do the clients that publish outcomes.
+
+        Nothing happens once the group is being left.
+        """
+        async with self._in_use:
+            if self._left:
+                return
             for log_in in self._log_ins:
                 log_in(username, password)
             await self._consumer.set_sasl_credentials(username, password)

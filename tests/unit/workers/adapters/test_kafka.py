@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -296,11 +297,41 @@ async def test_a_changed_password_goes_to_the_member_and_to_what_publishes(consu
     assert consumer.calls == [("log in", ("me", "later"))]
 
 
-async def test_a_password_that_changes_while_the_group_is_left_is_no_error(consumer: Consumer) -> None:
-    def closed(username: str, password: str) -> None:
-        raise RuntimeError("Producer has been closed")
-
+async def test_clients_that_are_being_closed_are_given_no_password(consumer: Consumer) -> None:
     source = KafkaSource(SETTINGS)
-    source.at_log_in(closed)
-    await source.log_in("me", "later")
-    assert consumer.calls == []  # left before what publishes is closed
+    told: list[str] = []
+    source.at_log_in(lambda username, password: told.append(password))
+    closing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def close() -> None:
+        closing.set()
+        await go_on.wait()
+
+    source.at_leave(close)
+    leaving = asyncio.create_task(source.leave())
+    await closing.wait()
+    changing = asyncio.create_task(source.log_in("me", "later"))
+    go_on.set()
+    await asyncio.gather(leaving, changing)
+    assert (told, consumer.calls) == ([], [("close", None)])
+
+
+async def test_a_group_is_not_left_while_a_password_is_handed_over(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = KafkaSource(SETTINGS)
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(username: str, password: str) -> None:
+        asked.set()
+        await go_on.wait()
+        consumer.calls.append(("log in", password))
+
+    monkeypatch.setattr(consumer, "set_sasl_credentials", slowly)
+    changing = asyncio.create_task(source.log_in("me", "later"))
+    await asked.wait()
+    leaving = asyncio.create_task(source.leave())
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(changing, leaving)
+    assert consumer.calls == [("log in", "later"), ("close", None)]
