@@ -286,7 +286,8 @@ class Transactor:
     def _patiently(self, call: Callable[..., Any], *, with_timeout: bool = True) -> Any:
         """The call's answer, called again as long as its error may pass. Raises `KafkaException`.
 
-        Waits for files of certificates that are in the course of a change; when closed, raises `SettingsError`.
+        Waits for files of certificates that are in the course of a change; closed, it raises their
+        `SettingsError`.
         """
         while True:
             try:

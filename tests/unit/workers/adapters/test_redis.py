@@ -343,7 +343,9 @@ async def test_files_of_no_use_leave_the_former_servers_in_use() -> None:
         await cache.close()
 
 
-async def test_former_servers_that_do_not_say_goodbye_hinder_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_former_servers_that_do_not_say_goodbye_hinder_no_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     close = ConnectionPool.aclose
 
     async def rudely(pool: ConnectionPool) -> None:
