@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import random
 import time
 import uuid
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ from workers.adapters.kafka_options import transactional_id
 from workers.adapters.kafka_outcomes import KafkaOutcomes
 from workers.adapters.kafka_transactions import KafkaTransactions
 from workers.adapters.local_cache import LocalCache, TieredCache
-from workers.adapters.redis import RedisCache
-from workers.adapters.redis_leases import RedisLeases
 from workers.errors import SettingsError
 from workers.health import Health, HealthServer
 from workers.judging import content_key, make_judge, stored_checkpoint
@@ -39,6 +36,7 @@ from workers.policies import load_policies
 from workers.ports import Outcomes, Turns, VerdictCache
 from workers.rotation import Rotation, run_streams
 from workers.settings import FAULTS_VARIABLE, KafkaSettings, Settings, fault_hooks, secret_files
+from workers.shared_cache import leases, open_shared_cache
 from workers.stream.broker_clock import BrokerClock
 from workers.stream.budget import GuardBudget
 from workers.stream.loop import LoopLimits, StreamLoop
@@ -120,7 +118,7 @@ async def _run(
     clock: SystemClock,
     stopping: asyncio.Event,
 ) -> None:
-    shared = await _shared_cache(settings, telemetry, clock)
+    shared = await open_shared_cache(settings, telemetry, clock)
     rotation = Rotation(
         settings,
         secret_files(),
@@ -129,7 +127,7 @@ async def _run(
         observer=telemetry,
     )
     judge = make_judge(settings.guard, checked.checkpoint, content_key(settings.secrets))
-    turns = _turns(settings, shared, telemetry, clock)
+    turns = leases(settings.cache, shared, telemetry, clock)
     outage = Outage(
         judge.start,
         EngineNotReady,
@@ -189,39 +187,6 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 20, 100)
-
-
-async def _shared_cache(settings: Settings, telemetry: Telemetry, clock: SystemClock) -> RedisCache | None:
-    if not settings.redis.url.get_secret_value():
-        return None
-    cache = RedisCache(
-        settings.redis,
-        observer=telemetry,
-        clock=clock.monotonic_s,
-        random=random.SystemRandom().random,
-        jitter=settings.cache.ttl_jitter,
-        leases=bool(settings.cache.lease_ms),
-    )
-    try:
-        if not await cache.check():
-            telemetry.warn("Redis does not answer; the worker runs without it and tries again now and then.")
-    except BaseException:
-        await cache.close()
-        raise
-    return cache
-
-
-def _turns(
-    settings: Settings, shared: RedisCache | None, telemetry: Telemetry, clock: SystemClock
-) -> RedisLeases | None:
-    if shared is None or not settings.cache.lease_ms:
-        return None
-    return RedisLeases(
-        shared.servers,
-        lease_s=settings.cache.lease_ms / 1000,
-        observer=telemetry,
-        clock=clock.monotonic_s,
-    )
 
 
 def make_stream(
