@@ -44,38 +44,49 @@ class Served:
     """`vllm serve` and the process that asks it."""
 
     def __init__(self, command: Sequence[str], checkpoint: Path, options: VllmOptions, log: Path) -> None:
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._log = log
+        self.asker: subprocess.Popen[bytes] | None = None
         environment = variables(os.environ, usable_cores(), cpu=True)
         for name in _SERVERS_CHOICE:
             environment.pop(name, None)
         with log.open("ab") as output:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "vllm.entrypoints.cli.main", *server_arguments(checkpoint, options)],
+                [
+                    sys.executable,
+                    "-m",
+                    "vllm.entrypoints.openai.api_server",
+                    *server_arguments(checkpoint, options),
+                ],
                 env={**os.environ, **environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
         try:
-            self._wait_ready(log)
+            self._wait_ready()
             with log.open("ab") as output:
-                self._worker = subprocess.Popen([*command], stdout=output, stderr=subprocess.STDOUT)
+                self.asker = subprocess.Popen([*command], stdout=output, stderr=subprocess.STDOUT)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """End both."""
-        for process in (self._worker, self._server):
+        for process in (self.asker, self._server):
             if process is not None:
                 process.terminate()
                 process.wait(60)
 
-    def _wait_ready(self, log: Path) -> None:
+    def last_lines(self) -> str:
+        """The end of what both wrote."""
+        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+
+    def _wait_ready(self) -> None:
         end = time.monotonic() + START_TIMEOUT_S
         while not _answers(f"http://127.0.0.1:{SERVER_PORT}/health"):
             if self._server.poll() is not None or time.monotonic() > end:
-                last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-                raise RuntimeError(f"the vLLM server is not ready; the last lines of its log:\n{last}")
+                raise RuntimeError(
+                    f"the vLLM server is not ready; the last lines of its log:\n{self.last_lines()}"
+                )
             time.sleep(_LOOK_S)
 
 
@@ -104,7 +115,13 @@ class Bench(guard_bound.Bench):
         self._served_sent += len(events)
         source, target = f"served-events-{self._run}", f"served-decisions-{self._run}"
         load(self._servers, source, map(self._record, [mode] * len(events), events))
-        wait_for_records(self._servers, target, self._served_sent, process=None, timeout_s=TIMEOUT_S)
+        assert isinstance(self._alone, Served)
+        try:
+            wait_for_records(
+                self._servers, target, self._served_sent, process=self._alone.asker, timeout_s=TIMEOUT_S
+            )
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}; the last lines of the log:\n{self._alone.last_lines()}") from error
         started = read_values(self._servers, source)[before][0]
         new = read_values(self._servers, target)[before:]
         tokens: list[Mapping[str, int]] = [msgspec.json.decode(value)["tokens"] for _, value in new]
@@ -113,7 +130,11 @@ class Bench(guard_bound.Bench):
 
 
 def server_arguments(folder: Path, options: VllmOptions) -> list[str]:
-    """Of `vllm`: a server with the worker's own arguments of the engine, on this machine only."""
+    """Of a server with the worker's own arguments of the engine, on this machine only.
+
+    `vllm serve` under its other name: the command itself looks for a package called vllm, and the build for
+    processors has another name.
+    """
     arguments: dict[str, Any] = engine_arguments(folder, options, cpu=True)
     flags = [
         f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
@@ -121,7 +142,7 @@ def server_arguments(folder: Path, options: VllmOptions) -> list[str]:
         # What is false is so by default.
         if name not in _NOT_OF_A_SERVER and value is not False
     ]
-    return ["serve", str(folder), *flags, "--host=127.0.0.1", f"--port={SERVER_PORT}"]
+    return [f"--model={folder}", *flags, "--host=127.0.0.1", f"--port={SERVER_PORT}"]
 
 
 def _answers(url: str) -> bool:
