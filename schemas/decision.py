@@ -31,7 +31,7 @@ VOLATILE: Final = {"x-volatile": True}
 Status = Literal["judged", "unjudged", "not_applicable"]
 
 
-class Origin(msgspec.Struct, frozen=True, kw_only=True):
+class Origin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where the event stood."""
 
     topic: str
@@ -42,7 +42,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Offset of the event."""
 
 
-class CategoryDecision(msgspec.Struct, frozen=True, kw_only=True):
+class CategoryDecision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A category that the verdict names, or that the mode scored."""
 
     code: CategoryCode
@@ -55,7 +55,7 @@ class CategoryDecision(msgspec.Struct, frozen=True, kw_only=True):
     """p(violated), where the mode gives one."""
 
 
-class PolicyUsed(msgspec.Struct, frozen=True, kw_only=True):
+class PolicyUsed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The policy that was in force when the event was read."""
 
     id: Identifier
@@ -68,7 +68,7 @@ class PolicyUsed(msgspec.Struct, frozen=True, kw_only=True):
     """Hash of what the model read."""
 
 
-class GuardUsed(msgspec.Struct, frozen=True, kw_only=True):
+class GuardUsed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Which guard answered, and how it was asked."""
 
     model: str
@@ -93,7 +93,7 @@ class GuardUsed(msgspec.Struct, frozen=True, kw_only=True):
     """Canonical text of the decoding parameters."""
 
 
-class CacheUse(msgspec.Struct, frozen=True, kw_only=True):
+class CacheUse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether the verdict was remembered."""
 
     hit: bool
@@ -104,7 +104,7 @@ class CacheUse(msgspec.Struct, frozen=True, kw_only=True):
     """How old the verdict was."""
 
 
-class Coverage(msgspec.Struct, frozen=True, kw_only=True):
+class Coverage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How much of the conversation was judged."""
 
     windows: Count = 1
@@ -115,7 +115,7 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     """HMAC of the turns before the message, keyed per tenant."""
 
 
-class Timings(msgspec.Struct, frozen=True, kw_only=True):
+class Timings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Milliseconds."""
 
     lag_ms: float
@@ -128,7 +128,7 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
     """From the read to the decision."""
 
 
-class Tokens(msgspec.Struct, frozen=True, kw_only=True):
+class Tokens(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the model read and wrote."""
 
     prompt: Count = 0
@@ -137,7 +137,7 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of the answers."""
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of one event."""
 
     decision_id: Sha256

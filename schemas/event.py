@@ -40,7 +40,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """BCP 47 tag."""
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message of one conversation of one tenant. Unknown fields are ignored."""
 
     event_id: Identifier
