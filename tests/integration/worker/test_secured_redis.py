@@ -51,7 +51,7 @@ def redis_settings(server: SecuredRedis, authority: Authority, **changes: Any) -
         "username": "worker",
         "password": SecretStr(PASSWORD),
         "ssl_ca_location": str(authority.file),
-        "timeout_ms": 2000,
+        "timeout_ms": 5000,
     }
     return RedisSettings.model_validate(fields | changes)
 

@@ -98,13 +98,13 @@ def welcome(command: list[Any]) -> bytes:
 
 
 def renewed(url: str) -> RedisSettings:
-    return RedisSettings(url=SecretStr(url), timeout_ms=100)
+    return RedisSettings(url=SecretStr(url), timeout_ms=500)
 
 
 def cache_of(
     url: str, observer: Observer, time: Time, random: float = 0.5, jitter: float = 0.1
 ) -> RedisCache:
-    settings = RedisSettings(url=SecretStr(url), timeout_ms=100, breaker_failures=2, breaker_reset_s=5)
+    settings = RedisSettings(url=SecretStr(url), timeout_ms=500, breaker_failures=2, breaker_reset_s=5)
     return RedisCache(settings, observer=observer, clock=time, random=lambda: random, jitter=jitter)
 
 
