@@ -36,7 +36,6 @@ from benchmarks.measure import (
 )
 from benchmarks.workload import repeated
 from workers.adapters.embedded import LocalStack
-from workers.adapters.embedded_addresses import Addresses
 from workers.demo.worker_process import WorkerProcess
 
 QUESTIONS: Final = 2_000
@@ -62,9 +61,10 @@ CONTENDERS: Final[Mapping[str, str]] = {
 class Bench:
     """One broker, one filled topic, and the contenders in turns."""
 
-    def __init__(self, addresses: Addresses, folder: Path, records: int) -> None:
-        self._addresses, self._folder, self._records = addresses, folder, records
-        self._servers = addresses.bootstrap_servers
+    def __init__(self, stack: LocalStack, folder: Path, records: int) -> None:
+        self.stack = stack
+        self._addresses, self._folder, self._records = stack.addresses, folder, records
+        self._servers = self._addresses.bootstrap_servers
         self._run_id = uuid.uuid4().hex[:8]
         self._source = f"events-{self._run_id}"
         create_topic(self._servers, self._source)
@@ -168,7 +168,7 @@ def take_turns(
     options = parser.parse_args()
     rates: dict[str, list[Rate]] = {name: [] for name in titles}
     with tempfile.TemporaryDirectory() as folder, LocalStack(ephemeral=True) as stack:
-        bench = Bench(stack.addresses, Path(folder), options.records)
+        bench = Bench(stack, Path(folder), options.records)
         bench.warm()
         for number in range(options.rounds):
             for name in [*rates] if number % 2 == 0 else [*reversed(rates)]:
