@@ -56,13 +56,26 @@ def main(
             continue
         assert message.error() is None, message.error()
         event = decode(message.value())
-        connection.request("POST", PATH, completions.request(event), HEADERS)
-        response = connection.getresponse()
-        decision = completions.decision(event, response.status, response.read())
+        status, answer = _post(connection, completions.request(event))
+        decision = completions.decision(event, status, answer)
         producer.produce(target, decision, message.key())
         assert producer.flush(TIMEOUT_S) == 0
         consumer.commit(message, asynchronous=False)
     consumer.close()
+
+
+def _post(connection: http.client.HTTPConnection, body: bytes) -> tuple[int, bytes]:
+    try:
+        connection.request("POST", PATH, body, HEADERS)
+        response = connection.getresponse()
+    except (
+        ConnectionError,
+        http.client.RemoteDisconnected,
+    ):  # the server closes what is idle for some seconds
+        connection.close()
+        connection.request("POST", PATH, body, HEADERS)
+        response = connection.getresponse()
+    return response.status, response.read()
 
 
 if __name__ == "__main__":
