@@ -22,6 +22,7 @@ from benchmarks.completions import HEADERS, PATH, TIMEOUT_S, Completions
 from schemas.event import Event
 
 WITHIN_S = 0.05
+IDLE_S = 2.0
 
 
 def make_app(
@@ -46,7 +47,8 @@ def make_app(
     decisions = app.topic(target, key_serializer="raw", value_serializer="raw")
 
     async def moderate(stream: Any) -> None:
-        limit = aiohttp.TCPConnector(limit=completions.at_a_time)
+        # The server closes what is idle for five seconds; an error here would cost the agent its whole batch.
+        limit = aiohttp.TCPConnector(limit=completions.at_a_time, keepalive_timeout=IDLE_S)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         async with aiohttp.ClientSession(url, connector=limit, timeout=timeout) as session:
 
