@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, ResourceType
 
 from workers.adapters.kafka_errors import error_of
-from workers.adapters.kafka_options import LOGGER, client_options, transaction_options, transactional_id
+from workers.adapters.kafka_options import (
+    LOGGER,
+    Option,
+    client_options,
+    transaction_options,
+    transactional_id,
+)
 from workers.adapters.kafka_refusals import hint, refusal
 from workers.errors import StartError
 from workers.settings import KafkaSettings
@@ -38,11 +45,7 @@ def check_topics(kafka: KafkaSettings) -> int | None:
     missing, too small or of the wrong timestamps, or the user lacks a right.
     """
     until = time.monotonic() + kafka.start_timeout_s
-    errors: list[KafkaError] = []
-    # Closed here: left to the garbage collector, it may be ended in a thread of the client library, which
-    # aborts the process.
-    with _client(kafka, errors) as client:
-        _reach(client, kafka, errors, until)
+    with _reached(kafka, until) as client:
         limit = _check_all(client, kafka, until)
     if kafka.delivery == "exactly-once":
         _check_transactions(kafka, until)
@@ -51,18 +54,24 @@ def check_topics(kafka: KafkaSettings) -> int | None:
 
 def check_login(kafka: KafkaSettings) -> None:
     """Raises `StartError` unless a broker lets this client in, and `SettingsError` for files of no use."""
-    until = time.monotonic() + kafka.start_timeout_s
-    errors: list[KafkaError] = []
-    with _client(kafka, errors) as client:
-        _reach(client, kafka, errors, until)
+    with _reached(kafka, time.monotonic() + kafka.start_timeout_s):
+        pass
 
 
-def _client(kafka: KafkaSettings, errors: list[KafkaError]) -> Any:
+@contextmanager
+def _reached(kafka: KafkaSettings, until: float) -> Iterator[Any]:
+    """A client that a broker has let in. Raises as `check_login` does."""
+    options, errors = client_options(kafka), list[KafkaError]()
     try:
-        return AdminClient(client_options(kafka) | {"error_cb": errors.append, "log_level": 0})
+        client: Any = AdminClient({**options, "error_cb": errors.append, "log_level": 0})
     except KafkaException as error:  # it reads the files of certificates by itself, and may take fewer
         why = " ".join(error_of(error).str().split())
         raise StartError(f"RSAFE_KAFKA__SSL_…: the client library cannot use these files: {why}") from error
+    # Closed here: left to the garbage collector, it may be ended in a thread of the client library, which
+    # aborts the process.
+    with client:
+        _reach(client, kafka, options, errors, until)
+        yield client
 
 
 def _check_all(client: Any, kafka: KafkaSettings, until: float) -> str | None:
@@ -87,28 +96,34 @@ def _check_all(client: Any, kafka: KafkaSettings, until: float) -> str | None:
     return _config(told[kafka.decisions_topic], _LIMIT)
 
 
-def _reach(client: Any, kafka: KafkaSettings, errors: list[KafkaError], until: float) -> None:
+def _reach(
+    client: Any,
+    kafka: KafkaSettings,
+    options: Mapping[str, Option],
+    errors: list[KafkaError],
+    until: float,
+) -> None:
     step = _TRY_S
     while True:
         try:
             client.list_topics(timeout=min(step, _left(until)))
         except KafkaException as error:
             client.poll(0)
-            if why := refusal(client_options(kafka), errors):
+            if why := refusal(options, errors):
                 raise StartError(why) from error
             if time.monotonic() >= until:
-                raise StartError(_unreachable(kafka, errors)) from error
+                raise StartError(_unreachable(kafka, options, errors)) from error
             step *= 2  # a slow broker answers the same question late each time
         else:
             return
 
 
-def _unreachable(kafka: KafkaSettings, errors: Iterable[KafkaError]) -> str:
+def _unreachable(kafka: KafkaSettings, options: Mapping[str, Option], errors: Sequence[KafkaError]) -> str:
     names = {error.name() for error in errors} - {"_ALL_BROKERS_DOWN"}
     reason = f" ({', '.join(sorted(names))})" if names else ""
     return (
         f"RSAFE_KAFKA__BOOTSTRAP_SERVERS: no broker at {kafka.bootstrap_servers} answered "
-        f"within {kafka.start_timeout_s:g} s{reason}{hint(client_options(kafka), list(errors))}"
+        f"within {kafka.start_timeout_s:g} s{reason}{hint(options, errors)}"
     )
 
 

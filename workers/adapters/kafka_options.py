@@ -73,13 +73,7 @@ def client_options(kafka: KafkaSettings) -> dict[str, Option]:
 
 def tls_files(kafka: KafkaSettings) -> TlsFiles:
     """The certificates of the link to the brokers."""
-    return TlsFiles(
-        "RSAFE_KAFKA__",
-        kafka.ssl_ca_location,
-        kafka.ssl_certificate_location,
-        kafka.ssl_key_location,
-        kafka.ssl_key_password,
-    )
+    return TlsFiles.of("RSAFE_KAFKA__", kafka)
 
 
 def _tls_options(kafka: KafkaSettings) -> dict[str, Option]:

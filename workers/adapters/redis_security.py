@@ -55,13 +55,7 @@ def security_options(settings: RedisSettings) -> dict[str, Any]:
 
 def tls_files(settings: RedisSettings) -> TlsFiles:
     """The certificates of the links to Redis, as the settings name them."""
-    return TlsFiles(
-        "RSAFE_REDIS__",
-        settings.ssl_ca_location,
-        settings.ssl_certificate_location,
-        settings.ssl_key_location,
-        settings.ssl_key_password,
-    )
+    return TlsFiles.of("RSAFE_REDIS__", settings)
 
 
 def _tls_options(settings: RedisSettings, address: RedisAddress) -> dict[str, Any]:

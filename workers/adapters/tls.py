@@ -10,11 +10,12 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from pydantic import SecretStr
 
 from workers.errors import SettingsError
+from workers.settings import KafkaSettings, RedisSettings
 
 # What OpenSSL's verification answers (x509_vfy.h) when the certificate is good and the name is another one.
 _OTHER_NAME: Final = frozenset({62, 64})
@@ -47,6 +48,17 @@ class TlsFiles:
     certificate: str = ""
     key: str = ""
     key_password: SecretStr = _NO_PASSWORD
+
+    @classmethod
+    def of(cls, prefix: str, settings: KafkaSettings | RedisSettings) -> Self:
+        """Those that the settings of a link name."""
+        return cls(
+            prefix,
+            settings.ssl_ca_location,
+            settings.ssl_certificate_location,
+            settings.ssl_key_location,
+            settings.ssl_key_password,
+        )
 
     @property
     def any(self) -> bool:

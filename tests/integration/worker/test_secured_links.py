@@ -49,11 +49,6 @@ NEEDED = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("secured")
-
-
-@pytest.fixture(scope="module")
 def next_clients(folder: Path) -> Authority:
     """Another authority that the broker takes certificates of clients from, until it is told otherwise."""
     return Authority(folder, "next-clients")

@@ -25,11 +25,6 @@ WORKER_COMMANDS = commands("standalone")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("secured")
-
-
-@pytest.fixture(scope="module")
 def redis_authority(folder: Path) -> Authority:
     return Authority(folder, "redis")
 
