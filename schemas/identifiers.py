@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
@@ -9,6 +10,7 @@ from msgspec import Meta
 
 # `$` would accept a trailing newline in Python; `(?![\s\S])` means "end" in Python and ECMA 262 alike.
 _END: Final = r"(?![\s\S])"
+_CONTROL: Final = r"[\u0000-\u001f\u007f]"
 _PRINTABLE: Final = rf"^[^\u0000-\u001f\u007f]+{_END}"
 _RFC3339: Final = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?"
@@ -28,6 +30,17 @@ Identifier = Annotated[
         description="1 to 256 characters, no control characters",
     ),
 ]
+# The same, of which `require_printable` checks the characters: a pattern takes ten times as long, which
+# counts where every event passes.
+PlainIdentifier = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        description="1 to 256 characters, no control characters",
+        extra_json_schema={"pattern": _PRINTABLE},
+    ),
+]
 Timestamp = Annotated[
     datetime, Meta(tz=True, description="RFC 3339 with an offset", extra_json_schema={"pattern": _RFC3339})
 ]
@@ -39,6 +52,23 @@ Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Meta(ge=0.0)]
 Count = Annotated[int, Meta(ge=0, le=EXACT_MAX)]
 Positive = Annotated[int, Meta(ge=1, le=EXACT_MAX)]
+
+_FORBIDDEN: Final = re.compile(_CONTROL)
+
+
+class FieldError(ValueError):
+    """A rule of a field, or between fields, is broken; `path` leads from the struct to the field at fault."""
+
+    def __init__(self, message: str, *path: str | int) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def require_printable(field: str, value: str) -> None:
+    """Raises `FieldError` for a control character. Where `value.isprintable()` there is none."""
+    if _FORBIDDEN.search(value):
+        raise FieldError("Expected no control characters", field)
+
 
 Role = Literal["user", "assistant"]
 Label = Literal["safe", "unsafe"]

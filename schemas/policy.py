@@ -19,7 +19,17 @@ import msgspec
 import rfc8785
 from msgspec import Meta
 
-from schemas.identifiers import CategoryCode, Count, Identifier, Label, Mode, Positive, Probability, Role
+from schemas.identifiers import (
+    CategoryCode,
+    Count,
+    FieldError,
+    Identifier,
+    Label,
+    Mode,
+    Positive,
+    Probability,
+    Role,
+)
 
 _BOTH: Final = {"x-enters": ["policy_hash", "judgement_hash"]}
 _POLICY: Final = {"x-enters": ["policy_hash"]}
@@ -29,14 +39,6 @@ Text = Annotated[str, Meta(min_length=1, max_length=4000)]
 CategoryAction = Literal["block", "flag", "review"]
 OnUnjudged = Literal["review", "allow", "block"]
 OnUnavailable = Literal["hold", "review", "allow", "block"]
-
-
-class FieldError(ValueError):
-    """A rule between fields is broken; `path` leads from the policy to the field at fault."""
-
-    def __init__(self, message: str, *path: str | int) -> None:
-        super().__init__(message)
-        self.path = path
 
 
 class Crosswalk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,7 +15,8 @@ from typing import Final
 import msgspec
 import yaml
 
-from schemas.policy import FieldError, Policy
+from schemas.identifiers import FieldError
+from schemas.policy import Policy
 from workers.errors import SettingsError
 from workers.policy_words import plainer, unknown_field
 from workers.terminal import harmless

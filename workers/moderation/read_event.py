@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from schemas.event import Event
+from schemas.identifiers import FieldError
 from workers.moderation.outcome import Rejection
 
 _IDENTIFIER: Final = "expected 1 to 256 characters, none of them a control character"
@@ -63,7 +64,7 @@ def decode_event(value: bytes | None, limits: EventLimits) -> Event | Rejection:
     try:
         event = _DECODER.decode(value)
     except msgspec.ValidationError as error:
-        return _invalid(str(error))
+        return _invalid(error)
     except msgspec.DecodeError:
         return Rejection("undecodable", "$", "expected JSON")
     except UnicodeDecodeError:
@@ -92,9 +93,12 @@ def _over(field: str, unit: str, limit: int, found: int) -> Rejection:
     return Rejection("over_limit", field, f"expected at most {limit} {unit}, found {found}")
 
 
-def _invalid(message: str) -> Rejection:
+def _invalid(error: msgspec.ValidationError) -> Rejection:
+    message, cause = str(error), error.__cause__
     match = _PATH.search(message)
     path = match[1] if match else "$"
+    if isinstance(cause, FieldError):
+        path = ".".join([path, *map(str, cause.path)])
     missing = _MISSING.match(message)
     if missing and missing[1] in _FIELDS:
         field = f"{path}.{missing[1]}"

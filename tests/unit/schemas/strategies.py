@@ -18,6 +18,7 @@ _PATTERNS = {
     for name, kind in (("identifier", Identifier), ("code", CategoryCode), ("sha", Sha256))
 }
 printable = st.characters(codec="utf-8", exclude_characters=[chr(c) for c in (*range(32), 127)])
+_IDENTIFIERS = st.text(printable, min_size=1, max_size=40)
 codes = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,15}", fullmatch=True)
 offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 
@@ -64,6 +65,9 @@ def _fields(struct: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
 
 def _of(kind: inspect.Type) -> st.SearchStrategy[Any]:
     match kind:
+        case inspect.Metadata(type=inspect.StrType(), extra_json_schema={"pattern": pattern}):
+            assert pattern == _PATTERNS["identifier"]
+            return _IDENTIFIERS
         case inspect.Metadata(type=inner):
             return _of(inner)
         case inspect.StructType(cls=cls):
@@ -92,7 +96,7 @@ def _build(
 
 def _text(kind: inspect.StrType) -> st.SearchStrategy[str]:
     if kind.pattern == _PATTERNS["identifier"]:
-        return st.text(printable, min_size=1, max_size=40)
+        return _IDENTIFIERS
     if kind.pattern == _PATTERNS["code"]:
         return codes
     if kind.pattern == _PATTERNS["sha"]:

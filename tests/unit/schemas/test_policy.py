@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.identifiers import FieldError
 from schemas.json_schema import NOUNS, wire_schema
 from schemas.policy import (
     Category,
     Crosswalk,
-    FieldError,
     Policy,
     PolicyExample,
     canonical_categories,

@@ -7,12 +7,15 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from schemas.event import Event
+from schemas.json_schema import NOUNS, wire_schema
 from tests.unit.workers.moderation.builders import LIMITS, make_event, make_turn
 from workers.moderation.outcome import Rejection
 from workers.moderation.read_event import EventLimits, decode_event
 
+SCHEMA = Draft202012Validator(wire_schema(next(noun for noun in NOUNS if noun.name == "event")))
 GOOD = json.loads(msgspec.json.encode(make_event()))
 
 
@@ -121,6 +124,23 @@ def test_a_rejection_names_reason_and_field(value: bytes | None, reason: str, fi
     rejection = rejection_of(value)
     assert (rejection.reason, rejection.field) == (reason, field)
     assert "expected" in rejection.sentence
+
+
+@given(
+    st.sampled_from(["event_id", "tenant", "conversation_id", "policy", "message.id", "message.author"]),
+    st.text(max_size=3)
+    | st.text(
+        alphabet=st.characters(max_codepoint=0xA0) | st.sampled_from("\u200b\u2028\ufeff"), max_size=258
+    ),
+)
+@example("message.author", "a\x7f")
+@example("tenant", "a\n")
+def test_an_identifier_is_taken_exactly_when_the_json_schema_takes_it(path: str, text: str) -> None:
+    value = changed(path, text)
+    found = decode_event(value, LIMITS)
+    valid = SCHEMA.is_valid(json.loads(value))
+    assert isinstance(found, Event) == valid
+    assert valid or (isinstance(found, Rejection) and found.field == f"$.{path}")
 
 
 def test_every_field_of_an_event_has_words_for_what_is_expected() -> None:
