@@ -138,7 +138,11 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What became of one event."""
+    """What became of one event.
+
+    First what is the event's own, then, from `status`, what all events with one answer under one policy have
+    in common, then, from `cache`, what is volatile.
+    """
 
     decision_id: Sha256
     """Hash of the event's coordinates; a second delivery gives the same."""
@@ -162,14 +166,18 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The broker's timestamp of the event."""
     content_mac: Sha256
     """HMAC of the text, keyed per tenant: equal texts have equal values."""
+    message_revision: Count | None = None
+    """Revision of the message that was judged."""
+    language: Annotated[str, Meta(max_length=35)] | None = None
+    """BCP 47 tag that the event gave."""
+    coverage: Coverage
+    """How much of the conversation was judged."""
     status: Status
     """`judged`, `unjudged` (no verdict was to be had) or `not_applicable` (outside the policy's surfaces)."""
     action: Action
     """What is to be done with the message."""
     policy: PolicyUsed
     """The policy that was applied."""
-    coverage: Coverage
-    """How much of the conversation was judged."""
     guard: GuardUsed | None = None
     """Which guard answered; absent when nothing was asked."""
     reason: str | None = None
@@ -188,10 +196,6 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Categories that the verdict names, or that the mode scored."""
     rationale: str | None = None
     """The model's reasoning; spans shared with the input are blanked unless a setting says otherwise."""
-    message_revision: Count | None = None
-    """Revision of the message that was judged."""
-    language: Annotated[str, Meta(max_length=35)] | None = None
-    """BCP 47 tag that the event gave."""
     lane: Lane = "live"
     """`live`, or a second opinion that enforces nothing."""
     epoch: Count = 0

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 
 from schemas.decision import Decision
+from schemas.identifiers import Action
 from schemas.verdict import Unjudged, Verdict
 from workers.health import Health
 from workers.metrics import Metrics
@@ -74,19 +75,24 @@ class Telemetry:
 
     # the path
 
-    def decided(self, decisions: Sequence[Decision]) -> None:
-        """Count a batch; a lookup of labels a kind instead of one a decision."""
-        kinds: Counter[tuple[str, str, bool]] = Counter()
+    def decided(self, decision: Decision) -> None:
+        metrics, timings = self._metrics, decision.timings
+        cache = "hit" if decision.cache.hit else "miss"
+        metrics.decisions.labels(decision.status, decision.action, cache).inc()
+        metrics.event_seconds.observe((timings.lag_ms + timings.total_ms) / 1000)
+        metrics.decision_seconds.observe(timings.total_ms / 1000)
+        if decision.status == "unjudged" and decision.reason is not None:
+            metrics.unjudged.labels(decision.reason).inc()
+
+    def remembered(self, actions: Sequence[Action], lags_ms: Sequence[float], total_ms: float) -> None:
+        """Count a batch; a lookup of labels an action, and a look for the bucket a lag, of which the broker
+        stamps few."""
         metrics = self._metrics
-        for decision in decisions:
-            kinds[decision.status, decision.action, decision.cache.hit] += 1
-            timings = decision.timings
-            metrics.event_seconds.observe((timings.lag_ms + timings.total_ms) / 1000)
-            metrics.decision_seconds.observe(timings.total_ms / 1000)
-            if decision.status == "unjudged" and decision.reason is not None:
-                metrics.unjudged.labels(decision.reason).inc()
-        for (status, action, hit), count in kinds.items():
-            metrics.decisions.labels(status, action, "hit" if hit else "miss").inc(count)
+        for action, count in Counter(actions).items():
+            metrics.decisions.labels("judged", action, "hit").inc(count)
+        for lag_ms, count in Counter(lags_ms).items():
+            metrics.event_seconds.observe_many((lag_ms + total_ms) / 1000, count)
+        metrics.decision_seconds.observe_many(total_ms / 1000, len(actions))
 
     def dead_lettered(self, reason: str) -> None:
         self._metrics.dead_letters.labels(reason).inc()

@@ -82,7 +82,7 @@ def make_decision(asked: Asked, weighed: Weighed, source: Source, took: Took) ->
         author=message.author,
         role=message.role,
         sent_at=message.sent_at,
-        received_at=_moment(record.timestamp_ms),
+        received_at=moment(record.timestamp_ms),
         content_mac=asked.content_mac,
         status=weighed.status,
         action=weighed.action,
@@ -158,7 +158,8 @@ def answer_of(judgement: Judgement, guard: GuardUsed, *, shared: bool) -> tuple[
 
 
 @lru_cache(maxsize=4096)  # the broker stamps a whole batch with one time
-def _moment(timestamp_ms: int) -> datetime:
+def moment(timestamp_ms: int) -> datetime:
+    """The broker's timestamp as a time."""
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
 
 

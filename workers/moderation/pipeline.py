@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from schemas.decision import Decision, GuardUsed, Origin, decision_id
-from schemas.identifiers import Mode
+from schemas.identifiers import Action, Mode
 from schemas.keys import record_key
 from workers.moderation.asking import Asking, AskingObserver, BrokersClock, Poisoned, Replied, late
 from workers.moderation.choose_policy import PolicyBook
@@ -29,12 +29,18 @@ from workers.moderation.outcome import (
     Rejection,
     Source,
     Took,
-    Weighed,
 )
-from workers.moderation.publish import Topics, dead_letter, publication_of, without_record
+from workers.moderation.publish import (
+    Topics,
+    dead_letter,
+    publication_of,
+    publication_of_decision,
+    without_record,
+)
 from workers.moderation.read_event import EventLimits, decode_event
-from workers.moderation.recall_verdict import VerdictKeys, judged_before, recall_verdicts, use_of
+from workers.moderation.recall_verdict import VerdictKeys, judged_before, recall_verdicts
 from workers.moderation.trace import read_trace
+from workers.moderation.write_remembered import in_common, write_remembered
 from workers.ports import (
     CachedVerdict,
     Guard,
@@ -50,8 +56,8 @@ from workers.stream.budget import GuardBudget
 from workers.stream.outage import Outage
 from workers.stream.suspects import Place, Suspects
 
-# Entries are a kilobyte; beyond, what is remembered is weighed anew, a few microseconds each.
-_MOST_WEIGHED: Final = 8192
+# Entries are two kilobytes; beyond, what is remembered is weighed anew, ten microseconds each.
+_MOST_KNOWN: Final = 4096
 _POISONED: Final = (
     "the guard ended twice while it was alone with this message, or with one that asks the same"
 )
@@ -61,7 +67,12 @@ _FAILED: Final = "an unexpected error came up in the worker"
 class PathObserver(AskingObserver, Protocol):
     """Is told what became of events; must not wait."""
 
-    def decided(self, decisions: Sequence[Decision]) -> None: ...
+    def decided(self, decision: Decision) -> None: ...
+
+    def remembered(self, actions: Sequence[Action], lags_ms: Sequence[float], total_ms: float) -> None:
+        """Decisions of one batch from remembered verdicts: of each its action and `Timings.lag_ms`; of all
+        their `Timings.total_ms`."""
+
     def dead_lettered(self, reason: str) -> None: ...
 
 
@@ -73,6 +84,15 @@ class PathOptions:
     topics: Topics
     rationale: RationaleForm
     ttl_s: int
+
+
+class _InCommon(NamedTuple):
+    """What the decisions about all events with a remembered verdict have in common, under one policy."""
+
+    cached: CachedVerdict
+    chosen: ChosenPolicy
+    written: bytes
+    action: Action
 
 
 class ModerationPath:
@@ -111,7 +131,7 @@ class ModerationPath:
             ttl_s=options.ttl_s,
             turns=turns,
         )
-        self._weighed: dict[int, tuple[CachedVerdict, ChosenPolicy, Weighed]] = {}
+        self._known: dict[int, _InCommon] = {}
 
     def use(self, policies: PolicyBook) -> None:
         """Judge what is read from now on by another snapshot of policies."""
@@ -122,30 +142,33 @@ class ModerationPath:
         self._clock.read(max((record.timestamp_ms for record in records if record.stamped), default=0))
         read_at, policies = self._clock.now_ms(), self._policies
         batch = [self._read(record, policies, read_at) for record in records]
-        questions = [ask for ask in batch if isinstance(ask, Asked) and _applies(ask)]
+        questions = [ask for ask in batch if type(ask) is Asked and _applies(ask)]
         recalled = iter(await recall_verdicts(questions, self._cache))
         now = self._clock.now_ms()
         took = Took(total_ms=max(0.0, now - read_at))
         results: list[Publication | Pending] = []
-        decisions: list[Decision] = []
+        actions: list[Action] = []
+        lags: list[float] = []
         for ask in batch:
-            if isinstance(ask, DeadLettered):
+            if type(ask) is DeadLettered:
                 results.append(self._dead_letter(ask))
                 continue
+            assert type(ask) is Asked
             cached = next(recalled) if _applies(ask) else None
             try:
-                decision = self._decide_at_once(ask, cached, now, took)
-                if decision is None:
-                    tokens = self._asking.expect(ask)
-                    results.append(Pending(ask.line, partial(self._judge, ask, tokens), tokens))
+                if cached is None:
+                    results.append(self._decide_at_once(ask, now, took))
                     continue
-                publication = publication_of(Decided(decision, ask), self._options.topics)
+                common = self._in_common(ask, cached)
+                decision = write_remembered(ask, cached, common.written, now, took)
+                results.append(publication_of_decision(ask, decision, self._options.topics))
             except Exception as error:  # noqa: BLE001 - an outcome of this record, told and counted
                 results.append(self._unexpected(ask.record, "deciding", error))
                 continue
-            decisions.append(decision)
-            results.append(publication)
-        self._observer.decided(decisions)
+            actions.append(common.action)
+            lags.append(read_at - ask.record.timestamp_ms)
+        if actions:
+            self._observer.remembered(actions, lags, took.total_ms)
         if self._suspects.any:
             self._clear(records, results)
         return results
@@ -156,18 +179,22 @@ class ModerationPath:
             if not isinstance(result, Pending):
                 self._suspects.clear(Place(record.partition, record.offset))
 
-    def _decide_at_once(
-        self, ask: Asked, cached: CachedVerdict | None, now: float, took: Took
-    ) -> Decision | None:
-        """The decision, when nothing has to be asked for it. A remembered verdict is never late."""
-        if cached is not None:
-            return make_decision(ask, self._weigh(ask, cached), Source(use_of(cached, now)), took)
+    def _decide_at_once(self, ask: Asked, now: float, took: Took) -> Publication | Pending:
+        """What becomes of an event without a remembered verdict, which alone is never late."""
         if not _applies(ask):
-            return make_decision(ask, weigh(NotApplicable(), ask.chosen), Source(), took)
+            return self._publish(ask, make_decision(ask, weigh(NotApplicable(), ask.chosen), Source(), took))
         until = self._asking.deadline(ask)
         if until is not None and now >= until and self._clock.sure:
-            return make_decision(ask, weigh(late("not asked"), ask.chosen), Source(), took)
-        return None
+            return self._publish(
+                ask, make_decision(ask, weigh(late("not asked"), ask.chosen), Source(), took)
+            )
+        tokens = self._asking.expect(ask)
+        return Pending(ask.line, partial(self._judge, ask, tokens), tokens)
+
+    def _publish(self, ask: Asked, decision: Decision) -> Publication:
+        publication = publication_of(Decided(decision, ask), self._options.topics)
+        self._observer.decided(decision)
+        return publication
 
     def undeliverable(self, record: Record, letter: Publication | None) -> Publication:
         """The dead letter of a record whose decision does not fit its topic, or a refused one, shortened.
@@ -211,17 +238,18 @@ class ModerationPath:
             read_trace(record.headers),
         )
 
-    def _weigh(self, ask: Asked, cached: CachedVerdict) -> Weighed:
-        """A remembered verdict under the policy; worked out once for as long as both are the same objects."""
-        known = self._weighed.get(id(cached))
-        if known is not None and known[0] is cached and known[1] is ask.chosen:
-            return known[2]
+    def _in_common(self, ask: Asked, cached: CachedVerdict) -> _InCommon:
+        """Of a remembered verdict under the policy; made once for as long as both are the same objects."""
+        known = self._known.get(id(cached))
+        if known is not None and known.cached is cached and known.chosen is ask.chosen:
+            return known
         guard = self._guards[ask.chosen.policy.mode]
         weighed = weigh(judged_before(ask, cached, guard, self._options.rationale), ask.chosen)
-        if len(self._weighed) >= _MOST_WEIGHED:
-            self._weighed.clear()
-        self._weighed[id(cached)] = (cached, ask.chosen, weighed)
-        return weighed
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        made = _InCommon(cached, ask.chosen, in_common(ask, weighed), weighed.action)
+        self._known[id(cached)] = made
+        return made
 
     def _dead_letter(self, outcome: DeadLettered) -> Publication:
         self._observer.dead_lettered(outcome.letter.reason)
@@ -248,10 +276,7 @@ class ModerationPath:
             guard_ms=reply.guard_s * 1000,
             total_ms=max(0.0, self._clock.now_ms() - ask.read_at_ms),
         )
-        decision = make_decision(ask, weigh(reply.answer, ask.chosen), reply.source, took)
-        publication = publication_of(Decided(decision, ask), self._options.topics)
-        self._observer.decided([decision])
-        return publication
+        return self._publish(ask, make_decision(ask, weigh(reply.answer, ask.chosen), reply.source, took))
 
 
 def _applies(ask: Asked) -> bool:

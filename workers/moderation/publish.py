@@ -8,7 +8,7 @@ import msgspec
 
 from schemas.dead_letter import DeadLetter, DeadLetterReason, dead_letter_headers, read_dead_letter
 from workers.errors import StreamStopped
-from workers.moderation.outcome import DeadLettered, Decided, Outcome
+from workers.moderation.outcome import Asked, DeadLettered, Decided, Outcome
 from workers.ports import Headers, Publication, Record
 
 DECISION_TYPE: Final = "rsafe.moderation.decision.v1"
@@ -55,21 +55,26 @@ def publication_of(outcome: Outcome, topics: Topics) -> Publication:
     """A decision in the line of its conversation; or the original record with the reason."""
     match outcome:
         case Decided(decision=decision, asked=asked):
-            trace = asked.trace
-            headers: Headers = [
-                *_CONSTANT,
-                ("ce_source", topics.source),
-                ("ce_id", asked.decision_id.encode()),
-                ("ce_causationid", trace.causation or asked.event.event_id.encode()),
-            ]
-            if trace.traceparent is not None:
-                headers.append(("traceparent", trace.traceparent))
-            return Publication(topics.decisions, asked.line, _ENCODER.encode(decision), headers, asked.line)
+            return publication_of_decision(asked, _ENCODER.encode(decision), topics)
         case DeadLettered(letter=letter, record=record):
-            headers = [*(record.headers or ()), *dead_letter_headers(letter)]
+            headers: Headers = [*(record.headers or ()), *dead_letter_headers(letter)]
             return Publication(topics.dead_letters, record.key, record.value, headers)
         case _:
             assert_never(outcome)
+
+
+def publication_of_decision(asked: Asked, decision: bytes, topics: Topics) -> Publication:
+    """An encoded decision, in the line of its conversation."""
+    trace, line = asked.trace, asked.line
+    headers: Headers = [
+        *_CONSTANT,
+        ("ce_source", topics.source),
+        ("ce_id", asked.decision_id.encode()),
+        ("ce_causationid", trace.causation or asked.event.event_id.encode()),
+    ]
+    if trace.traceparent is not None:
+        headers.append(("traceparent", trace.traceparent))
+    return Publication(topics.decisions, line, decision, headers, line)
 
 
 def without_record(letter: Publication) -> Publication:

@@ -44,13 +44,25 @@ def decide(answer: Answer) -> Any:
 def test_decisions_are_counted_by_what_they_are(parts: Any) -> None:
     telemetry, metrics, *_ = parts
     late = decide(NotJudged(Unjudged(reason="late")))
-    telemetry.decided([decide(Judged(make_verdict(), GUARD, "")), late, late])
+    for decision in (decide(Judged(make_verdict(), GUARD, "")), late, late):
+        telemetry.decided(decision)
     shown = text(metrics)
     assert 'rsafe_decisions_total{action="allow",cache="miss",status="judged"} 1.0' in shown
     assert 'rsafe_decisions_total{action="review",cache="miss",status="unjudged"} 2.0' in shown
     assert 'rsafe_unjudged_total{reason="late"} 2.0' in shown
     assert 'rsafe_decision_seconds_bucket{le="0.025"} 3.0' in shown
     assert 'rsafe_decision_seconds_bucket{le="0.01"} 0.0' in shown
+
+
+def test_remembered_decisions_are_counted_by_the_batch(parts: Any) -> None:
+    telemetry, metrics, *_ = parts
+    telemetry.remembered(["allow", "block", "allow"], [4.0, 4.0, 980.0], 2.0)
+    shown = text(metrics)
+    assert 'rsafe_decisions_total{action="allow",cache="hit",status="judged"} 2.0' in shown
+    assert 'rsafe_decisions_total{action="block",cache="hit",status="judged"} 1.0' in shown
+    assert 'rsafe_event_seconds_bucket{le="0.01"} 2.0' in shown
+    assert "rsafe_event_seconds_sum 0.994" in shown
+    assert "rsafe_decision_seconds_count 3.0" in shown
 
 
 def test_trouble_that_repeats_is_told_now_and_then_and_counted_always(parts: Any) -> None:

@@ -17,7 +17,7 @@ from guard.serving.identity import JudgeLimits
 from guard.serving.judge import MODES
 from guard.serving.scripted_engine import ScriptedEngine
 from schemas.decision import Decision
-from schemas.identifiers import Mode
+from schemas.identifiers import Action, Mode
 from schemas.policy import Policy
 from schemas.verdict import Unjudged, Verdict
 from tests.model_folders import MODEL_LENGTH
@@ -67,12 +67,16 @@ class Memory:
 class Observer:
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
+        self.remembered_actions: list[Action] = []
         self.letters: list[str] = []
         self.deaths: list[int] = []
         self.errors: list[tuple[str, str]] = []
 
-    def decided(self, decisions: Sequence[Decision]) -> None:
-        self.decisions.extend(decisions)
+    def decided(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+
+    def remembered(self, actions: Sequence[Action], lags_ms: Sequence[float], total_ms: float) -> None:
+        self.remembered_actions.extend(actions)
 
     def dead_lettered(self, reason: str) -> None:
         self.letters.append(reason)

@@ -201,15 +201,15 @@ async def test_an_error_of_the_code_around_the_guard_is_a_dead_letter(
     make: Make, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = await make()
-    name = {"reading": "decode_event", "deciding": "make_decision"}[where]
-    plain = getattr(__import__("workers.moderation.pipeline", fromlist=[name]), name)
+    for name in {"reading": ["decode_event"], "deciding": ["make_decision", "write_remembered"]}[where]:
+        plain = getattr(__import__("workers.moderation.pipeline", fromlist=[name]), name)
 
-    def fails(subject: Any, *rest: Any) -> Any:
-        if b"crafted" in (subject if isinstance(subject, bytes) else subject.record.value):
-            raise KeyError("message text")
-        return plain(subject, *rest)
+        def fails(subject: Any, *rest: Any, plain: Any = plain) -> Any:
+            if b"crafted" in (subject if isinstance(subject, bytes) else subject.record.value):
+                raise KeyError("message text")
+            return plain(subject, *rest)
 
-    monkeypatch.setattr(f"workers.moderation.pipeline.{name}", fails)
+        monkeypatch.setattr(f"workers.moderation.pipeline.{name}", fails)
     crafted, other = await world.run(event_record(1, "crafted"), event_record(2, "other"))
     letter = read_dead_letter(crafted.headers)
     assert letter.reason == "poisoned"

@@ -12,7 +12,7 @@ from guard.serving.judge import Question
 from schemas.dead_letter import read_dead_letter
 from schemas.decision import Decision
 from schemas.event import Event
-from schemas.identifiers import Mode
+from schemas.identifiers import Action, Mode
 from schemas.policy import Policy
 from schemas.verdict import Unjudged, Verdict
 from tests.unit.workers.moderation.builders import (
@@ -100,13 +100,17 @@ class Clock:
 class Observer:
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
+        self.remembered_actions: list[Action] = []
         self.letters: list[str] = []
         self.answers = 0
         self.suspects: list[int] = []
         self.errors: list[tuple[str, str]] = []
 
-    def decided(self, decisions: Sequence[Decision]) -> None:
-        self.decisions.extend(decisions)
+    def decided(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+
+    def remembered(self, actions: Sequence[Action], lags_ms: Sequence[float], total_ms: float) -> None:
+        self.remembered_actions.extend(actions)
 
     def dead_lettered(self, reason: str) -> None:
         self.letters.append(reason)
