@@ -52,12 +52,18 @@ class KafkaOutcomes:
         if self._failure is not None:
             raise StreamStopped(f"an outcome was not delivered: {self._failure}")
         # Of a decision no more is kept than its topic: the client has its bytes.
-        letter = publication if publication.line is None else None
-        told: Callable[..., None] = partial(self._report, ticket, publication.topic, letter)
+        topic, letter = publication.topic, publication if publication.line is None else None
+        told: Callable[..., None] = partial(self._report, ticket, topic, letter)
         if self._clock is not None and self._clock.wants_report():
             told = with_stamp(self._clock, told)
         try:
-            self._send(publication, told)
+            self._produce(
+                topic,
+                publication.value,
+                publication.key,
+                headers=publication.headers,
+                on_delivery=told,
+            )
         except BufferError:
             self._retry(publication, told)
         except KafkaException as error:
@@ -96,22 +102,19 @@ class KafkaOutcomes:
         """Close the connections, which a process that goes on with new clients would keep."""
         await asyncio.get_running_loop().run_in_executor(None, self._producer.close)
 
-    def _send(self, publication: Publication, told: Callable[..., None]) -> None:
-        self._produce(
-            publication.topic,
-            publication.value,
-            publication.key,
-            headers=publication.headers,
-            on_delivery=told,
-        )
-
     def _retry(self, publication: Publication, told: Callable[..., None]) -> None:
         waited = 0.0
         while waited < self._timeout_s:
             self._producer.poll(_FULL_QUEUE_POLL_S)
             waited += _FULL_QUEUE_POLL_S
             try:
-                self._send(publication, told)
+                self._produce(
+                    publication.topic,
+                    publication.value,
+                    publication.key,
+                    headers=publication.headers,
+                    on_delivery=told,
+                )
             except BufferError:
                 continue
             return

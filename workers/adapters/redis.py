@@ -11,7 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 from workers.adapters.redis_check import Answered, check_servers
 from workers.adapters.redis_server import CacheObserver, Command, RedisServer
 from workers.adapters.redis_topology import CurrentServers, Servers, make_servers
-from workers.adapters.verdict_codec import decode_verdict, encode_verdict
+from workers.adapters.verdict_codec import VerdictDecoder, encode_verdict
 from workers.ports import CachedVerdict
 from workers.settings import RedisSettings
 
@@ -37,6 +37,7 @@ class RedisCache:
         self._observer, self._clock = observer, clock
         self._random, self._jitter, self._leases = random, jitter, leases
         self.servers = CurrentServers(make_servers(settings, observer=observer, clock=clock))
+        self._decoder = VerdictDecoder()
         self._waiting: list[tuple[str, bytes, int, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -81,7 +82,7 @@ class RedisCache:
                 values = await server.ask("recall", [("MGET", *keys)], lambda got: _listed(got, len(keys)))
             if values is not None:
                 for place, value in zip(places, values, strict=True):
-                    found[place] = decode_verdict(value)
+                    found[place] = self._decoder.decode(value)
 
         await _all([ask(server, places) for server, places in groups])
         return found

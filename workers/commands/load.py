@@ -13,6 +13,7 @@ import click
 import msgspec
 from rich.console import Console
 
+from schemas.identifiers import FieldError
 from workers.adapters.kafka_options import client_options
 from workers.adapters.load_topics import EventSender, OutcomeReader
 from workers.errors import UsageError, WorkerError
@@ -236,7 +237,10 @@ def _sentence(plan: LoadPlan, pace: Pace, topic: str) -> str:
 
 def _check_event(traffic: Traffic, settings: Settings) -> None:
     """Raises `UsageError` when the worker would refuse the events."""
-    _, value = next(traffic.events())
+    try:
+        _, value = next(traffic.events())
+    except FieldError as error:
+        raise UsageError(f"the events would be refused: $.{error.path[0]}: {error}") from error
     found = decode_event(value, EventLimits(**settings.limits.model_dump()))
     if isinstance(found, Rejection):
         raise UsageError(f"the events would be refused: {found.field}: {found.sentence}")

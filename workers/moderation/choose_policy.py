@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from schemas.decision import PolicyUsed
 from schemas.event import Event
 from schemas.policy import Policy, canonical_categories, judgement_hash, policy_hash
 from workers.moderation.outcome import SEVERITY, ChosenPolicy, Rejection
 from workers.policies import NoPolicy, PolicySet
+
+# Tenants times policies; beyond, they are looked up anew in a microsecond.
+_MOST_CHOSEN: Final = 10_000
 
 
 class PolicyBook:
@@ -15,13 +20,21 @@ class PolicyBook:
     def __init__(self, policies: PolicySet) -> None:
         self._policies = policies
         self._ready = {id(policy): _make_ready(policy) for policy in _all(policies)}
+        self._chosen: dict[tuple[str, str | None], ChosenPolicy] = {}
 
     def choose(self, event: Event) -> ChosenPolicy | Rejection:
         """The policy for an event, or why there is none."""
-        chosen = self._policies.choose(event.tenant, event.policy)
+        place = (event.tenant, event.policy)
+        return self._chosen.get(place) or self._choose(place)
+
+    def _choose(self, place: tuple[str, str | None]) -> ChosenPolicy | Rejection:
+        chosen = self._policies.choose(*place)
         if isinstance(chosen, NoPolicy):
             return Rejection(chosen.reason, f"$.{chosen.field}", chosen.sentence)
-        return self._ready[id(chosen)]
+        if len(self._chosen) >= _MOST_CHOSEN:
+            self._chosen.clear()
+        ready = self._chosen[place] = self._ready[id(chosen)]
+        return ready
 
     @property
     def chosen(self) -> list[ChosenPolicy]:

@@ -57,7 +57,7 @@ from workers.stream.outage import Outage
 from workers.stream.suspects import Place, Suspects
 
 # Entries are two kilobytes; beyond, what is remembered is weighed anew, ten microseconds each.
-_MOST_KNOWN: Final = 4096
+_MOST_KNOWN: Final = 4_096
 _POISONED: Final = (
     "the guard ended twice while it was alone with this message, or with one that asks the same"
 )
@@ -115,7 +115,8 @@ class ModerationPath:
         observer: PathObserver,
         turns: Turns | None = None,
     ) -> None:
-        self._options, self._policies, self._fingerprints, self._keys = options, policies, fingerprints, keys
+        self._options, self._limits, self._topics = options, options.limits, options.topics
+        self._policies, self._fingerprints, self._keys = policies, fingerprints, keys
         self._guards, self._cache, self._suspects = guards, cache, suspects
         self._clock, self._observer = clock, observer
         self._asking = Asking(
@@ -161,7 +162,7 @@ class ModerationPath:
                     continue
                 common = self._in_common(ask, cached)
                 decision = write_remembered(ask, cached, common.written, now, took)
-                results.append(publication_of_decision(ask, decision, self._options.topics))
+                results.append(publication_of_decision(ask, decision, self._topics))
             except Exception as error:  # noqa: BLE001 - an outcome of this record, told and counted
                 results.append(self._unexpected(ask.record, "deciding", error))
                 continue
@@ -192,7 +193,7 @@ class ModerationPath:
         return Pending(ask.line, partial(self._judge, ask, tokens), tokens)
 
     def _publish(self, ask: Asked, decision: Decision) -> Publication:
-        publication = publication_of(Decided(decision, ask), self._options.topics)
+        publication = publication_of(Decided(decision, ask), self._topics)
         self._observer.decided(decision)
         return publication
 
@@ -214,7 +215,7 @@ class ModerationPath:
             return _failed(record, error)
 
     def _asked(self, record: Record, policies: PolicyBook, read_at: float) -> Asked | DeadLettered:
-        event = decode_event(record.value, self._options.limits)
+        event = decode_event(record.value, self._limits)
         if isinstance(event, Rejection):
             return dead_letter(record, event.reason, event.field, event.sentence)
         chosen = policies.choose(event)
@@ -222,7 +223,8 @@ class ModerationPath:
             return dead_letter(record, chosen.reason, chosen.field, chosen.sentence)
         fingerprints = self._fingerprints.of(event.tenant)
         content_mac = fingerprints.text(event.message.text)
-        context_digest = fingerprints.context(event.context)
+        context = event.context
+        context_digest = fingerprints.context(context) if context else fingerprints.empty_context
         origin = Origin(topic=record.topic, partition=record.partition, offset=record.offset)
         return Asked(
             record,
@@ -253,7 +255,7 @@ class ModerationPath:
 
     def _dead_letter(self, outcome: DeadLettered) -> Publication:
         self._observer.dead_lettered(outcome.letter.reason)
-        return publication_of(outcome, self._options.topics)
+        return publication_of(outcome, self._topics)
 
     def _unexpected(self, record: Record, where: str, error: Exception) -> Publication:
         self._observer.unexpected(where, error)

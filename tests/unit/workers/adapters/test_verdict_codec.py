@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.verdict import Verdict
-from workers.adapters.verdict_codec import FORMAT, LARGEST_BYTES, decode_verdict, encode_verdict
+from workers.adapters.verdict_codec import (
+    FORMAT,
+    LARGEST_BYTES,
+    VerdictDecoder,
+    decode_verdict,
+    encode_verdict,
+)
 from workers.ports import CachedVerdict
 
 
@@ -57,3 +63,24 @@ def test_what_could_not_become_a_decision_is_a_miss(changes: dict[str, Any]) -> 
     good = CachedVerdict(Verdict(label="safe", score=0.1), "0" * 64, 5, "masked", "m", "c", True, "1")
     assert decode_verdict(encode_verdict(good)) == good
     assert decode_verdict(encode_verdict(msgspec.structs.replace(good, **changes))) is None
+
+
+def test_the_same_bytes_give_the_same_object_and_never_another_verdict() -> None:
+    decoder = VerdictDecoder()
+    cached = CachedVerdict(Verdict(label="safe", score=0.1), "0" * 64, 5, "masked", "m", "c", True, "1")
+    others = [msgspec.structs.replace(cached, kept_at_ms=number) for number in range(10_000)]
+    first = decoder.decode(encode_verdict(cached))
+    assert first == cached
+    assert decoder.decode(encode_verdict(cached)) is first
+    assert [decoder.decode(encode_verdict(other)) for other in others] == others
+    assert decoder.decode(encode_verdict(cached)) == cached
+    assert decoder.decode(None) is None
+    assert decoder.decode(b"\x02") is None
+    assert decoder.decode(b"\x02") is None
+
+
+def test_large_entries_are_not_held() -> None:
+    decoder = VerdictDecoder()
+    verdict = Verdict(label="safe", score=0.1, rationale="x" * 5_000)
+    value = encode_verdict(CachedVerdict(verdict, "0" * 64, 5, "masked", "m", "c", True, "1"))
+    assert decoder.decode(value) is not decoder.decode(value)
