@@ -203,7 +203,6 @@ def make_stream(
     kafka, stream = settings.kafka, settings.stream
     fingerprints = TenantFingerprints(content_key(settings.secrets))
     guards = {mode: judge.used(mode) for mode in MODES}
-    local = LocalCache(settings.cache.local_bytes, clock.monotonic_s)
     suspects, broker_clock = Suspects(), BrokerClock(clock.now_ms, clock.monotonic_s)
     path = ModerationPath(
         options=PathOptions(
@@ -221,7 +220,7 @@ def make_stream(
         keys=VerdictKeys(settings.cache.scope, fingerprints, guards),
         guards=guards,
         guard=judge,
-        cache=local if shared is None else TieredCache(local, shared, broker_clock.now_ms),
+        cache=_tiers(settings.cache.local_bytes, shared, clock, broker_clock),
         budget=GuardBudget(
             calls=settings.guard.max_concurrency, tokens=stream.in_flight_tokens, clock=clock.monotonic_s
         ),
@@ -257,6 +256,15 @@ def make_stream(
         observer=telemetry,
     )
     return loop, source
+
+
+def _tiers(
+    local_bytes: int, shared: VerdictCache | None, clock: SystemClock, broker_clock: BrokerClock
+) -> VerdictCache:
+    if shared is not None and not local_bytes:
+        return shared
+    local = LocalCache(local_bytes, clock.monotonic_s)
+    return local if shared is None else TieredCache(local, shared, broker_clock.now_ms)
 
 
 def _outcomes(
