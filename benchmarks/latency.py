@@ -6,7 +6,8 @@ slow guard holds up those who do not ask it. By `rsafe load`.
 Each round takes three measures, each with a yardstick of its own in the same round:
 
 - *added*: nothing known, the scripted engine with a fixed time an answer and a bounded number of answers at a
-  time, so that its capacity is known. Half of that capacity; the yardstick is the time of an answer.
+  time, so that its capacity is known. Half of that capacity; the yardstick is the guard alone, asked at the
+  same rate in a process without a worker.
 - *cached*: everything known, at half of what the worker takes as fast as possible in the same round. The
   yardstick is the bare loop (`bare_loop.py`) in the worker's place at the same rate. Sending at a rate takes
   its share of the cores: where they are few, that may be more than half a load: `--cached-rate`.
@@ -19,19 +20,29 @@ Latencies count from when an event was due until its decision was consumed.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import tempfile
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from benchmarks.loaded import Asks, Site
 from benchmarks.measure import facts_line, machine_facts, middle, say, table, write_results
+from benchmarks.workload import draw, turns_of
+from guard.checkpoint import open_checkpoint
+from guard.serving.assembly import build_judge
+from guard.serving.identity import JudgeLimits
+from guard.serving.judge import Question
+from guard.serving.vllm_start import VllmOptions
 from workers.adapters.embedded import LocalStack
 from workers.adapters.embedded_addresses import Addresses
 from workers.load.figures import Spread
+from workers.policies import load_policies
 
 HEALTH_PORT: Final = 18_085
 ANSWER_MS: Final = 100
@@ -82,8 +93,7 @@ class Bench:
             "RSAFE_GUARD__SCRIPTED_DELAY_MS": str(ANSWER_MS),
             "RSAFE_GUARD__MAX_CONCURRENCY": str(ANSWERS),
         }
-        found = self._worker(asks, **settings)
-        return _pair(found, Spread(count=1, p50=ANSWER_MS, p99=ANSWER_MS))
+        return _pair(self._worker(asks, **settings), _guard_alone(asks, seed))
 
     def _cached(self, seed: int) -> tuple[Pair, float]:
         site = self._site()
@@ -131,6 +141,44 @@ class Bench:
         return Asks(rate=rate, count=max(100, round(rate * self._seconds)), hits=hits, seed=seed)
 
 
+def _guard_alone(asks: Asks, seed: int) -> Spread:
+    """How long the guard takes for as many questions at the same rate, when nothing else is done."""
+    assert asks.rate is not None
+    rate = asks.rate
+    policies = load_policies("", "community").by_id
+    checkpoint = open_checkpoint("tiny")
+    length = checkpoint.max_model_len
+    judge = build_judge(
+        "scripted",
+        checkpoint,
+        secret=b"latency",
+        limits=JudgeLimits(max_model_len=length),
+        options=VllmOptions(max_model_len=length),
+        scripted_delay_s=ANSWER_MS / 1000,
+    )
+    questions = [
+        Question(policy=policies["community"], turns=turns_of(event), mode="think")
+        for event in draw(200, seed, policies)
+    ]
+
+    async def all_of_them() -> list[float]:
+        async def one(number: int, due_s: float) -> float:
+            await asyncio.sleep(due_s - time.monotonic())
+            begun_s = time.monotonic()
+            await judge.judge(questions[number % len(questions)])
+            return (time.monotonic() - begun_s) * 1000
+
+        await judge.start()
+        try:
+            begin_s = time.monotonic()
+            return await asyncio.gather(*(one(n, begin_s + n / rate) for n in range(asks.count)))
+        finally:
+            await judge.close()
+
+    took = np.array(asyncio.run(all_of_them()))
+    return Spread(count=len(took), p50=float(np.percentile(took, 50)), p99=float(np.percentile(took, 99)))
+
+
 def _pair(found: Spread, other: Spread) -> Pair:
     values = found.p50, found.p99, other.p50, other.p99
     p50, p99, other_p50, other_p99 = (value if value is not None else float("nan") for value in values)
@@ -140,7 +188,7 @@ def _pair(found: Spread, other: Spread) -> Pair:
 def report(rounds: Sequence[Round], seconds: float) -> None:
     """The table."""
     titles = {
-        "added": f"nothing known, half load; the guard's {ANSWER_MS} ms",
+        "added": f"nothing known, half load; the guard of {ANSWER_MS} ms alone",
         "cached": "all known, half load; the bare loop at the same rate",
         "beside": f"hits beside a guard of {SLOW_ANSWER_MS} ms; the same beside one of 0 ms",
     }

@@ -161,6 +161,7 @@ class PromptRenderer:
         self.eos_token_ids = end_tokens(tokenizer_folder)
         self.fast_suffix, self.verdict_tokens = self._verdicts()
         self.forced_close = self.fast_suffix
+        self._digests: dict[int, tuple[Policy, str]] = {}
         self._systems: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._systems_lock = Lock()
 
@@ -183,7 +184,7 @@ class PromptRenderer:
         """
         if not turns:
             raise ValueError("a conversation has at least one turn")
-        digest = judgement_hash(policy)
+        digest = self._digest(policy)
         system = self._system(digest, policy)
         pieces = self.template.conversation_text(self.nonce(digest, turns), turns)
         if room is not None:
@@ -221,6 +222,15 @@ class PromptRenderer:
         while end and ids[end - 1] in self.eos_token_ids:
             end -= 1
         return self.encoder.decode(ids[:end])
+
+    def _digest(self, policy: Policy) -> str:
+        """The policy's judgement hash, which takes a third of the time of a prompt, so it is kept."""
+        known = self._digests.get(id(policy))
+        if known is None or known[0] is not policy:
+            if len(self._digests) >= _CACHED_SYSTEM_PARTS:
+                self._digests.clear()
+            known = self._digests[id(policy)] = policy, judgement_hash(policy)
+        return known[1]
 
     def _system(self, digest: str, policy: Policy) -> tuple[int, ...]:
         with self._systems_lock:

@@ -63,6 +63,8 @@ class LengthBound:
 
         False says nothing. The work is bounded by what `room` tokens can hold at most, not by the texts.
         """
+        if sum(map(len, texts)) <= room and all(map(str.isascii, texts)):
+            return False  # no normalizer makes ASCII longer; encoding this is bounded work as it is
         left = room
         for text in texts:
             left -= self._at_least(text, left, part_characters)

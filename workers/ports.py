@@ -155,7 +155,9 @@ class EventSource(Protocol):
     async def join(self, listener: RebalanceListener) -> None: ...
 
     async def fetch(self, limit: int, timeout_s: float) -> Sequence[Record]:
-        """Up to `limit` records, in order per partition; rebalances happen only in here and in `leave`.
+        """What has come, up to `limit` records, in order per partition; waits so long for the first.
+
+        Rebalances happen only in here and in `leave`.
 
         Raises `StreamStopped` when the source cannot go on.
         """

@@ -84,7 +84,7 @@ class KafkaSettings(_Group):
     """After how long without a poll a worker's partitions go to others; at least `session_timeout_ms`."""
     delivery_timeout_ms: Annotated[int, Field(ge=1000, le=2_147_483_647)] = 120_000
     """How long a decision may take to be acknowledged before the worker stops uncommitted."""
-    linger_ms: Annotated[int, Field(ge=0, le=900)] = 2
+    linger_ms: Annotated[int, Field(ge=0, le=900)] = 1
     """How long the producer waits to fill a batch."""
     delivery: Literal["at-least-once", "exactly-once"] = "at-least-once"
     """`exactly-once`: decisions and offsets go together, a transaction per `stream.commit_interval_ms`."""
@@ -239,8 +239,8 @@ class CacheSettings(_Group):
 class StreamSettings(_Group):
     batch_records: Positive = 500
     """Most records that are taken together."""
-    poll_ms: Positive = 5
-    """Longest wait for a batch to fill."""
+    poll_ms: Positive = 20
+    """Longest wait for a first record. What has come by then is taken at once, however little it is."""
     in_flight_records: Positive = 20_000
     """Most records read and not yet committed, in all: what is read again after a crash."""
     in_flight_records_per_partition: Positive = 10_000

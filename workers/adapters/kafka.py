@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_LOG_APPEND_TIME, KafkaException, TopicPartition
@@ -35,7 +35,7 @@ class KafkaSource:
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._topic = kafka.events_topic
-        self._paused = False
+        self._paused = self._idle = False
         self._failure: StreamStopped | None = None
         self._before_leave: list[Callable[[], None]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
@@ -74,14 +74,27 @@ class KafkaSource:
         await self._consumer.subscribe([self._topic], on_assign=assigned, on_revoke=revoked, on_lost=lost)
 
     async def fetch(self, limit: int, timeout_s: float) -> list[Record]:
-        """Up to `limit` records; waits the whole time unless so many come. Raises `StreamStopped`."""
+        """What has come, up to `limit` records; waits so long for the first. Raises `StreamStopped`."""
         try:
-            messages = await self._consumer.consume(limit, timeout_s)
+            messages = await self._consume(limit, timeout_s)
         except KafkaException as error:
             raise StreamStopped(sentence("the Kafka consumer failed", error_of(error))) from error
         if self._failure is not None:
             raise self._failure
         return [record for message in messages if (record := _record(message)) is not None]
+
+    async def _consume(self, limit: int, timeout_s: float) -> Sequence[Any]:
+        """As `fetch`. With a timeout, `consume` would wait until that or the limit is reached, whatever has
+        come; so it waits for one record alone, and only when there was none a moment ago."""
+        if not self._idle:
+            came: list[Any] = await self._consumer.consume(limit, 0)
+            if came:
+                return came
+        first: list[Any] = await self._consumer.consume(1, timeout_s)
+        self._idle = not first
+        if not first or limit == 1:
+            return first
+        return [*first, *await self._consumer.consume(limit - 1, 0)]
 
     async def pause(self, partitions: Collection[int] | None = None) -> None:
         """Fetch nothing of these, or of any, later ones included."""
