@@ -1,16 +1,17 @@
 """Latency at half load: what the worker adds to the guard, what a remembered verdict takes, and whether a
 slow guard holds up those who do not ask it. By `rsafe load`.
 
-    python -m benchmarks.latency [--seconds 20] [--records 40000] [--rounds 5] [--cached-rate 2000]
+    python -m benchmarks.latency [--seconds 20] [--records 40000] [--rounds 5]
 
-Each round takes three measures, each with a yardstick of its own in the same round:
+Each round takes four measures, each with a yardstick of its own in the same round:
 
 - *added*: nothing known, the scripted engine with a fixed time an answer and a bounded number of answers at a
   time, so that its capacity is known. Half of that capacity; the yardstick is the guard alone, asked at the
   same rate in a process without a worker.
 - *cached*: everything known, at half of what the worker takes as fast as possible in the same round. The
-  yardstick is the bare loop (`bare_loop.py`) in the worker's place at the same rate. Sending at a rate takes
-  its share of the cores: where they are few, that may be more than half a load: `--cached-rate`.
+  yardstick is the bare loop (`bare_loop.py`) in the worker's place at the same rate. Sending at a rate and
+  reading what comes take their share of the cores: where they are few, that may be the larger half, so:
+- *calm*: the same at a rate that leaves the cores air.
 - *beside*: hits, while one event in ten, of other conversations, waits for a slow guard. The yardstick is the
   same load before a guard that answers at once.
 
@@ -50,6 +51,7 @@ ANSWERS: Final = 32
 CAPACITY_PER_S: Final = ANSWERS * 1000 / ANSWER_MS
 SLOW_ANSWER_MS: Final = 500
 BESIDE_PER_S: Final = 200.0
+CALM_PER_S: Final = 1_000.0
 # So many that a hit is seldom of a conversation in which a miss waits: it would have to wait, for the order.
 MANY_CONVERSATIONS: Final = 100_000
 
@@ -68,6 +70,7 @@ class Round(msgspec.Struct, frozen=True):
 
     added: Pair
     cached: Pair
+    calm: Pair
     beside: Pair
     cached_per_s: float
 
@@ -75,17 +78,16 @@ class Round(msgspec.Struct, frozen=True):
 class Bench:
     """One broker and one Redis; each run has a worker and topics of its own."""
 
-    def __init__(
-        self, addresses: Addresses, folder: Path, seconds: float, records: int, cached_rate: float | None
-    ) -> None:
-        self._addresses, self._folder, self._cached_rate = addresses, folder, cached_rate
+    def __init__(self, addresses: Addresses, folder: Path, seconds: float, records: int) -> None:
+        self._addresses, self._folder = addresses, folder
         self._seconds, self._records = seconds, records
 
     def round(self, seed: int) -> Round:
         """All measures once."""
         added = self._added(seed)
-        cached, cached_per_s = self._cached(seed)
-        return Round(added, cached, self._beside(seed), cached_per_s)
+        cached, cached_per_s = self._cached(seed, None)
+        calm, _ = self._cached(seed, CALM_PER_S)
+        return Round(added, cached, calm, self._beside(seed), cached_per_s)
 
     def _added(self, seed: int) -> Pair:
         asks = self._asks(CAPACITY_PER_S / 2, 0.0, seed)
@@ -95,11 +97,11 @@ class Bench:
         }
         return _pair(self._worker(asks, **settings), _guard_alone(asks, seed))
 
-    def _cached(self, seed: int) -> tuple[Pair, float]:
+    def _cached(self, seed: int, rate: float | None) -> tuple[Pair, float]:
+        """At a rate; None: at half of what the worker takes as fast as possible. And at which rate."""
         site = self._site()
         site.start()
         try:
-            rate = self._cached_rate
             if rate is None:
                 fast = Asks(rate=None, count=self._records, hits=1.0, seed=seed)
                 fastest = site.load(fast).throughput.broker_per_s
@@ -190,6 +192,7 @@ def report(rounds: Sequence[Round], seconds: float) -> None:
     titles = {
         "added": f"nothing known, half load; the guard of {ANSWER_MS} ms alone",
         "cached": "all known, half load; the bare loop at the same rate",
+        "calm": f"all known, {CALM_PER_S:,.0f} events/s; the bare loop at the same rate",
         "beside": f"hits beside a guard of {SLOW_ANSWER_MS} ms; the same beside one of 0 ms",
     }
     rows = []
@@ -223,16 +226,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--records", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cached-rate", type=float)
     options = parser.parse_args()
     rounds = []
     with tempfile.TemporaryDirectory() as folder, LocalStack(ephemeral=True) as stack:
-        bench = Bench(stack.addresses, Path(folder), options.seconds, options.records, options.cached_rate)
+        bench = Bench(stack.addresses, Path(folder), options.seconds, options.records)
         for number in range(options.rounds):
             rounds.append(bench.round(number))
             one = rounds[-1]
             say(
                 f"round {number + 1}: p50 {one.added.p50:.1f} ms asked, {one.cached.p50:.1f} ms cached, "
+                f"{one.calm.p50:.1f} ms calm, "
                 f"p99 {one.beside.p99:.1f} ms beside a slow guard"
             )
     report(rounds, options.seconds)
