@@ -16,7 +16,7 @@ import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 import msgspec
 
@@ -48,8 +48,9 @@ from workers.policies import load_policies
 from workers.settings import Settings, load_settings
 
 Timed = Literal["fast", "think"]
-MESSAGES: Final[Mapping[Timed, int]] = {"fast": 1_000, "think": 300}
-"""Messages a round: some seconds of work on two cores."""
+MESSAGES: Final[Mapping[Timed, int]] = {"fast": 1_000, "think": 1_000}
+"""Messages a round: four to seven seconds of work on two cores, so that how a round begins and ends says
+little."""
 TIMEOUT_S: Final = 300.0
 HEALTH_PORT: Final = 18_081
 
@@ -113,6 +114,8 @@ class Alone:
 class Bench:
     """Both contenders up, on one broker."""
 
+    messages: ClassVar[Mapping[Timed, int]] = MESSAGES
+
     def __init__(self, addresses: Addresses, folder: Path, checkpoint_name: str) -> None:
         self._settings = load_settings()
         self._servers = addresses.bootstrap_servers
@@ -170,7 +173,7 @@ class Bench:
 
     def turn(self, mode: Timed, seed: int, *, worker_first: bool) -> Round:
         """The same messages through both."""
-        events = draw(MESSAGES[mode], seed, self._packs)
+        events = draw(self.messages[mode], seed, self._packs)
         if worker_first:
             worker_s, tokens, judged = self._through_worker(mode, events)
             alone = self._through_alone(mode, events)
@@ -249,7 +252,7 @@ def report(rounds: Sequence[Round], checkpoint: str, titles: Titles) -> None:
         "tokens, worker to yardstick",
         "judged",
     )
-    counts = ", ".join(f"{count:,} messages ({mode})" for mode, count in MESSAGES.items())
+    counts = ", ".join(f"{one.messages:,} messages ({one.mode})" for one in rounds[: len(MESSAGES)])
     markdown = (
         f"# {titles.title}\n\n"
         + table(header, rows)

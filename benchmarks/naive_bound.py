@@ -93,6 +93,10 @@ class Served:
 class Bench(guard_bound.Bench):
     """The worker, and a yardstick before a vLLM server, on one broker."""
 
+    messages: ClassVar[Mapping[Timed, int]] = {
+        "fast": 1_000,
+        "think": 300,
+    }  # half a minute for the naive worker
     module: ClassVar = "benchmarks.naive"
     """Run with brokers, group, both topics, URL, checkpoint and policies."""
 

@@ -46,6 +46,7 @@ class RedisServer:
         self.name, self._pool = name, pool
         self._timeout_s = settings.timeout_ms / 1000
         self._observer, self._moved = observer, moved
+        self._tries: set[asyncio.Task[Any]] = set()
         self._reading, self._writing = (
             CircuitBreaker(failures=settings.breaker_failures, reset_s=settings.breaker_reset_s, clock=clock)
             for _ in range(2)
@@ -57,10 +58,27 @@ class RedisServer:
         commands: Sequence[Command],
         understand: Callable[[list[Any]], Understood],
     ) -> Understood | None:
-        """What the answers mean; None when there are none in time, or it is left alone. Never raises."""
-        writes = operation != "recall"
-        if not (self._writing if writes else self._reading).allows():
+        """What the answers mean; None when there are none in time, or it is left alone. Never raises.
+
+        Whoever tries a server again that is left alone does not wait for its answer.
+        """
+        breaker = self._reading if operation == "recall" else self._writing
+        if not breaker.allows():
             return None
+        if not breaker.is_open:
+            return await self._try(operation, commands, understand)
+        again = asyncio.create_task(self._try(operation, commands, understand))
+        self._tries.add(again)
+        again.add_done_callback(self._tries.discard)
+        return None
+
+    async def _try(
+        self,
+        operation: Operation,
+        commands: Sequence[Command],
+        understand: Callable[[list[Any]], Understood],
+    ) -> Understood | None:
+        writes = operation != "recall"
         try:
             async with asyncio.timeout(self._timeout_s):
                 answers = await self.exchange(commands)
@@ -109,6 +127,8 @@ class RedisServer:
             await self._pool.release(connection)
 
     async def close(self) -> None:
+        for again in self._tries:
+            again.cancel()
         # A server that hangs does not say goodbye, and then the client library raises; its connections are
         # dropped all the same.
         with suppress(RedisError, OSError):
