@@ -15,9 +15,9 @@ FORMAT: Final = b"\x01"
 # JSON, and topics take a megabyte. A rationale of 512 tokens has some 3 kB.
 LARGEST_BYTES: Final = 131_072
 # What is not decoded twice: entries of at most so many bytes, as nearly all are, and so many of them. With
-# what they decode to some 10 MB, and never more than four times that.
+# what they decode to some 5 MB, and never more than four times that.
 _KNOWN_BYTES: Final = 4_096
-_MOST_KNOWN: Final = 4_096
+_MOST_KNOWN: Final = 2_048
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(CachedVerdict)
 

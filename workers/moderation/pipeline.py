@@ -57,7 +57,7 @@ from workers.stream.outage import Outage
 from workers.stream.suspects import Place, Suspects
 
 # Entries are two kilobytes; beyond, what is remembered is weighed anew, ten microseconds each.
-_MOST_KNOWN: Final = 4_096
+_MOST_KNOWN: Final = 2_048
 _POISONED: Final = (
     "the guard ended twice while it was alone with this message, or with one that asks the same"
 )
