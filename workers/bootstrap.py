@@ -23,6 +23,7 @@ from workers.adapters.kafka_outcomes import KafkaOutcomes
 from workers.adapters.kafka_transactions import KafkaTransactions
 from workers.adapters.local_cache import LocalCache, TieredCache
 from workers.errors import SettingsError
+from workers.free_memory import giving_back, trimmer
 from workers.health import Health, HealthServer
 from workers.judging import content_key, make_judge, stored_checkpoint
 from workers.metrics import Metrics
@@ -149,7 +150,8 @@ async def _run(
             return loop, source
 
         try:
-            await run_streams(stream, rotation, stopping)
+            async with giving_back(trimmer()):
+                await run_streams(stream, rotation, stopping)
         finally:
             if outage.failure is not None:  # whatever else went wrong, went wrong of that
                 raise outage.failure
