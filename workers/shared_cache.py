@@ -25,6 +25,7 @@ async def open_shared_cache(settings: Settings, telemetry: Telemetry, clock: Clo
         random=random.SystemRandom().random,
         jitter=settings.cache.ttl_jitter,
         leases=bool(settings.cache.lease_ms),
+        hold_decoded=not settings.cache.local_bytes,
     )
     try:
         if not await cache.check():

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 from workers.adapters.redis_check import Answered, check_servers
 from workers.adapters.redis_server import CacheObserver, Command, RedisServer
 from workers.adapters.redis_topology import CurrentServers, Servers, make_servers
-from workers.adapters.verdict_codec import VerdictDecoder, encode_verdict
+from workers.adapters.verdict_codec import VerdictDecoder, decode_verdict, encode_verdict
 from workers.ports import CachedVerdict
 from workers.settings import RedisSettings
 
@@ -20,7 +20,8 @@ class RedisCache:
     """Verdicts in Redis. `random` gives numbers from 0 up to 1, `clock` monotonic seconds.
 
     `jitter` is the share by which a lifetime is varied, up or down. `leases`: whether leases are taken over
-    these servers, too.
+    these servers, too. `hold_decoded`: whether what was decoded lately is held; a cache in the process before
+    this one does that better.
     """
 
     def __init__(
@@ -32,12 +33,13 @@ class RedisCache:
         random: Callable[[], float],
         jitter: float = 0.1,
         leases: bool = False,
+        hold_decoded: bool = True,
     ) -> None:
         self._settings, self._timeout_s = settings, settings.timeout_ms / 1000
         self._observer, self._clock = observer, clock
         self._random, self._jitter, self._leases = random, jitter, leases
         self.servers = CurrentServers(make_servers(settings, observer=observer, clock=clock))
-        self._decoder = VerdictDecoder()
+        self._decode = VerdictDecoder().decode if hold_decoded else decode_verdict
         self._waiting: list[tuple[str, bytes, int, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -82,7 +84,7 @@ class RedisCache:
                 values = await server.ask("recall", [("MGET", *keys)], lambda got: _listed(got, len(keys)))
             if values is not None:
                 for place, value in zip(places, values, strict=True):
-                    found[place] = self._decoder.decode(value)
+                    found[place] = self._decode(value)
 
         await _all([ask(server, places) for server, places in groups])
         return found

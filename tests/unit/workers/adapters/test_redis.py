@@ -15,6 +15,7 @@ from tests.waiting import until
 from workers.adapters.redis import RedisCache
 from workers.adapters.redis_leases import RedisLeases
 from workers.adapters.redis_server import Command, RedisServer
+from workers.adapters.verdict_codec import encode_verdict
 from workers.errors import SettingsError, StartError
 from workers.ports import CachedVerdict
 from workers.settings import RedisSettings
@@ -118,6 +119,19 @@ async def test_a_batch_is_one_mget() -> None:
         cache = cache_of(server.url, Observer(), Time())
         assert await cache.recall(["a", "b"]) == [None, None]
         assert names(server) == [b"MGET"]
+        await cache.close()
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_what_was_decoded_is_held_where_no_cache_in_the_process_does_so(held: bool) -> None:
+    cached = CachedVerdict(Verdict(label="safe", score=0.1), "0" * 64, 5, "masked", "m", "c", True, "1")
+    value = encode_verdict(cached)
+    async with Server(lambda command: b"*1\r\n$%d\r\n%b\r\n" % (len(value), value)) as server:
+        settings = RedisSettings(url=SecretStr(server.url), timeout_ms=500)
+        cache = RedisCache(settings, observer=Observer(), clock=Time(), random=lambda: 0.5, hold_decoded=held)
+        [first], [second] = await cache.recall(["a"]), await cache.recall(["a"])
+        assert first == second == cached
+        assert (first is second) == held
         await cache.close()
 
 
