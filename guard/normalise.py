@@ -129,25 +129,34 @@ class _Tables(NamedTuple):
 
     written: Mapping[str, str]
     marks: frozenset[str]
+    notable: frozenset[str]
+    """A text in NFC with none of these is read as it is, but for look-alikes."""
     runs: re.Pattern[str]
     words: re.Pattern[str]
 
 
 def _plainly(text: str) -> str:
     tables = _tables()
+    letters = set(text)
+    if not tables.notable.isdisjoint(letters) or not unicodedata.is_normalized("NFC", text):
+        text = _written(text, tables)
+        letters = set(text)
+    if not (_OTHERS.isdisjoint(letters) or _LATIN.isdisjoint(letters)):
+        text = _composed(tables.words.sub(_in_one_script, text), tables)
+    return text
+
+
+def _written(text: str, tables: _Tables) -> str:
     if "\u202e" in text:
         text = _OVERRIDE.sub(_as_shown, text)
     text = _composed(text, tables)
     letters = set(text)
-    if not tables.written.keys().isdisjoint(letters):
-        # Every character gets an entry, since `translate` is three times as slow for those that have none.
-        written = {ord(letter): tables.written.get(letter, letter) for letter in letters}
-        # Once more composed: what is written may be a mark, and marks meet when what parted them is gone.
-        text = _composed(text.replace("\r\n", "\n").translate(written), tables)
-        letters = set(text)
-    if not (_LATIN.isdisjoint(letters) or _OTHERS.isdisjoint(letters)):
-        text = _composed(tables.words.sub(_in_one_script, text), tables)
-    return text
+    if tables.written.keys().isdisjoint(letters):
+        return text
+    # Every character gets an entry, since `translate` is three times as slow for those that have none.
+    written = {ord(letter): tables.written.get(letter, letter) for letter in letters}
+    # Once more composed: what is written may be a mark, and marks meet when what parted them is gone.
+    return _composed(text.replace("\r\n", "\n").translate(written), tables)
 
 
 def _composed(text: str, tables: _Tables) -> str:
@@ -226,6 +235,7 @@ def _tables() -> _Tables:
     return _Tables(
         written,
         frozenset(marks),
+        frozenset(marks) | written.keys(),
         re.compile(f"{mark}{{{_FLOOD},}}"),
         re.compile(f"(?:\\w|{mark})+"),
     )

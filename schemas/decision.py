@@ -90,7 +90,7 @@ class GuardUsed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     mode: Mode
     """How the guard was asked."""
     decoding: str
-    """Canonical text of the decoding parameters."""
+    """Canonical text of the decoding parameters, and of how texts are normalised before."""
 
 
 class CacheUse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -112,7 +112,7 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     turns_left_out: Count = 0
     """Earlier turns that the guard did not see."""
     context_digest: Sha256
-    """HMAC of the turns before the message, keyed per tenant."""
+    """HMAC of the turns before the message as the guard read them, keyed per tenant."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -165,7 +165,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     received_at: Timestamp
     """The broker's timestamp of the event."""
     content_mac: Sha256
-    """HMAC of the text, keyed per tenant: equal texts have equal values."""
+    """HMAC of the text as it came, keyed per tenant: equal texts have equal values."""
     message_revision: Count | None = None
     """Revision of the message that was judged."""
     language: Annotated[str, Meta(max_length=35)] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from guard.normalise import NORMALISER
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode
 
@@ -39,13 +40,13 @@ class GuardIdentity:
     limits: JudgeLimits
 
     def decoding(self, mode: Mode) -> str:
-        """Canonical text of engine and decoding parameters; equal texts, comparable verdicts."""
+        """Canonical text of engine, decoding and the form of texts; equal ones, comparable verdicts."""
         if mode == "fast":
-            return f"{self.engine} greedy tokens=1"
+            return f"{self.engine} greedy tokens=1 text={NORMALISER}"
         limits = self.limits
         return (
             f"{self.engine} greedy think={limits.think_budget_tokens} answer={limits.answer_tokens} "
-            f"length={limits.max_model_len}"
+            f"length={limits.max_model_len} text={NORMALISER}"
         )
 
     def used(self, mode: Mode) -> GuardUsed:

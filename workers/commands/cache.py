@@ -22,6 +22,7 @@ from workers.errors import UsageError, WorkerError
 from workers.judging import content_key, make_judge, stored_checkpoint
 from workers.moderation.choose_policy import PolicyBook
 from workers.moderation.fingerprint import TenantFingerprints
+from workers.moderation.normalise_event import as_read
 from workers.moderation.outcome import ChosenPolicy, Rejection
 from workers.moderation.read_event import EventLimits, decode_event
 from workers.moderation.recall_verdict import KEY_PREFIX, VerdictKeys, key_pattern, read_key
@@ -207,4 +208,5 @@ def _key(event: Event, chosen: ChosenPolicy, settings: Settings) -> str:
     fingerprints = TenantFingerprints(secret)
     own = fingerprints.of(event.tenant)
     keys = VerdictKeys(settings.cache.scope, fingerprints, {mode: judge.used(mode)})
-    return keys.key(event, chosen, own.text(event.message.text), own.context(event.context))
+    read = as_read(event)
+    return keys.key(read, chosen, own.text(read.message.text), own.context(read.context))

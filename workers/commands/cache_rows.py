@@ -10,6 +10,7 @@ import msgspec
 
 from schemas.event import Event
 from workers.adapters.redis_entries import Memory
+from workers.moderation.normalise_event import as_read
 from workers.moderation.outcome import ChosenPolicy
 from workers.moderation.recall_verdict import masked, read_key
 from workers.ports import CachedVerdict
@@ -34,7 +35,7 @@ def report(
     }
     if remembered is not None:
         verdict = msgspec.structs.replace(
-            remembered.verdict, rationale=masked(event, remembered.verdict.rationale)
+            remembered.verdict, rationale=masked(event, as_read(event), remembered.verdict.rationale)
         )
         row |= {
             "verdict": msgspec.to_builtins(verdict),

@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from guard.normalise import normalise
 from guard.prompt import Turn
 from guard.serving.judge import Judge, Question
 from schemas.identifiers import Mode, Role
@@ -70,7 +71,10 @@ def judge(
         text = _read_stdin()
     question = Question(
         policy=policy,
-        turns=(*_read_context(context), Turn(role=role, text=text)),
+        turns=tuple(
+            Turn(role=turn.role, text=normalise(turn.text))
+            for turn in (*_read_context(context), Turn(role=role, text=text))
+        ),
         mode=mode or policy.mode,
     )
     checkpoint = stored_checkpoint(settings.guard)

@@ -18,9 +18,9 @@ Shared = TypeVar("Shared")
 
 
 def question_of(asked: Asked) -> Question:
-    """The turns as they came, the message last; nothing is normalised, the cache key is of the same text."""
-    turns = [Turn(role=turn.role, text=turn.text) for turn in asked.event.context]
-    turns.append(Turn(role=asked.event.message.role, text=asked.event.message.text))
+    """The turns as the guard reads them, the message last; the cache key is of the same texts."""
+    turns = [Turn(role=turn.role, text=turn.text) for turn in asked.read.context]
+    turns.append(Turn(role=asked.read.message.role, text=asked.read.message.text))
     policy = asked.chosen.policy
     return Question(policy=policy, turns=tuple(turns), mode=policy.mode)
 

@@ -38,7 +38,7 @@ class Fingerprints:
         self.empty_context = self._mac(_ENCODER.encode([]))
 
     def text(self, text: str) -> str:
-        """HMAC (hex) of a text, exactly as it came."""
+        """HMAC (hex) of a text."""
         # As `_mac`, without another call: every event passes here.
         inner: Any = self._inner.copy()
         inner.update(text.encode())

@@ -7,6 +7,7 @@ import msgspec
 from guard.rationale import mask
 from schemas.decision import GuardUsed
 from schemas.verdict import Verdict
+from workers.moderation.normalise_event import texts_of
 from workers.moderation.outcome import Asked
 from workers.ports import CachedVerdict, RationaleForm, VerdictCache
 
@@ -19,7 +20,7 @@ def cacheable(
     if form == "off":
         rationale = ""
     elif form == "masked" and rationale:
-        rationale = mask(rationale, [asked.event.message.text, *(turn.text for turn in asked.event.context)])
+        rationale = mask(rationale, texts_of(asked.event, asked.read))
     return CachedVerdict(
         verdict=msgspec.structs.replace(verdict, rationale=rationale),
         origin_decision=asked.decision_id,

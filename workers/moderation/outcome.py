@@ -62,6 +62,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     cache_key: str
     read_at_ms: float
     trace: Trace
+    read: Event
+    """The event as the guard reads it: the same object where its texts were normal already."""
 
 
 class Judged(msgspec.Struct, frozen=True, gc=False):

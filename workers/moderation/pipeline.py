@@ -20,6 +20,7 @@ from workers.moderation.asking import Asking, AskingObserver, BrokersClock, Pois
 from workers.moderation.choose_policy import PolicyBook
 from workers.moderation.fingerprint import TenantFingerprints
 from workers.moderation.make_decision import make_decision, weigh
+from workers.moderation.normalise_event import as_read
 from workers.moderation.outcome import (
     Asked,
     ChosenPolicy,
@@ -221,9 +222,12 @@ class ModerationPath:
         chosen = policies.choose(event)
         if isinstance(chosen, Rejection):
             return dead_letter(record, chosen.reason, chosen.field, chosen.sentence)
+        read = as_read(event)
         fingerprints = self._fingerprints.of(event.tenant)
-        content_mac = fingerprints.text(event.message.text)
-        context = event.context
+        content_mac = read_mac = fingerprints.text(event.message.text)
+        if read.message is not event.message:
+            read_mac = fingerprints.text(read.message.text)
+        context = read.context
         context_digest = fingerprints.context(context) if context else fingerprints.empty_context
         origin = Origin(topic=record.topic, partition=record.partition, offset=record.offset)
         return Asked(
@@ -235,9 +239,10 @@ class ModerationPath:
             record_key(event.tenant, event.conversation_id),
             content_mac,
             context_digest,
-            self._keys.key(event, chosen, content_mac, context_digest),
+            self._keys.key(read, chosen, read_mac, context_digest),
             read_at,
             read_trace(record.headers),
+            read,
         )
 
     def _in_common(self, ask: Asked, cached: CachedVerdict) -> _InCommon:

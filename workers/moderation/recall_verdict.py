@@ -14,6 +14,7 @@ from schemas.decision import CacheUse, GuardUsed
 from schemas.event import Event
 from schemas.identifiers import Mode, Role
 from workers.moderation.fingerprint import TenantFingerprints
+from workers.moderation.normalise_event import texts_of
 from workers.moderation.outcome import Asked, ChosenPolicy, Judged
 from workers.ports import CachedVerdict, RationaleForm, VerdictCache
 
@@ -44,7 +45,7 @@ class VerdictKeys:
         self._prefixes: dict[tuple[str, str, Mode, Role], str] = {}
 
     def key(self, event: Event, chosen: ChosenPolicy, content_mac: str, context_digest: str) -> str:
-        """The key; the two fingerprints are the tenant's."""
+        """The key of an event as the guard reads it; the two fingerprints are the tenant's, of that."""
         message = event.message
         tenant = event.tenant
         if self._shared is not None:
@@ -113,19 +114,20 @@ async def recall_verdicts(asked: Sequence[Asked], cache: VerdictCache) -> list[C
 def judged_before(asked: Asked, cached: CachedVerdict, guard: GuardUsed, rationale: RationaleForm) -> Judged:
     """A remembered verdict as the answer; its rationale goes through whatever the setting asks for now.
 
-    The same for every event with the same key, since the key stands for the texts that are masked.
+    The key stands for the texts as the guard read them, which is all that a rationale can quote; so one
+    answer does for every event with this key.
     """
     text = cached.verdict.rationale
     if rationale == "off":
         text = ""
     elif rationale == "masked" and cached.rationale_form == "full" and text:
-        text = masked(asked.event, text)
+        text = masked(asked.event, asked.read, text)
     return Judged(cached.verdict, guard_of(cached, guard), text)
 
 
-def masked(event: Event, rationale: str) -> str:
-    """The rationale without the words of the message and its context."""
-    return mask(rationale, [event.message.text, *(turn.text for turn in event.context)])
+def masked(event: Event, read: Event, rationale: str) -> str:
+    """The rationale without the words of the message and its context, as they came and as they were read."""
+    return mask(rationale, texts_of(event, read))
 
 
 def use_of(cached: CachedVerdict, now_ms: float) -> CacheUse:

@@ -10,6 +10,7 @@ import pytest
 
 from guard.checkpoint import SHIPPED, Checkpoint, open_checkpoint
 from guard.errors import CheckpointError, EngineDead, EngineError, EngineFailed, UnsupportedError
+from guard.normalise import NORMALISER
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.engine import Completion, EngineParameters
 from guard.serving.identity import JudgeLimits
@@ -390,8 +391,8 @@ def test_the_identity_says_who_judges(checkpoint: Checkpoint, renderer: PromptRe
     think, fast = judge.used("think"), judge.used("fast")
     assert think.engine == "scripted"
     assert (think.weights_digest, think.verified) == (checkpoint.weights_digest, False)
-    assert think.decoding == "scripted greedy think=40 answer=24 length=1024"
-    assert fast.decoding == "scripted greedy tokens=1"
+    assert think.decoding == f"scripted greedy think=40 answer=24 length=1024 text={NORMALISER}"
+    assert fast.decoding == f"scripted greedy tokens=1 text={NORMALISER}"
 
 
 def test_the_estimate_grows_with_text_and_policy(checkpoint: Checkpoint, renderer: PromptRenderer) -> None:

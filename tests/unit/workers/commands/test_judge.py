@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from guard.errors import GuardError
+from guard.normalise import NORMALISER
 from tests.model_folders import write_bare_folder
 from workers.commands.judge import EXIT_UNJUDGED, judge
 from workers.errors import UsageError
@@ -80,6 +81,20 @@ def test_a_dash_reads_the_text_from_standard_input(policy_file: Path) -> None:
     piped = json.loads(run("--policy", str(policy_file), "--json", "-", stdin="the text\n").stdout)
     assert piped["score"] == named["score"]
     assert piped["steps"] == named["steps"]
+
+
+def test_message_and_context_are_normalised_before_they_are_judged(policy_file: Path, tmp_path: Path) -> None:
+    def score(text: str, before: str) -> float:
+        context = tmp_path / "context.jsonl"
+        context.write_text(json.dumps({"role": "user", "text": before}))
+        found = run("--policy", str(policy_file), "--context", str(context), "--json", text)
+        report = json.loads(found.stdout)
+        assert report["guard"]["decoding"].endswith(f"text={NORMALISER}")
+        return float(report["score"])
+
+    plain = score("meet me at the casino", "hello")
+    assert score("meet me at the ca\u200bs\u0456no", "ｈello") == plain
+    assert score("meet me at the casino.", "hello") != plain
 
 
 def test_context_is_part_of_the_question(policy_file: Path, tmp_path: Path) -> None:

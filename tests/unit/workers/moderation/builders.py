@@ -13,6 +13,7 @@ from schemas.policy import Category, Policy
 from schemas.verdict import Step, Verdict
 from workers.moderation.choose_policy import PolicyBook
 from workers.moderation.fingerprint import TenantFingerprints
+from workers.moderation.normalise_event import as_read
 from workers.moderation.outcome import Asked, ChosenPolicy
 from workers.moderation.read_event import EventLimits
 from workers.moderation.trace import NO_TRACE
@@ -112,6 +113,7 @@ def make_asked(event: Event | None = None, chosen: ChosenPolicy | None = None, *
         "cache_key": "key",
         "read_at_ms": 1_000_500.0,
         "trace": NO_TRACE,
+        "read": as_read(event),
     }
     return Asked(**(base | changes))
 
