@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import unicodedata
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -186,11 +187,12 @@ class PromptRenderer:
             raise ValueError("a conversation has at least one turn")
         digest = self._digest(policy)
         system = self._system(digest, policy)
-        pieces = self.template.conversation_text(self.nonce(digest, turns), turns)
         if room is not None:
             left = room - len(system) - len(self.opening_ids)
-            if left < 0 or self.encoder.surely_longer(pieces, left):
+            # Without the mark, which is looked for in the texts only when they may fit.
+            if left < 0 or self.encoder.surely_longer(self.template.conversation_text("", turns), left):
                 return None
+        pieces = self.template.conversation_text(self.nonce(digest, turns), turns)
         prompt = system + _joined(self.encoder.plain(pieces)) + self.opening_ids
         return prompt if room is None or len(prompt) <= room else None
 
@@ -204,11 +206,14 @@ class PromptRenderer:
         return _joined(self.encoder.plain(self.template.conversation_text(nonce, turns)))
 
     def nonce(self, digest: str, turns: Sequence[Turn]) -> str:
-        """The boundary mark of this question: lower-case hex that stands in none of its texts."""
+        """The boundary mark of this question: lower-case hex that stands in none of its texts.
+
+        Nor does it stand there in capitals or in digits of other forms, which a tokenizer may write plainly.
+        """
         message = b"".join(
             _prefixed(part) for part in (digest, *(p for t in turns for p in (t.role, t.text)))
         )
-        folded = [turn.text.casefold() for turn in turns]
+        folded = [_folded(turn.text) for turn in turns]
         for attempt in range(1000):
             mac = hmac.new(self._secret, message + _prefixed(str(attempt)), hashlib.sha256)
             nonce = mac.hexdigest()[: self.template.nonce_length]
@@ -270,6 +275,12 @@ def _joined(pieces: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _folded(text: str) -> str:
+    if not text.isascii():
+        text = text.translate({ord(c): unicodedata.normalize("NFKC", c) for c in set(text)})
+    return text.casefold()
 
 
 def _prefixed(part: str) -> bytes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from guard.errors import TemplateError
 from guard.prompt_length import length_bound
 
 _SYSTEM, _USER = "RSAFEsystemRSAFE", "RSAFEuserRSAFE"
+# A cut may bring about another added token beside it. Two rounds are usual; a text that needs more than these
+# is not judged.
+_MOST_ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class TextEncoder:
         encoded = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
         pieces = [tuple(e.ids) for e in encoded]
         return [
-            ids if self._forbidden.isdisjoint(ids) else self._by_character(text)
+            ids if self._forbidden.isdisjoint(ids) else self._cut_apart(text)
             for ids, text in zip(pieces, texts, strict=True)
         ]
 
@@ -86,12 +90,28 @@ class TextEncoder:
     def vocabulary_size(self) -> int:
         return self._with_added.get_vocab_size(with_added_tokens=True)
 
-    def _by_character(self, text: str) -> tuple[int, ...]:
-        encoded = self._plain.encode_batch_fast(list(text), add_special_tokens=False)
-        ids = tuple(i for e in encoded for i in e.ids)
-        if not self._forbidden.isdisjoint(ids):
-            raise TemplateError("the tokenizer encodes single characters as tokens of its added vocabulary")
-        return ids
+    def _cut_apart(self, text: str) -> tuple[int, ...]:
+        """Ids of a text that comes out as added tokens: it is cut within those, and nowhere else.
+
+        So whoever writes `</s>` changes the spelling of that, and not of the boundary mark before it.
+        """
+        cuts = {0, len(text)}
+        for _ in range(_MOST_ROUNDS):
+            places = sorted(cuts)
+            parts = [text[start:end] for start, end in pairwise(places)]
+            encoded = self._plain.encode_batch(parts, add_special_tokens=False)
+            found = [
+                (start + first, start + last)
+                for start, part in zip(places, encoded, strict=False)
+                for i, (first, last) in zip(part.ids, part.offsets, strict=True)
+                if i in self._forbidden
+            ]
+            if not found:
+                return tuple(i for part in encoded for i in part.ids)
+            cuts.update(at for first, last in found for at in range(first + 1, last))
+            if len(cuts) == len(places):
+                break
+        raise TemplateError("the tokenizer makes tokens of its added vocabulary of a text however it is cut")
 
 
 def _without_added_tokens(content: dict[str, Any]) -> tuple[Tokenizer, frozenset[int]]:

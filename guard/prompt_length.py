@@ -109,7 +109,7 @@ def length_bound(content: Mapping[str, Any]) -> LengthBound | None:
     if known is None:
         return None
     stages, cut_units = known
-    # A text that comes out as added tokens is encoded anew by single characters, which are then not composed.
+    # A text that comes out as added tokens is encoded anew in parts, which are then not composed.
     if cut_units and model.get("ignore_merges"):
         return None
     lengths = _longest_entries(model["vocab"])
