@@ -20,7 +20,7 @@ import hmac
 import re
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Literal, Protocol
@@ -28,6 +28,7 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 
 from guard.errors import TemplateError
+from guard.normalise import normalise
 from guard.prompt_encoding import TextEncoder, common_prefix, end_tokens, read_skeleton
 from schemas.policy import Policy, canonical_categories, judgement_hash
 
@@ -42,6 +43,11 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
     role: Literal["user", "assistant"]
     text: str
+
+
+def as_read(turns: Iterable[Turn]) -> tuple[Turn, ...]:
+    """The turns as a guard reads them, normalised: for whoever asks a guard without an event."""
+    return tuple(Turn(role=turn.role, text=normalise(turn.text)) for turn in turns)
 
 
 class CategoryText(Protocol):

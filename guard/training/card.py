@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from guard.training.attack_evaluation import table
 from guard.training.settings import Recipe
 
 _TEXT = """# {name}
@@ -54,7 +55,7 @@ under policies in other words, codes and order.
 
 {bars}
 
-## How it was made
+{attacks}## How it was made
 
     {command}
 
@@ -65,6 +66,16 @@ weights and, within their spread, the same figures.
 ## Licence
 
 Apache-2.0, like the code that made it.
+"""
+
+_ATTACKS = """## Under attack
+
+Of the unsafe texts of the pairs that it finds unsafe, so many are safe to it when they are attacked
+(`guard/training/attacks`). Structural attacks cannot forge a prompt or an answer, whatever the model; their words may
+still mislead it.
+
+{table}
+
 """
 
 
@@ -78,6 +89,7 @@ def model_card(recipe: Recipe, report: dict[str, Any], command: str, training: d
         rows=report["rows"],
         tables=_tables(report["modes"]),
         bars=_bars(report),
+        attacks=_attacks(report),
         command=command,
         seed=recipe.seed,
         minutes=training["made_in"],
@@ -114,6 +126,11 @@ def _tables(modes: dict[str, Any]) -> str:
         cells = [_share(value) if value else "names none" for value in found]
         lines.append(f"| right category, of those rightly unsafe: {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _attacks(report: dict[str, Any]) -> str:
+    figures = table(report)
+    return _ATTACKS.format(table=figures) if figures else ""
 
 
 def _share(value: dict[str, float]) -> str:

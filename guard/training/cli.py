@@ -62,7 +62,7 @@ def warm_start_command(recipe_name: str, output: Path) -> None:
 @recipe_option
 @output_option
 def evaluate(recipe_name: str, output: Path) -> None:
-    """Measure the weights through vLLM, in both modes.
+    """Measure the weights through vLLM, in both modes: sets of rows, and how often attacks succeed.
 
     Runs `dataset` and `warm-start` before it when they are missing or their inputs changed.
     """
@@ -154,6 +154,7 @@ def _warm_start(recipe: Recipe, output: Path) -> Path:
 
 
 def _evaluate(recipe: Recipe, output: Path) -> dict[str, Any]:
+    from guard.training.attack_evaluation import lines
     from guard.training.evaluation import evaluate
 
     trained = _warm_start(recipe, output)
@@ -162,13 +163,15 @@ def _evaluate(recipe: Recipe, output: Path) -> dict[str, Any]:
         report = evaluate(trained / "model", recipe.evaluation_rows, recipe.evaluation_seed)
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
 
-    stage_folder(output / "evaluation", _inputs(recipe, weights=_digest(trained / "model")), make)
+    stage_folder(output / "evaluation", _inputs(recipe, weights=_digest(trained / "model"), attacks=1), make)
     report: dict[str, Any] = json.loads((output / "evaluation" / "report.json").read_text(encoding="utf-8"))
     for bar in report["bars"]:
         word = "reached" if bar["met"] else "MISSED"
         click.echo(
             f"{bar['mode']:6} {bar['figure']:22} {bar['value']:.4f}  wanted {bar['least']:.2f}  {word}"
         )
+    for line in lines(report):
+        click.echo(line)
     return report
 
 

@@ -17,10 +17,12 @@ from typing import Any, Literal
 import msgspec
 
 from guard.checkpoint import open_checkpoint
+from guard.prompt import as_read
 from guard.serving.assembly import build_judge
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge, Question
 from guard.serving.vllm_start import VllmOptions
+from guard.training.attack_evaluation import forged_endings, measure_attacks
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import CUSTOM_SOURCES, evaluation_sets
 from schemas.policy import Category, Policy
@@ -71,7 +73,7 @@ async def judge_rows(judge: Judge, rows: Sequence[Row], mode: MeasuredMode) -> l
 
     async def one(row: Row) -> Outcome:
         async with places:
-            question = Question(policy=policy_of(row), turns=row.exchange.turns, mode=mode)
+            question = Question(policy=policy_of(row), turns=as_read(row.exchange.turns), mode=mode)
             return _outcome(await judge.judge(question))
 
     return list(await asyncio.gather(*(one(row) for row in rows)))
@@ -94,19 +96,37 @@ async def _evaluate(folder: Path, count: int, seed: int) -> dict[str, Any]:
     )
     sets = evaluation_sets(count, seed)
     outcomes: dict[str, dict[str, list[Outcome]]] = {}
+    attacks: dict[str, dict[str, Any]] = {}
     seconds: dict[str, float] = {}
     await judge.start()
     try:
         for mode in MODES:
             started = time.monotonic()
             outcomes[mode] = {name: await judge_rows(judge, rows, mode) for name, rows in sets.items()}
+            attacks[mode] = await _attacks(judge, sets, outcomes[mode], mode, seed)
             seconds[mode] = round(time.monotonic() - started, 1)
     finally:
         await judge.close()
-    report = report_of(sets, outcomes, seed)
+    report = report_of(sets, outcomes, seed) | {"attacks": attacks}
     report.update(rows=count, seed=seed, seconds=seconds, weights_digest=checkpoint.weights_digest)
     report["engine"] = f"{judge.identity.engine} {judge.identity.engine_version}"
     return report
+
+
+async def _attacks(
+    judge: Judge,
+    sets: Mapping[str, Sequence[Row]],
+    by_set: Mapping[str, Sequence[Outcome]],
+    mode: MeasuredMode,
+    seed: int,
+) -> dict[str, Any]:
+    """Flip rates of the unsafe rows of the pairs; attack → figures."""
+
+    async def ask(_: str, rows: Sequence[Row]) -> list[Outcome]:
+        return await judge_rows(judge, rows, mode)
+
+    measured = await measure_attacks(ask, sets["pairs/on"], by_set["pairs/on"], seed)
+    return forged_endings(by_set["pairs/on"], by_set["attacked"]) | measured
 
 
 def report_of(

@@ -15,8 +15,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from guard.normalise import normalise
-from guard.prompt import Turn
+from guard.prompt import Turn, as_read
 from guard.serving.judge import Judge, Question
 from schemas.identifiers import Mode, Role
 from schemas.policy import Policy, canonical_categories
@@ -71,10 +70,7 @@ def judge(
         text = _read_stdin()
     question = Question(
         policy=policy,
-        turns=tuple(
-            Turn(role=turn.role, text=normalise(turn.text))
-            for turn in (*_read_context(context), Turn(role=role, text=text))
-        ),
+        turns=as_read((*_read_context(context), Turn(role=role, text=text))),
         mode=mode or policy.mode,
     )
     checkpoint = stored_checkpoint(settings.guard)

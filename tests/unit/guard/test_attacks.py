@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import unicodedata
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from guard.answer import Answer, parse_answer
 from guard.checkpoint import SHIPPED
 from guard.normalise import normalise
-from guard.prompt import PromptRenderer, Turn, load_template, template_of
+from guard.prompt import PromptRenderer, Turn, as_read, load_template, template_of
 from guard.training.attacks.attack import Attack, Conversation
 from guard.training.attacks.corpus import ATTACKS
 from guard.training.attacks.texts import written_attacks
@@ -55,10 +54,6 @@ def renderer(name: str) -> PromptRenderer:
 def added_ids(name: str) -> frozenset[int]:
     added = renderer(name).encoder._with_added.get_added_tokens_decoder()
     return frozenset(added)
-
-
-def as_read(turns: Sequence[Turn]) -> Conversation:
-    return tuple(Turn(role=turn.role, text=normalise(turn.text)) for turn in turns)
 
 
 def require_its_structure(name: str, turns: Conversation) -> None:
