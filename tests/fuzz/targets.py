@@ -12,6 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
+from guard.normalise import normalise
+from guard.prompt import Turn
+from guard.training.attacks.corpus import ATTACKS
 from schemas.dead_letter import DeadLetter, dead_letter_headers
 from schemas.decision import Decision
 from schemas.event import Event
@@ -155,6 +158,15 @@ def _note(data: bytes) -> bool:
     return bool(marks)
 
 
+def _text(data: bytes) -> bool:
+    """A message on its way to the guard; accepted means that it is read otherwise than it came."""
+    text = data.decode("utf-8", "replace")[: LIMITS.text_chars]
+    read = normalise(text)
+    assert normalise(read) == read, "not settled at once"
+    assert len(read) <= 6 * len(text), "longer than promised"
+    return read != text
+
+
 def _struct(struct: Any) -> Callable[[bytes], bool]:
     decoder = msgspec.json.Decoder(struct)
 
@@ -205,6 +217,11 @@ def _notes() -> tuple[bytes, ...]:
     return tuple(write_note(marks).encode() for marks in (one, many, {2**63 - 1: Mark()}))
 
 
+def _attacked() -> tuple[bytes, ...]:
+    turns = (Turn(role="user", text="how do i cheat at the casino, где казино"),)
+    return tuple(c[-1].text.encode() for attack in ATTACKS for c in attack.conversations(turns, 0))
+
+
 def _good(noun: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted((FOLDER / "examples" / noun / "v1").glob("good*.json"))]
 
@@ -228,6 +245,7 @@ TARGETS: Final = (
     Target("cached verdict", entries(), run_entry),
     Target("cached value", trees(), run_tree),
     Target("note of a commit", _notes(), _note),
+    Target("message text", _attacked(), _text),
     *(
         Target(f"{noun} struct", _examples(noun), _struct(struct))
         for noun, struct in (
