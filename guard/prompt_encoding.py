@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,23 @@ class TextEncoder:
         Always False for a kind of tokenizer of which too little is known (`guard.prompt_length`).
         """
         return self._length_bound is not None and self._length_bound.exceeded(texts, room)
+
+    def token_starts(self, text: str, most: int) -> list[int] | None:
+        """At which character each id of `plain` begins, in order; None when there are more than `most` ids.
+
+        A text that is far too long is not encoded to find that out.
+        """
+        if self.surely_longer([text], most):
+            return None
+        (encoded,) = self._plain.encode_batch([text], add_special_tokens=False)
+        if len(encoded) > most:  # before its numbers become objects of Python, with the interpreter locked
+            return None
+        if not self._forbidden.isdisjoint(encoded.ids):
+            pieces = self._plain.encode_batch_fast(list(text), add_special_tokens=False)
+            starts = [at for at, piece in enumerate(pieces) for _ in range(len(piece))]
+            return starts if len(starts) <= most else None
+        # In order whatever a normalizer does, for windows are cut by these.
+        return list(accumulate((start for start, _ in encoded.offsets), max))
 
     def token(self, text: str) -> int | None:
         """The id of an added token, or None when the tokenizer has none of this name."""
