@@ -108,7 +108,9 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How much of the conversation was judged."""
 
     windows: Count = 1
-    """Pieces in which the conversation was judged."""
+    """Text windows into which the message was cut for the guard; 1: it was not cut."""
+    windows_unjudged: Count = 0
+    """Of these, the ones without a verdict where another one is unsafe."""
     turns_left_out: Count = 0
     """Earlier turns that the guard did not see."""
     context_digest: Sha256

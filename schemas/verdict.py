@@ -31,15 +31,30 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Why the engine stopped: `stop`, `length` and the like."""
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What the guard says; raw, so that thresholds can change without judging again."""
+class WindowVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the guard says of one text window."""
 
     label: Label
     """The model's word."""
     score: Probability | None
     """p(unsafe) at the verdict token, raw; absent where the engine gives no log-probs."""
     codes: tuple[CategoryCode, ...] = ()
-    """Categories that the model named, in canonical order."""
+    """Categories that the model named."""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the guard says; raw, so that thresholds can change without judging again.
+
+    Of a message in text windows it is the worst of what was said of each: `unsafe` when one is, the highest
+    score, all codes, and the rationale of the worst window.
+    """
+
+    label: Label
+    """The model's word."""
+    score: Probability | None
+    """p(unsafe) at the verdict token, raw; absent where the engine gives no log-probs."""
+    codes: tuple[CategoryCode, ...] = ()
+    """Categories that the model named; of several text windows in canonical order."""
     category_scores: dict[CategoryCode, Probability] = {}
     """p(violated) per category, where the mode gives it."""
     rationale: str = ""
@@ -48,6 +63,17 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The mode in which the question was asked."""
     steps: tuple[Step, ...] = ()
     """Calls of the engine, in order."""
+    windows: Count = 1
+    """Text windows into which the message was cut; 1: it was not."""
+    turns_left_out: Count = 0
+    """Earlier turns that the guard did not see."""
+    by_window: tuple[WindowVerdict, ...] = ()
+    """Of several text windows each one's, the last of the text first, without those that got no verdict."""
+
+    @property
+    def windows_unjudged(self) -> int:
+        """Text windows without a verdict, where another one is unsafe."""
+        return self.windows - len(self.by_window) if self.by_window else 0
 
 
 class Unjudged(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,3 +85,7 @@ class Unjudged(msgspec.Struct, frozen=True, kw_only=True):
     """More about the reason in stable words; never message text."""
     steps: tuple[Step, ...] = ()
     """Calls of the engine, in order."""
+    windows: Count = 1
+    """Text windows into which the message was cut; 1: it was not."""
+    turns_left_out: Count = 0
+    """Earlier turns that the guard did not see."""

@@ -45,6 +45,8 @@ def make_judge(guard: GuardSettings, checkpoint: Checkpoint, key: bytes) -> Judg
             answer_tokens=guard.answer_tokens,
             call_timeout_s=guard.call_timeout_ms / 1000,
             max_attempts=guard.max_attempts,
+            max_text_windows=guard.max_text_windows,
+            text_window_overlap_tokens=guard.text_window_overlap_tokens,
         ),
         options=VllmOptions(
             max_model_len=length,

@@ -178,6 +178,10 @@ class GuardSettings(_Group):
     """How long the engine may take from its start to its first answer."""
     max_model_len: Positive | None = None
     """Longest prompt and answer in tokens; default: the checkpoint's."""
+    max_text_windows: Annotated[int, Field(ge=1, le=256)] = 16
+    """Most text windows in which a message is judged that does not fit; beyond: `on_unjudged`; 1: none."""
+    text_window_overlap_tokens: Positive = 128
+    """Tokens that neighbouring text windows share: whatever is no longer stands whole in one of them."""
     max_concurrency: Positive = 256
     """Sequences that vLLM runs at a time."""
     load_format: Literal["auto", "safetensors", "dummy"] = "auto"
@@ -199,6 +203,18 @@ class GuardSettings(_Group):
             raise ValueError(
                 f"RSAFE_GUARD__CALL_TIMEOUT_MS: expected at least RSAFE_GUARD__HANG_TIMEOUT_MS and "
                 f"{_HANG_MARGIN_MS} more, which is {least}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_come_forward(self) -> GuardSettings:
+        # Not for the default: where a model is that short, a message that does not fit is not judged.
+        chosen = "text_window_overlap_tokens" in self.model_fields_set and self.max_text_windows > 1
+        length = self.max_model_len
+        if chosen and length is not None and 2 * self.text_window_overlap_tokens >= length:
+            raise ValueError(
+                f"RSAFE_GUARD__TEXT_WINDOW_OVERLAP_TOKENS: expected less than half of "
+                f"RSAFE_GUARD__MAX_MODEL_LEN, which is {length}"
             )
         return self
 

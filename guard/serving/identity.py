@@ -23,6 +23,10 @@ class JudgeLimits:
     """For one judgement, all its calls and retries together."""
     max_attempts: int = 2
     """Tries of a call that fails."""
+    max_text_windows: int = 16
+    """Windows in which a message is judged that fits no prompt; 1: it is not judged."""
+    text_window_overlap_tokens: int = 128
+    """Tokens that neighbouring windows share: what is no longer stands whole in one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,15 @@ class GuardIdentity:
 
     def decoding(self, mode: Mode) -> str:
         """Canonical text of engine, decoding and the form of texts; equal ones, comparable verdicts."""
-        if mode == "fast":
-            return f"{self.engine} greedy tokens=1 text={NORMALISER}"
         limits = self.limits
+        if mode == "fast":
+            how = "tokens=1"
+        else:
+            how = f"think={limits.think_budget_tokens} answer={limits.answer_tokens}"
+        # What is left out, and where a long message is cut, hangs on these in every mode.
         return (
-            f"{self.engine} greedy think={limits.think_budget_tokens} answer={limits.answer_tokens} "
-            f"length={limits.max_model_len} text={NORMALISER}"
+            f"{self.engine} greedy {how} length={limits.max_model_len} "
+            f"windows={limits.max_text_windows} overlap={limits.text_window_overlap_tokens} text={NORMALISER}"
         )
 
     def used(self, mode: Mode) -> GuardUsed:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Final, Literal
+from collections.abc import Awaitable, Sequence
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
@@ -16,23 +15,17 @@ from guard.checkpoint import Checkpoint
 from guard.errors import EngineFailed, EngineTimeout, UnsupportedError
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.engine import Clock, Completion, Engine, EngineParameters
+from guard.serving.fitting import Fitting, Prompt, answer_room
 from guard.serving.identity import GuardIdentity, JudgeLimits
 from guard.serving.seal import Seal
+from guard.serving.worst import worst
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode
 from schemas.policy import Policy
 from schemas.verdict import Step, Unjudged, Verdict
 
 MODES: Final[tuple[Mode, ...]] = ("think", "fast")
-# A rationale gets at least so many tokens, or the question counts as too long for the model.
-_SHORTEST_BUDGET_TOKENS: Final = 64
-# Characters of English that one token of a small vocabulary stands for; `estimate_tokens` errs upwards.
-_CHARACTERS_PER_TOKEN: Final = 3
-# Conversations up to so many characters are rendered on the event loop: 1 ms for English, 15 ms where each
-# becomes eighteen in the normalizer. A longer one could hold the loop for as long as a full prompt takes.
-_RENDERED_ON_LOOP_CHARACTERS: Final = 1000
-# The mark, role and line break around the text of a turn, about.
-_CHARACTERS_AROUND_TURN: Final = 24
+Result = TypeVar("Result")
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +44,11 @@ def require_mode(mode: Mode) -> None:
 
 
 class Judge:
-    """Asks the engine and understands its answers. Judgements are concurrent; no state between them."""
+    """Asks the engine and understands its answers. Judgements are concurrent; no state between them.
+
+    A question has one prompt, or one for each text window of a message that is too long (`fitting`); these
+    are asked together, and the worst answer is the verdict (`worst`).
+    """
 
     def __init__(
         self,
@@ -67,8 +64,7 @@ class Judge:
         self._limits = limits
         self._clock = clock
         self._seal = Seal(checkpoint)
-        # One thread: long prompts take turns, and so do the CPU time and the memory that they need.
-        self._rendering = ThreadPoolExecutor(1, thread_name_prefix="rsafe-prompts")
+        self._fitting = Fitting(renderer, limits)
         self.identity = GuardIdentity(
             model=checkpoint.name,
             checkpoint_digest=checkpoint.checkpoint_digest,
@@ -100,17 +96,14 @@ class Judge:
 
     async def close(self) -> None:
         await self._engine.close()
-        self._rendering.shutdown(wait=False)
+        self._fitting.close()
 
     def used(self, mode: Mode) -> GuardUsed:
         return self.identity.used(mode)
 
     def estimate_tokens(self, question: Question) -> int:
-        """About how many tokens the prompt has, without rendering it."""
-        characters = sum(len(turn.text) for turn in question.turns) + sum(
-            len(c.title) + len(c.definition) + sum(map(len, c.exceptions)) for c in question.policy.categories
-        )
-        return characters // _CHARACTERS_PER_TOKEN + 1
+        """About how many tokens its prompts have, without rendering them."""
+        return self._fitting.estimate_tokens(question.policy, question.turns, question.mode)
 
     async def judge(self, question: Question, *, deadline_s: float | None = None) -> Verdict | Unjudged:
         """The verdict of one question, or why there is none.
@@ -122,50 +115,66 @@ class Judge:
         require_mode(question.mode)
         limit_s = self._clock() + self._limits.call_timeout_s
         late = deadline_s is not None and deadline_s < limit_s
-        task = _Judgement(
-            self._renderer,
-            self._rendering,
-            self._engine,
-            self._limits,
-            question,
-            deadline_s if late and deadline_s is not None else limit_s,
-        )
+        until_s = deadline_s if late and deadline_s is not None else limit_s
+        fitted = await self._fitting.fit(question.policy, question.turns, question.mode)
+        if isinstance(fitted, Unjudged):
+            return fitted
+        asked = [self._ask(question, prompt, until_s, late=late) for prompt in fitted.prompts]
+        outcome = worst(await _together(asked), question.policy)
+        if not fitted.turns_left_out:
+            return outcome
+        return msgspec.structs.replace(outcome, turns_left_out=fitted.turns_left_out)
+
+    async def _ask(
+        self, question: Question, prompt: Prompt, until_s: float, *, late: bool
+    ) -> Verdict | Unjudged:
+        """What one prompt gives. `late`: when it is over at `until_s`, that is the event's deadline."""
+        task = _Judgement(self._renderer, self._engine, self._limits, question, prompt, until_s)
         try:
-            outcome = await (task.fast() if question.mode == "fast" else task.think())
+            return await (task.fast() if question.mode == "fast" else task.think())
         except EngineTimeout:
             return Unjudged(reason="late" if late else "timed_out", steps=tuple(task.steps))
         except EngineFailed as error:
             return Unjudged(reason="engine_failed", detail=str(error), steps=tuple(task.steps))
-        return outcome
+
+
+async def _together(asked: Sequence[Awaitable[Result]]) -> Sequence[Result]:
+    """The results in order. When one raises, the others are broken off, and have ended when this returns."""
+    if len(asked) == 1:
+        return [await asked[0]]
+    tasks = [asyncio.ensure_future(one) for one in asked]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 class _Judgement:
-    """One question on its way; `steps` are the calls that gave a completion."""
+    """One prompt of a question on its way; `steps` are the calls that gave a completion."""
 
     def __init__(
         self,
         renderer: PromptRenderer,
-        rendering: Executor,
         engine: Engine,
         limits: JudgeLimits,
         question: Question,
+        prompt: Prompt,
         deadline_s: float,
     ) -> None:
         self._renderer = renderer
-        self._rendering = rendering
         self._engine = engine
         self._limits = limits
         self._question = question
+        self._prompt = prompt
         self._deadline_s = deadline_s
         self.steps: list[Step] = []
 
     async def fast(self) -> Verdict | Unjudged:
         """One token, directly after an empty rationale; the model names no categories."""
-        suffix = self._renderer.fast_suffix
-        prompt = await self._prompt(self._limits.max_model_len - len(suffix) - 1)
-        if prompt is None:
-            return self._too_long()
-        completion = await self._call(prompt + suffix, 1)
+        completion = await self._call(self._prompt + self._renderer.fast_suffix, 1)
         label = self._label_at(completion.token_ids, 0)
         if label is None:
             return self._unparseable("no_verdict")
@@ -178,13 +187,8 @@ class _Judgement:
 
     async def think(self) -> Verdict | Unjudged:
         """A rationale within the budget, then the answer; a rationale that would go on is closed by force."""
-        most = self._limits.think_budget_tokens
-        answer_room = len(self._renderer.forced_close) + self._limits.answer_tokens
-        room = self._limits.max_model_len - answer_room
-        prompt = await self._prompt(room - min(most, _SHORTEST_BUDGET_TOKENS))
-        if prompt is None:
-            return self._too_long()
-        budget = min(most, room - len(prompt))
+        prompt, room = self._prompt, answer_room(self._renderer, self._limits)
+        budget = min(self._limits.think_budget_tokens, room - len(prompt))
         completion = await self._call(prompt, budget + self._limits.answer_tokens)
         ids = completion.token_ids
         if completion.finish_reason != "length":
@@ -197,16 +201,6 @@ class _Judgement:
         if completion.finish_reason == "length":
             return self._unparseable("cut_off")
         return self._answer(begun + completion.token_ids, completion, decisive=0)
-
-    async def _prompt(self, room: int) -> tuple[int, ...] | None:
-        """The prompt, or None when it has more than `room` tokens."""
-        render = self._renderer.render_within
-        policy, turns = self._question.policy, self._question.turns
-        characters = sum(len(turn.text) + _CHARACTERS_AROUND_TURN for turn in turns)
-        if characters <= _RENDERED_ON_LOOP_CHARACTERS:
-            return render(policy, turns, room)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._rendering, render, policy, turns, room)
 
     async def _call(self, prompt: tuple[int, ...], max_tokens: int) -> Completion:
         tokens = self._renderer.verdict_tokens
@@ -272,9 +266,6 @@ class _Judgement:
         if at >= len(ids) or ids[at] not in (tokens.safe, tokens.unsafe):
             return None
         return "safe" if ids[at] == tokens.safe else "unsafe"
-
-    def _too_long(self) -> Unjudged:
-        return Unjudged(reason="prompt_too_long", detail="no room for an answer", steps=tuple(self.steps))
 
     def _unparseable(self, detail: str) -> Unjudged:
         return Unjudged(reason="unparseable", detail=detail, steps=tuple(self.steps))

@@ -156,6 +156,11 @@ def _report(guard: Judge, question: Question, outcome: Verdict | Unjudged, secon
         case Unjudged():
             report |= {"reason": outcome.reason, "detail": outcome.detail}
     return report | {
+        "coverage": {
+            "windows": outcome.windows,
+            "windows_unjudged": outcome.windows_unjudged if isinstance(outcome, Verdict) else 0,
+            "turns_left_out": outcome.turns_left_out,
+        },
         "steps": msgspec.to_builtins(outcome.steps),
         "ms": round(seconds * 1000, 1),
         "guard": msgspec.to_builtins(guard.used(question.mode)),
@@ -175,10 +180,24 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         named = ", ".join(f"{c['code']} {c['title']}" for c in report["categories"])
         yield harmless(f"categories  {named or '-'}")
         yield harmless(f"rationale   {report['rationale'] or '-'}")
+    if covered := _covered(report["coverage"]):
+        yield f"coverage    {covered}"
     yield harmless(f"policy      {report['policy']} {report['policy_version']}, mode {report['mode']}")
     checked = "verified" if guard["verified"] else "without manifest"
     yield harmless(f"guard       {guard['model']} ({checked}) on {guard['engine']} {guard['engine_version']}")
     yield f"took        {report['ms']} ms"
+
+
+def _covered(coverage: dict[str, int]) -> str:
+    """How the conversation was cut for the guard; empty when it was not."""
+    told = []
+    if coverage["windows"] > 1:
+        told.append(f"{coverage['windows']} text windows")
+    if coverage["windows_unjudged"]:
+        told.append(f"{coverage['windows_unjudged']} of them without a verdict")
+    if coverage["turns_left_out"]:
+        told.append(f"earlier turns left out: {coverage['turns_left_out']}")
+    return ", ".join(told)
 
 
 @contextmanager

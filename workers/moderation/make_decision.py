@@ -7,6 +7,8 @@ How a verdict becomes an action:
 - When no category is named or scored, the overall score is compared with the policy's threshold, and the
   most severe action of any of the policy's categories applies: it cannot be known which one is meant.
 - Without scores the label decides.
+- Of a message in text windows each window is weighed so, and the most severe action applies. A window without
+  a verdict beside an unsafe one counts as `on_unjudged` says.
 """
 
 from __future__ import annotations
@@ -52,6 +54,9 @@ def weigh(answer: Answer, chosen: ChosenPolicy) -> Weighed:
                 threshold=chosen.policy.threshold,
                 categories=categories,
                 rationale=answer.rationale or None,
+                windows=verdict.windows,
+                windows_unjudged=verdict.windows_unjudged,
+                turns_left_out=verdict.turns_left_out,
             )
         case NotJudged(unjudged=unjudged):
             policy = chosen.policy
@@ -60,7 +65,13 @@ def weigh(answer: Answer, chosen: ChosenPolicy) -> Weighed:
                 # An event whose policy holds is never answered so; were it, a person should look.
                 action = "review" if policy.on_unavailable == "hold" else policy.on_unavailable
             return Weighed(
-                "unjudged", action, guard=answer.guard, reason=unjudged.reason, detail=unjudged.detail or None
+                "unjudged",
+                action,
+                guard=answer.guard,
+                reason=unjudged.reason,
+                detail=unjudged.detail or None,
+                windows=unjudged.windows,
+                turns_left_out=unjudged.turns_left_out,
             )
         case NotApplicable():
             return Weighed("not_applicable", "allow", reason=OUTSIDE_SURFACES)
@@ -87,7 +98,12 @@ def make_decision(asked: Asked, weighed: Weighed, source: Source, took: Took) ->
         status=weighed.status,
         action=weighed.action,
         policy=asked.chosen.used,
-        coverage=Coverage(context_digest=asked.context_digest),
+        coverage=Coverage(
+            windows=weighed.windows,
+            windows_unjudged=weighed.windows_unjudged,
+            turns_left_out=weighed.turns_left_out,
+            context_digest=asked.context_digest,
+        ),
         guard=weighed.guard,
         reason=weighed.reason,
         detail=weighed.detail,
@@ -113,6 +129,8 @@ def make_decision(asked: Asked, weighed: Weighed, source: Source, took: Took) ->
 
 def apply_policy(verdict: Verdict, chosen: ChosenPolicy) -> tuple[Action, tuple[CategoryDecision, ...]]:
     """The action, and the categories that the verdict names or scores, in the policy's order of codes."""
+    if verdict.by_window:
+        return _worst_of_windows(verdict, chosen)
     codes = {code.casefold() for code in verdict.codes}
     scores = {code.casefold(): score for code, score in verdict.category_scores.items()}
     categories = []
@@ -136,6 +154,23 @@ def apply_policy(verdict: Verdict, chosen: ChosenPolicy) -> tuple[Action, tuple[
     if not categories and overall >= default and (verdict.score is not None or verdict.label == "unsafe"):
         action = chosen.strictest
     return action, tuple(categories)
+
+
+def _worst_of_windows(verdict: Verdict, chosen: ChosenPolicy) -> tuple[Action, tuple[CategoryDecision, ...]]:
+    """Each text window is weighed by itself: what is worst in one is not made milder by another."""
+    weighed = [
+        apply_policy(Verdict(label=window.label, score=window.score, codes=window.codes), chosen)
+        for window in verdict.by_window
+    ]
+    actions = [action for action, _ in weighed]
+    if verdict.windows_unjudged:
+        actions.append(chosen.policy.on_unjudged)
+    named: dict[str, CategoryDecision] = {}
+    for category in (category for _, categories in weighed for category in categories):
+        if category.violated or category.code not in named:
+            named[category.code] = category
+    ordered = [named[category.code] for category in chosen.by_code.values() if category.code in named]
+    return max(actions, key=SEVERITY.__getitem__), tuple(ordered)
 
 
 def answer_of(judgement: Judgement, guard: GuardUsed, *, shared: bool) -> tuple[Judged | NotJudged, Source]:

@@ -102,6 +102,9 @@ class Weighed(msgspec.Struct, frozen=True, gc=False):
     threshold: float | None = None
     categories: tuple[CategoryDecision, ...] = ()
     rationale: str | None = None
+    windows: int = 1
+    windows_unjudged: int = 0
+    turns_left_out: int = 0
 
 
 class Took(msgspec.Struct, frozen=True, gc=False):

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from schemas.decision import Coverage, Decision, Timings, Tokens
+from schemas.verdict import Verdict
 from workers.moderation.make_decision import make_decision, moment
 from workers.moderation.outcome import Asked, Source, Took, Weighed
 from workers.moderation.recall_verdict import use_of
@@ -58,7 +59,7 @@ def write_remembered(asked: Asked, cached: CachedVerdict, common: bytes, now_ms:
         asked.content_mac,
         message.revision,
         message.language,
-        Coverage(context_digest=asked.context_digest),
+        _coverage(cached.verdict, asked.context_digest),
     )
     volatile = _Volatile(
         use_of(cached, now_ms),
@@ -72,3 +73,14 @@ def write_remembered(asked: Asked, cached: CachedVerdict, common: bytes, now_ms:
         asked.trace.trace_id,
     )
     return b"%b,%b,%b" % (_encode(own)[:-1], common, _encode(volatile)[1:])
+
+
+def _coverage(verdict: Verdict, context_digest: str) -> Coverage:
+    if verdict.windows == 1 and not verdict.turns_left_out:  # nearly always
+        return Coverage(context_digest=context_digest)
+    return Coverage(
+        windows=verdict.windows,
+        windows_unjudged=verdict.windows_unjudged,
+        turns_left_out=verdict.turns_left_out,
+        context_digest=context_digest,
+    )

@@ -27,9 +27,11 @@ def settings(folder: Path, **values: object) -> GuardSettings:
 
 
 def test_the_settings_become_the_limits_of_the_judge(folder: Path) -> None:
-    judge = open_judge(settings(folder, think_budget_tokens=7, call_timeout_ms=22_500), DEVELOPMENT_KEY)
+    chosen = {"think_budget_tokens": 7, "max_text_windows": 5, "text_window_overlap_tokens": 33}
+    judge = open_judge(settings(folder, call_timeout_ms=22_500, **chosen), DEVELOPMENT_KEY)
     limits = judge.identity.limits
     assert (limits.think_budget_tokens, limits.call_timeout_s) == (7, 22.5)
+    assert (limits.max_text_windows, limits.text_window_overlap_tokens) == (5, 33)
     assert limits.max_model_len == MODEL_LENGTH
     assert judge.identity.engine == "scripted"
 

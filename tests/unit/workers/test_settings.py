@@ -107,15 +107,29 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
             "RSAFE_STREAM__DRAIN_S: expected at most half of RSAFE_KAFKA__MAX_POLL_INTERVAL_MS, which "
             "is 30 s",
         ),
+        (
+            {"RSAFE_GUARD__MAX_MODEL_LEN": "200", "RSAFE_GUARD__TEXT_WINDOW_OVERLAP_TOKENS": "99"},
+            {"RSAFE_GUARD__TEXT_WINDOW_OVERLAP_TOKENS": "100"},
+            "RSAFE_GUARD__TEXT_WINDOW_OVERLAP_TOKENS: expected less than half of RSAFE_GUARD__MAX_MODEL_LEN, "
+            "which is 200",
+        ),
     ],
 )
-def test_times_of_which_one_must_hold_the_other_are_refused(
+def test_values_of_which_one_must_hold_the_other_are_refused(
     fits: dict[str, str], change: dict[str, str], sentence: str
 ) -> None:
     load_settings(fits)
     with pytest.raises(SettingsError) as caught:
         load_settings(fits | change)
     assert str(caught.value) == sentence
+
+
+def test_a_short_model_needs_no_other_overlap_than_the_default() -> None:
+    short = {"RSAFE_GUARD__MAX_MODEL_LEN": "200"}
+    load_settings(short)
+    load_settings(
+        short | {"RSAFE_GUARD__TEXT_WINDOW_OVERLAP_TOKENS": "100", "RSAFE_GUARD__MAX_TEXT_WINDOWS": "1"}
+    )
 
 
 @pytest.mark.parametrize("side", ["least", "most"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -184,16 +185,23 @@ async def test_a_prompt_without_room_for_an_answer_is_unjudged(
     checkpoint: Checkpoint, renderer: PromptRenderer, mode: Mode
 ) -> None:
     asked = question("word " * MODEL_LENGTH, mode)
-    outcome = unjudged(await ask(checkpoint, renderer, asked=asked), "prompt_too_long")
-    assert outcome.steps == ()
+    limits = replace(LIMITS, max_text_windows=1)
+    outcome = unjudged(await ask(checkpoint, renderer, asked=asked, limits=limits), "prompt_too_long")
+    assert (outcome.steps, outcome.detail) == ((), "no room for an answer")
 
 
 @pytest.mark.parametrize("mode", ["think", "fast"])
 async def test_a_message_far_too_long_is_not_encoded(
     checkpoint: Checkpoint, renderer: PromptRenderer, mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renderer.render(POLICY, question().turns)  # the part of the policy is kept from here on
-    monkeypatch.setattr(renderer.encoder, "plain", lambda _: pytest.fail("encoded"))
+    encode = renderer.encoder.plain
+
+    def small(texts: Sequence[str]) -> list[tuple[int, ...]]:
+        assert sum(map(len, texts)) < 1000
+        return encode(texts)
+
+    monkeypatch.setattr(renderer.encoder, "plain", small)
+    monkeypatch.setattr(renderer.encoder._plain, "encode_batch", lambda *_: pytest.fail("encoded"))
     unjudged(await ask(checkpoint, renderer, asked=question("\ufdfa" * 163_840, mode)), "prompt_too_long")
 
 
@@ -214,7 +222,7 @@ async def test_long_prompts_are_rendered_beside_the_loop_and_short_ones_on_it(
 
     monkeypatch.setattr(renderer, "nonce", noted)
     await ask(checkpoint, renderer, asked=question("a" * characters))
-    (thread,) = threads
+    (thread,) = set(threads)
     assert (thread == threading.current_thread().name) is on_loop
     assert thread.startswith("rsafe-prompts") is not on_loop
 
@@ -391,8 +399,19 @@ def test_the_identity_says_who_judges(checkpoint: Checkpoint, renderer: PromptRe
     think, fast = judge.used("think"), judge.used("fast")
     assert think.engine == "scripted"
     assert (think.weights_digest, think.verified) == (checkpoint.weights_digest, False)
-    assert think.decoding == f"scripted greedy think=40 answer=24 length=1024 text={NORMALISER}"
-    assert fast.decoding == f"scripted greedy tokens=1 text={NORMALISER}"
+    cut = "length=1024 windows=16 overlap=128"
+    assert think.decoding == f"scripted greedy think=40 answer=24 {cut} text={NORMALISER}"
+    assert fast.decoding == f"scripted greedy tokens=1 {cut} text={NORMALISER}"
+
+
+@pytest.mark.parametrize("mode", ["think", "fast"])
+@pytest.mark.parametrize("name", ["max_model_len", "max_text_windows", "text_window_overlap_tokens"])
+def test_what_changes_how_a_message_is_cut_stands_in_the_decoding(
+    checkpoint: Checkpoint, renderer: PromptRenderer, mode: Mode, name: str
+) -> None:
+    changed = replace(LIMITS, **{name: getattr(LIMITS, name) - 1})
+    one, other = (Judge(checkpoint, renderer, ScriptedEngine(renderer), held) for held in (LIMITS, changed))
+    assert one.used(mode).decoding != other.used(mode).decoding
 
 
 def test_the_estimate_grows_with_text_and_policy(checkpoint: Checkpoint, renderer: PromptRenderer) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.verdict import Verdict
+from schemas.verdict import Verdict, WindowVerdict
 from workers.adapters.verdict_codec import (
     FORMAT,
     LARGEST_BYTES,
@@ -84,3 +84,21 @@ def test_large_entries_are_not_held() -> None:
     verdict = Verdict(label="safe", score=0.1, rationale="x" * 5_000)
     value = encode_verdict(CachedVerdict(verdict, "0" * 64, 5, "masked", "m", "c", True, "1"))
     assert decoder.decode(value) is not decoder.decode(value)
+
+
+def test_how_a_message_was_cut_is_kept_with_its_verdict() -> None:
+    windows = (
+        WindowVerdict(label="unsafe", score=0.9, codes=("C1",)),
+        WindowVerdict(label="safe", score=None),
+    )
+    verdict = Verdict(label="unsafe", score=0.9, windows=3, turns_left_out=2, by_window=windows)
+    cached = CachedVerdict(verdict, "0" * 64, 5, "masked", "m", "c", True, "1")
+    assert decode_verdict(encode_verdict(cached)) == cached
+
+
+def test_an_entry_from_before_messages_were_cut_is_of_a_whole_one() -> None:
+    cached = CachedVerdict(Verdict(label="safe", score=0.1), "0" * 64, 5, "masked", "m", "c", True, "1")
+    content = msgspec.msgpack.decode(encode_verdict(cached)[1:])
+    for name in ("windows", "turns_left_out", "by_window"):
+        del content[0][name]
+    assert decode_verdict(FORMAT + msgspec.msgpack.encode(content)) == cached

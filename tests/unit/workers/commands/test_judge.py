@@ -108,9 +108,26 @@ def test_context_is_part_of_the_question(policy_file: Path, tmp_path: Path) -> N
 
 
 def test_no_verdict_has_an_exit_code_of_its_own(policy_file: Path) -> None:
-    result = run("--policy", str(policy_file), "word " * 2000)
+    result = run("--policy", str(policy_file), "word " * 20_000)
     assert result.exit_code == EXIT_UNJUDGED == 5
-    assert "unjudged: prompt_too_long" in result.stdout
+    assert "unjudged: prompt_too_long (too many text windows)" in result.stdout
+
+
+def test_it_is_told_how_a_conversation_was_cut(policy_file: Path, tmp_path: Path) -> None:
+    context = tmp_path / "context.jsonl"
+    context.write_text('{"role": "user", "text": "hello"}\n{"role": "assistant", "text": "hi"}\n')
+    asked = ["--policy", str(policy_file), "--context", str(context), "word " * 1000]
+    (told,) = [line for line in run(*asked).stdout.splitlines() if line.startswith("coverage")]
+    coverage = json.loads(run("--json", *asked).stdout)["coverage"]
+    assert coverage["windows"] > 1
+    assert (coverage["windows_unjudged"], coverage["turns_left_out"]) == (0, 2)
+    assert told == f"coverage    {coverage['windows']} text windows, earlier turns left out: 2"
+
+
+def test_nothing_is_told_of_the_coverage_of_a_conversation_that_fits(policy_file: Path) -> None:
+    assert "coverage" not in run("--policy", str(policy_file), "hello").stdout
+    coverage = json.loads(run("--policy", str(policy_file), "--json", "hello").stdout)["coverage"]
+    assert coverage == {"windows": 1, "windows_unjudged": 0, "turns_left_out": 0}
 
 
 def test_an_unknown_policy_is_refused_with_the_known_ones() -> None:

@@ -115,6 +115,7 @@ class GuardWorld:
         hang_timeout_s: float = 0.01,
         cache: bool = True,
         turns: Turns | None = None,
+        judge_limits: Mapping[str, Any] | None = None,
     ) -> None:
         renderer = PromptRenderer(checkpoint.path, checkpoint.template, b"secret")
         self.engine = ScriptedEngine(
@@ -124,13 +125,14 @@ class GuardWorld:
             completion=completion,
             failures=failures,
         )
-        limits = JudgeLimits(
-            max_model_len=MODEL_LENGTH,
-            think_budget_tokens=64,
-            answer_tokens=24,
-            call_timeout_s=call_timeout_s,
-            max_attempts=2,
-        )
+        usual: dict[str, Any] = {
+            "max_model_len": MODEL_LENGTH,
+            "think_budget_tokens": 64,
+            "answer_tokens": 24,
+            "call_timeout_s": call_timeout_s,
+            "max_attempts": 2,
+        }
+        limits = JudgeLimits(**(usual | dict(judge_limits or {})))
         self.judge = FaultyJudge(checkpoint, renderer, self.engine, limits)
         self.may_return = asyncio.Event()
         self.may_return.set()

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guard.serving.worst import worst
 from schemas.decision import Decision
 from schemas.policy import Category
-from schemas.verdict import Unjudged
+from schemas.verdict import Unjudged, Verdict, WindowVerdict
 from tests.unit.workers.moderation.builders import (
     GUARD,
     make_asked,
@@ -166,3 +167,57 @@ def test_categories_of_equal_severity_do_not_hide_each_other() -> None:
     )
     assert action == "review"
     assert [category.violated for category in found] == [False, True]
+
+
+ORDER = ["allow", "flag", "review", "block"]
+WINDOWS = st.lists(
+    st.builds(
+        make_verdict,
+        label=st.sampled_from(["safe", "unsafe"]),
+        score=st.none() | st.floats(0, 1),
+        codes=st.lists(st.sampled_from(["C1", "C2", "C3"]), unique=True).map(tuple),
+    ),
+    min_size=2,
+    max_size=4,
+)
+
+
+@given(WINDOWS, st.floats(0, 1), st.booleans(), st.sampled_from(["review", "allow", "block"]))
+def test_a_message_in_windows_gets_the_most_severe_action_of_its_windows(
+    windows: list[Verdict], threshold: float, unjudged: bool, on_unjudged: Any
+) -> None:
+    chosen = make_chosen(threshold=threshold, on_unjudged=on_unjudged)
+    whole = worst([*windows, *([Unjudged(reason="timed_out")] if unjudged else [])], chosen.policy)
+    if isinstance(whole, Unjudged):
+        return
+    alone = [apply_policy(window, chosen) for window in windows]
+    action, categories = apply_policy(whole, chosen)
+    actions = [one for one, _ in alone] + ([on_unjudged] if unjudged else [])
+    assert action == max(actions, key=ORDER.index)
+    violated = {found.code for _, named in alone for found in named if found.violated}
+    assert {found.code for found in categories if found.violated} == violated
+    assert tuple(found.code for found in categories) == whole.codes
+
+
+def test_a_mild_window_does_not_hide_one_that_names_nothing() -> None:
+    mild = WindowVerdict(label="unsafe", score=0.9, codes=("C1",))
+    severe = WindowVerdict(label="unsafe", score=0.9)
+    verdict = make_verdict(label="unsafe", score=0.9, codes=("C1",), windows=2, by_window=(mild, severe))
+    assert apply_policy(verdict, make_chosen())[0] == "block"
+
+
+def test_a_decision_says_how_the_conversation_was_cut() -> None:
+    one = WindowVerdict(label="unsafe", score=0.9, codes=("C1",))
+    verdict = make_verdict(
+        label="unsafe", score=0.9, codes=("C1",), windows=3, by_window=(one, one), turns_left_out=4
+    )
+    asked = make_asked()
+    coverage = decide(asked, Judged(verdict, GUARD, "")).coverage
+    assert (coverage.windows, coverage.windows_unjudged, coverage.turns_left_out) == (3, 1, 4)
+    assert coverage.context_digest == asked.context_digest
+    unjudged = Unjudged(reason="unparseable", windows=3, turns_left_out=4)
+    coverage = decide(asked, NotJudged(unjudged, GUARD)).coverage
+    assert (coverage.windows, coverage.windows_unjudged, coverage.turns_left_out) == (3, 0, 4)
+    for answer in (Judged(make_verdict(), GUARD, ""), NotJudged(Unjudged(reason="late")), NotApplicable()):
+        coverage = decide(asked, answer).coverage
+        assert (coverage.windows, coverage.windows_unjudged, coverage.turns_left_out) == (1, 0, 0)

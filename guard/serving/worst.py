@@ -1,0 +1,49 @@
+"""The verdict of a message that was judged in text windows: the worst of what was said of each.
+
+- One window `unsafe`: the whole is `unsafe`, whatever else is known of the others.
+- `safe` needs a `safe` of every window. When there is none of one, and no other is `unsafe`, the whole is
+  unjudged, for the reason of the newest such window.
+- The score is the highest one. An `unsafe` without a score counts as certain, so the whole has none either,
+  and the label decides.
+- The codes are those of all windows; the rationale is that of the worst one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from schemas.policy import Policy, canonical_categories
+from schemas.verdict import Unjudged, Verdict, WindowVerdict
+
+
+def worst(outcomes: Sequence[Verdict | Unjudged], policy: Policy) -> Verdict | Unjudged:
+    """One outcome of those of 1 or more windows, newest first."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    steps = tuple(step for outcome in outcomes for step in outcome.steps)
+    verdicts = [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
+    unjudged = [outcome for outcome in outcomes if isinstance(outcome, Unjudged)]
+    unsafe = [verdict for verdict in verdicts if verdict.label == "unsafe"]
+    if unjudged and not unsafe:
+        return msgspec.structs.replace(unjudged[0], steps=steps, windows=len(outcomes))
+    named = {code for verdict in verdicts for code in verdict.codes}
+    return msgspec.structs.replace(
+        max(unsafe or verdicts, key=_weight),
+        score=_highest_score(verdicts),
+        codes=tuple(c.code for c in canonical_categories(policy) if c.code in named),
+        steps=steps,
+        windows=len(outcomes),
+        by_window=tuple(WindowVerdict(label=v.label, score=v.score, codes=v.codes) for v in verdicts),
+    )
+
+
+def _weight(verdict: Verdict) -> float:
+    return float(verdict.label == "unsafe") if verdict.score is None else verdict.score
+
+
+def _highest_score(verdicts: Sequence[Verdict]) -> float | None:
+    if any(verdict.score is None and verdict.label == "unsafe" for verdict in verdicts):
+        return None
+    return max((verdict.score for verdict in verdicts if verdict.score is not None), default=None)
