@@ -40,7 +40,7 @@ SURFACES: Final = (
 )
 FLUSH_TIMEOUT_S: Final = 60.0
 STAND_IN_LENGTH: Final = 16_384
-"""Tokens that the stand-in reads; some of the rows are longer, and must become `prompt_too_long`."""
+"""Tokens that the stand-in reads; some of the rows are longer, and are judged in text windows."""
 
 
 @dataclass(frozen=True, slots=True)

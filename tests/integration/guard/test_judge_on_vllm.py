@@ -85,9 +85,9 @@ async def test_a_rationale_over_the_budget_is_closed_by_force(
 
 
 @pytest.mark.parametrize("mode", ["think", "fast"])
-async def test_a_text_over_the_models_length_is_unjudged(vllm_judge: Judge, mode: Mode) -> None:
+async def test_a_text_beyond_all_windows_is_unjudged(vllm_judge: Judge, mode: Mode) -> None:
     policy, _ = next(packed_examples())
-    outcome = await vllm_judge.judge(question(policy, "a long story " * 2000, mode))
+    outcome = await vllm_judge.judge(question(policy, "a long story " * 20_000, mode))
     assert isinstance(outcome, Unjudged)
     assert outcome.reason == "prompt_too_long"
     assert vllm_judge.alive
