@@ -3,7 +3,7 @@
 `manifest.json` holds the SHA-256 of every file and where the checkpoint comes from. Two digests identify it:
 
 - `weights_digest` covers what changes an answer (weights, tokenizer, configuration, prompt template in use);
-- `checkpoint_digest` covers every file, the manifest included.
+- `checkpoint_digest` covers every file, the manifest and the calibration of the scores included.
 
 A folder without a manifest has both digests too, and is marked unverified. Names that begin with a dot are
 not part of a checkpoint: nothing that is loaded stands there (`.git`, `.cache`).
@@ -26,6 +26,7 @@ from guard.errors import CheckpointError
 from guard.prompt import PromptTemplate, load_template, template_of
 
 MANIFEST: Final = "manifest.json"
+CALIBRATION: Final = "calibration.json"
 FORMAT: Final = "rsafe-checkpoint-1"
 SHIPPED: Final = Path(__file__).parent / "checkpoints"
 # Unpickling runs code that the file brings along.
@@ -263,7 +264,8 @@ def _digest(files: Mapping[str, str]) -> str:
 
 
 def _is_prose(name: str) -> bool:
-    return Path(name).suffix in _PROSE_SUFFIXES or Path(name).name in _PROSE_NAMES
+    # The calibration is applied to the answers; it names the weights digest, so it cannot be part of it.
+    return Path(name).suffix in _PROSE_SUFFIXES or Path(name).name in _PROSE_NAMES or name == CALIBRATION
 
 
 def _model_length(folder: Path, config: Mapping[str, Any]) -> int:

@@ -4,6 +4,7 @@ GuardError
 ├── CheckpointError     absent, incomplete, changed, or not what its manifest says: the operator acts
 ├── TemplateError       a prompt template or tokenizer that cannot be used: the operator acts
 ├── UnsupportedError    an engine or a mode that this version does not have: the operator acts
+├── UnsupportedRate     a false-positive rate that a calibration cannot resolve: the policy's author acts
 └── EngineError
     ├── EngineAbsent    what the engine needs is not installed: the operator acts
     ├── EngineNotReady  the engine did not start: at the start of a worker the operator acts; later it is
@@ -31,6 +32,10 @@ class TemplateError(GuardError):
 
 class UnsupportedError(GuardError):
     """An engine or a mode that is known by name and not there yet."""
+
+
+class UnsupportedRate(GuardError):
+    """A false-positive rate smaller than the calibration's data can support."""
 
 
 class EngineError(GuardError):

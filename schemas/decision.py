@@ -29,6 +29,7 @@ from schemas.identifiers import (
 
 VOLATILE: Final = {"x-volatile": True}
 Status = Literal["judged", "unjudged", "not_applicable"]
+ScoreKind = Literal["raw", "calibrated"]
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -48,11 +49,13 @@ class CategoryDecision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     code: CategoryCode
     """Code in the policy."""
     threshold: Probability
-    """Threshold that was applied: the category's, else the policy's."""
+    """Threshold that was applied: the category's, else the policy's; a rate is resolved to a score."""
     violated: bool
     """Whether the category counts as violated."""
     score: Annotated[Probability | None, Meta(extra_json_schema=VOLATILE)] = None
     """p(violated), where the mode gives one."""
+    score_kind: ScoreKind | None = None
+    """Whether that score was calibrated; absent without one."""
 
 
 class PolicyUsed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -91,6 +94,8 @@ class GuardUsed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How the guard was asked."""
     decoding: str
     """Canonical text of the decoding parameters, and of how texts are normalised before."""
+    calibration_digest: Sha256 | None = None
+    """Digest of the calibration by which scores of this mode are read; absent where they stay raw."""
 
 
 class CacheUse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -189,11 +194,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     label: Label | None = None
     """The model's word; the score decides, both are recorded."""
     score: Annotated[Probability | None, Meta(extra_json_schema=VOLATILE)] = None
-    """p(unsafe)."""
-    score_kind: Literal["raw", "calibrated"] | None = None
+    """p(unsafe), which the thresholds are compared with."""
+    score_kind: ScoreKind | None = None
     """Whether the score was calibrated on held-out data."""
+    raw_score: Annotated[Probability | None, Meta(extra_json_schema=VOLATILE)] = None
+    """p(unsafe) as the model gave it; absent unless `score` is calibrated."""
     threshold: Probability | None = None
-    """Threshold of the policy."""
+    """Threshold of the policy; a false-positive rate is resolved to a score."""
     categories: tuple[CategoryDecision, ...] = ()
     """Categories that the verdict names, or that the mode scored."""
     rationale: str | None = None

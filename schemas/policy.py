@@ -35,10 +35,16 @@ _BOTH: Final = {"x-enters": ["policy_hash", "judgement_hash"]}
 _POLICY: Final = {"x-enters": ["policy_hash"]}
 _NEITHER: Final[dict[str, Any]] = {"x-enters": []}
 
+# Where a policy gives neither a threshold nor a rate.
+DEFAULT_THRESHOLD: Final = 0.5
+Rate = Annotated[float, Meta(gt=0.0, le=1.0)]
 Text = Annotated[str, Meta(min_length=1, max_length=4000)]
 CategoryAction = Literal["block", "flag", "review"]
 OnUnjudged = Literal["review", "allow", "block"]
 OnUnavailable = Literal["hold", "review", "allow", "block"]
+
+
+_ONE_OF_TWO: Final = "expected either a threshold or a false-positive rate, not both"
 
 
 class Crosswalk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,9 +72,15 @@ class Category(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     action: Annotated[CategoryAction, Meta(extra_json_schema=_POLICY)] = "block"
     """What happens to a message that violates it."""
     threshold: Annotated[Probability | None, Meta(extra_json_schema=_POLICY)] = None
-    """Score from which the category counts as violated; absent: the policy's."""
+    """Score from which the category counts as violated; absent: the policy's, unless a rate is given."""
+    max_false_positive_rate: Annotated[Rate | None, Meta(extra_json_schema=_POLICY)] = None
+    """Instead of `threshold`: the largest share of safe messages that may reach the category's threshold."""
     crosswalk: Annotated[Crosswalk, Meta(extra_json_schema=_POLICY)] = Crosswalk()
     """The same category elsewhere."""
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and self.max_false_positive_rate is not None:
+            raise FieldError(_ONE_OF_TWO, "max_false_positive_rate")
 
 
 class PolicyExample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,8 +109,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """One line for people."""
     tenant: Annotated[Identifier | None, Meta(extra_json_schema=_POLICY)] = None
     """The tenant whose policy this is; absent: anybody may name it."""
-    threshold: Annotated[Probability, Meta(extra_json_schema=_POLICY)] = 0.5
-    """Score from which a message counts as a violation."""
+    threshold: Annotated[Probability | None, Meta(extra_json_schema=_POLICY)] = None
+    """Score from which a message counts as a violation; absent: 0.5, unless a rate is given."""
+    max_false_positive_rate: Annotated[Rate | None, Meta(extra_json_schema=_POLICY)] = None
+    """Instead of `threshold`: the largest share of safe messages that may reach the threshold."""
     surfaces: Annotated[
         tuple[Role, ...], Meta(min_length=1, extra_json_schema={**_POLICY, "uniqueItems": True})
     ] = ("user", "assistant")
@@ -117,6 +131,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Messages by which the author explains and tests the policy; the model does not read them."""
 
     def __post_init__(self) -> None:
+        if self.max_false_positive_rate is None:
+            if self.threshold is None:
+                msgspec.structs.force_setattr(self, "threshold", DEFAULT_THRESHOLD)
+        elif self.threshold is not None:
+            raise FieldError(_ONE_OF_TWO, "max_false_positive_rate")
         seen: set[str] = set()
         for number, category in enumerate(self.categories):
             if category.code.casefold() in seen:
@@ -152,6 +171,10 @@ def policy_hash(policy: Policy) -> str:
     content = msgspec.to_builtins(policy)
     del content["examples"]
     content["categories"] = [msgspec.to_builtins(c) for c in canonical_categories(policy)]
+    for part in (content, *content["categories"]):
+        # Left out where absent, so that policies without it keep the hash that they had before it existed.
+        if part["max_false_positive_rate"] is None:
+            del part["max_false_positive_rate"]
     content["surfaces"] = sorted(policy.surfaces)
     return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
 

@@ -13,6 +13,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
+from guard.calibration import Scales
 from guard.checkpoint import Checkpoint
 from guard.errors import EngineKilled, EngineNotReady, UnsupportedError
 from guard.serving.judge import MODES, Judge, require_mode
@@ -25,7 +26,7 @@ from workers.adapters.local_cache import LocalCache, TieredCache
 from workers.errors import SettingsError
 from workers.free_memory import giving_back, trimmer
 from workers.health import Health, HealthServer
-from workers.judging import content_key, make_judge, stored_checkpoint
+from workers.judging import content_key, guards_used, make_judge, stored_checkpoint, stored_scales
 from workers.metrics import Metrics
 from workers.moderation.choose_policy import PolicyBook
 from workers.moderation.fingerprint import TenantFingerprints
@@ -70,6 +71,7 @@ class Checked:
 
     policies: PolicyBook
     checkpoint: Checkpoint
+    scales: Scales
     topic_bytes: int | None
 
 
@@ -89,7 +91,8 @@ def check(settings: Settings) -> Checked:
             "RSAFE_GUARD__ENGINE: `remote` is not supported yet; expected vllm or scripted"
         )
     checkpoint = stored_checkpoint(settings.guard)
-    return Checked(PolicyBook(policies), checkpoint, check_topics(settings.kafka))
+    scales = stored_scales(settings.guard, checkpoint)
+    return Checked(PolicyBook(policies, scales), checkpoint, scales, check_topics(settings.kafka))
 
 
 async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
@@ -101,7 +104,11 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     telemetry = Telemetry(metrics, health, clock.monotonic_s)
     server = await HealthServer.start(settings.health, health, metrics.registry)
     try:
-        telemetry.say("The checks before the start have passed.", health_port=server.port)
+        telemetry.say(
+            "The checks before the start have passed.",
+            health_port=server.port,
+            scores={mode: checked.scales.why(mode) or "calibrated" for mode in MODES},
+        )
         if not settings.secrets.content_key.get_secret_value():
             telemetry.warn("RSAFE_SECRETS__CONTENT_KEY is not set; a development key is used.")
         if fault_hooks():
@@ -204,7 +211,7 @@ def make_stream(
     """The stream over Kafka, not joined yet, and its clients; within the running loop."""
     kafka, stream = settings.kafka, settings.stream
     fingerprints = TenantFingerprints(content_key(settings.secrets))
-    guards = {mode: judge.used(mode) for mode in MODES}
+    guards = guards_used(judge, checked.scales)
     suspects, broker_clock = Suspects(), BrokerClock(clock.now_ms, clock.monotonic_s)
     path = ModerationPath(
         options=PathOptions(

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hmac
 from typing import Final
 
+import msgspec
+
+from guard.calibration import Scales, open_scales
 from guard.checkpoint import Checkpoint, open_checkpoint
 from guard.serving.assembly import build_judge
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge
+from guard.serving.judge import MODES, Judge
 from guard.serving.vllm_start import VllmOptions
+from schemas.decision import GuardUsed
+from schemas.identifiers import Mode
 from workers.settings import GuardSettings, SecretsSettings, fault_hooks
 
 # Stands where no key is set, so that a developer's machine needs none. It keeps nothing secret.
@@ -25,6 +30,28 @@ def content_key(secrets: SecretsSettings) -> bytes:
 def stored_checkpoint(guard: GuardSettings) -> Checkpoint:
     """The checkpoint of the settings, verified. Raises `CheckpointError` or `TemplateError`."""
     return open_checkpoint(guard.checkpoint, template=guard.template, weights=guard.load_format != "dummy")
+
+
+def stored_scales(guard: GuardSettings, checkpoint: Checkpoint) -> Scales:
+    """How the checkpoint's scores are read; raw for an engine that does not run its weights.
+
+    Raises `CheckpointError` for a calibration that is none, or that was fitted for other weights.
+    """
+    if guard.calibration == "off":
+        return Scales(why_raw="RSAFE_GUARD__CALIBRATION is `off`")
+    if guard.engine == "scripted":
+        return Scales(why_raw="the engine `scripted` runs no model")
+    if guard.load_format == "dummy":
+        return Scales(why_raw="RSAFE_GUARD__LOAD_FORMAT is `dummy`")
+    return open_scales(checkpoint, think_budget_tokens=guard.think_budget_tokens)
+
+
+def guards_used(judge: Judge, scales: Scales) -> dict[Mode, GuardUsed]:
+    """What decisions say of the guard, by mode."""
+    return {
+        mode: msgspec.structs.replace(judge.used(mode), calibration_digest=scales.digest_of(mode))
+        for mode in MODES
+    }
 
 
 def make_judge(guard: GuardSettings, checkpoint: Checkpoint, key: bytes) -> Judge:
@@ -47,6 +74,7 @@ def make_judge(guard: GuardSettings, checkpoint: Checkpoint, key: bytes) -> Judg
             max_attempts=guard.max_attempts,
             max_text_windows=guard.max_text_windows,
             text_window_overlap_tokens=guard.text_window_overlap_tokens,
+            think_score=stored_scales(guard, checkpoint).think_score,
         ),
         options=VllmOptions(
             max_model_len=length,

@@ -208,7 +208,7 @@ def _explain(document: yaml.MappingNode, error: msgspec.ValidationError) -> _Inv
         for step in _STEP.finditer(parts["path"] or "")
     ]
     if isinstance(error.__cause__, FieldError):
-        path, message = list(error.__cause__.path), str(error.__cause__)
+        path, message = [*path, *error.__cause__.path], str(error.__cause__)
     elif unknown := _UNKNOWN_FIELD.fullmatch(message):
         message = unknown_field(unknown["name"], path)
         path = [*path, unknown["name"]]

@@ -25,7 +25,7 @@ Path = Sequence[str | int]
 
 _WRONG_TYPE: Final = re.compile(r"Expected `(?P<wanted>\w+)(?: \| null)?`, got `(?P<found>\w+)`")
 _OUT_OF_BOUNDS: Final = re.compile(
-    r"Expected `(?P<wanted>\w+)` (?P<length>of length )?(?P<side>[<>])= (?P<bound>-?[0-9.]+)"
+    r"Expected `(?P<wanted>\w+)` (?P<length>of length )?(?P<side>[<>])(?P<equal>=?) (?P<bound>-?[0-9.]+)"
 )
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "action": get_args(CategoryAction),
@@ -55,6 +55,7 @@ _FOUND: Final = {
     "array": "a list",
     "object": "fields",
 }
+_SIDES: Final = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 _QUOTABLE: Final = frozenset({"int", "float", "bool", "date", "datetime"})
 # The struct whose fields stand below a name.
 _STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
@@ -79,7 +80,7 @@ def plainer(message: str, path: Path) -> str:
         hint = "; put it in quotes" if wanted == "str" and found in _QUOTABLE else ""
         return f"expected {_WANTED.get(wanted, wanted)}, got {_FOUND.get(found, found)}{hint}"
     if bound := _OUT_OF_BOUNDS.fullmatch(message):
-        side = "at least" if bound["side"] == ">" else "at most"
+        side = _SIDES[bound["side"] + bound["equal"]]
         wanted, limit = _WANTED.get(bound["wanted"], bound["wanted"]), bound["bound"].removesuffix(".0")
         if not bound["length"]:
             return f"expected {wanted}, {side} {limit}"

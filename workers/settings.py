@@ -162,6 +162,8 @@ class GuardSettings(_Group):
     """`vllm`, whose core runs in a child process; `scripted`: a stand-in, and every decision says so."""
     checkpoint: str = "tiny"
     """Folder in the Hugging Face layout, or `tiny` for the checkpoint in this package."""
+    calibration: Literal["checkpoint", "off"] = "checkpoint"
+    """`checkpoint`: scores are read by its `calibration.json`, where it has one; `off`: scores stay raw."""
     template: str = ""
     """Prompt template: a built-in name or a file; empty: the checkpoint's own, else `rsafe-instruct-1`."""
     think_budget_tokens: Positive = 512

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from guard.normalise import NORMALISER
+from guard.scores import ThinkScore
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode
 
@@ -27,6 +28,8 @@ class JudgeLimits:
     """Windows in which a message is judged that fits no prompt; 1: it is not judged."""
     text_window_overlap_tokens: int = 128
     """Tokens that neighbouring windows share: what is no longer stands whole in one of them."""
+    think_score: ThinkScore = "verdict"
+    """What the score of `think` is made of; `both` asks for the fast verdict, too: one more call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class GuardIdentity:
             how = "tokens=1"
         else:
             how = f"think={limits.think_budget_tokens} answer={limits.answer_tokens}"
+            if limits.think_score != "verdict":
+                how += f" score={limits.think_score}"
         # What is left out, and where a long message is cut, hangs on these in every mode.
         return (
             f"{self.engine} greedy {how} length={limits.max_model_len} "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Sequence
 from typing import Final, Literal, TypeVar
@@ -14,6 +13,7 @@ from guard.answer import RSAFE_PROFILE, Unparseable, parse_answer
 from guard.checkpoint import Checkpoint
 from guard.errors import EngineFailed, EngineTimeout, UnsupportedError
 from guard.prompt import PromptRenderer, Turn
+from guard.scores import mean_of_both, p_unsafe
 from guard.serving.engine import Clock, Completion, Engine, EngineParameters
 from guard.serving.fitting import Fitting, Prompt, answer_room
 from guard.serving.identity import GuardIdentity, JudgeLimits
@@ -170,6 +170,7 @@ class _Judgement:
         self._question = question
         self._prompt = prompt
         self._deadline_s = deadline_s
+        self._fast: float | None = None
         self.steps: list[Step] = []
 
     async def fast(self) -> Verdict | Unjudged:
@@ -180,7 +181,7 @@ class _Judgement:
             return self._unparseable("no_verdict")
         return Verdict(
             label=label,
-            score=_p_unsafe(completion.verdict_logprobs[0]),
+            score=p_unsafe(completion.verdict_logprobs[0]),
             mode="fast",
             steps=tuple(self.steps),
         )
@@ -189,6 +190,10 @@ class _Judgement:
         """A rationale within the budget, then the answer; a rationale that would go on is closed by force."""
         prompt, room = self._prompt, answer_room(self._renderer, self._limits)
         budget = min(self._limits.think_budget_tokens, room - len(prompt))
+        if self._limits.think_score == "both":
+            # Before the rationale: it leaves the prompt in the engine's cache for the call after it.
+            first = await self._call(prompt + self._renderer.fast_suffix, 1, "fast")
+            self._fast = p_unsafe(first.verdict_logprobs[0]) if first.verdict_logprobs else None
         completion = await self._call(prompt, budget + self._limits.answer_tokens)
         ids = completion.token_ids
         if completion.finish_reason != "length":
@@ -202,7 +207,7 @@ class _Judgement:
             return self._unparseable("cut_off")
         return self._answer(begun + completion.token_ids, completion, decisive=0)
 
-    async def _call(self, prompt: tuple[int, ...], max_tokens: int) -> Completion:
+    async def _call(self, prompt: tuple[int, ...], max_tokens: int, mode: Mode | None = None) -> Completion:
         tokens = self._renderer.verdict_tokens
         parameters = EngineParameters(
             max_tokens=max_tokens,
@@ -219,7 +224,7 @@ class _Judgement:
                 break
         self.steps.append(
             Step(
-                mode=self._question.mode,
+                mode=mode or self._question.mode,
                 prompt_tokens=len(prompt),
                 completion_tokens=len(completion.token_ids),
                 finish_reason=completion.finish_reason,
@@ -244,14 +249,18 @@ class _Judgement:
         )
 
     def _score(self, completion: Completion, decisive: int, label: Literal["safe", "unsafe"]) -> float | None:
-        """p(unsafe) of the verdict that was read; None where the decisive token does not belong to it."""
+        """p(unsafe) of the verdict that was read, or of both readings (`JudgeLimits.think_score`).
+
+        None where the decisive token does not belong to the verdict.
+        """
         ids = completion.token_ids
         if self._label_at(ids, decisive) != label:
             return None
         # The parser takes one close alone; were it ever to take more, this verdict would not be the last.
         if self._renderer.template.think_close in self._renderer.decode(ids[decisive:]):
             return None
-        return _p_unsafe(completion.verdict_logprobs[decisive])
+        score = p_unsafe(completion.verdict_logprobs[decisive])
+        return mean_of_both(self._fast, score) if self._limits.think_score == "both" else score
 
     def _decisive_position(self, ids: Sequence[int]) -> int | None:
         """Where the verdicts part: after the last end of the rationale and the prefix of a verdict."""
@@ -269,16 +278,3 @@ class _Judgement:
 
     def _unparseable(self, detail: str) -> Unjudged:
         return Unjudged(reason="unparseable", detail=detail, steps=tuple(self.steps))
-
-
-def _p_unsafe(pair: tuple[float, float] | None) -> float | None:
-    """p(unsafe) from the log-probabilities (safe, unsafe), normalised over the two; None where undefined."""
-    if pair is None:
-        return None
-    safe, unsafe = pair
-    if math.isnan(safe) or math.isnan(unsafe) or max(safe, unsafe) == -math.inf:
-        return None
-    difference = safe - unsafe
-    if difference > 700:  # math.exp overflows a double beyond 709
-        return 0.0
-    return 1.0 / (1.0 + math.exp(difference))

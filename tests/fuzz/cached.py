@@ -43,7 +43,7 @@ def run_entry(data: bytes) -> bool:
     assert decode_verdict(encode_verdict(found)) == found
     line: bytes | None = None
     for form in _FORMS:
-        weighed = weigh(judged_before(_ASKED, found, _ASKED_GUARD, form), _ASKED.chosen)
+        weighed = weigh(judged_before(_ASKED, found, _ASKED_GUARD, form), _ASKED.chosen, "user")
         decision = make_decision(_ASKED, weighed, Source(use_of(found, _NOW_MS)), Took())
         line = publication_of(Decided(decision, _ASKED), _TOPICS).value
         assert line is not None

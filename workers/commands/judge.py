@@ -17,11 +17,15 @@ import msgspec
 
 from guard.prompt import Turn, as_read
 from guard.serving.judge import Judge, Question
+from schemas.decision import GuardUsed
 from schemas.identifiers import Mode, Role
 from schemas.policy import Policy, canonical_categories
 from schemas.verdict import Unjudged, Verdict
 from workers.errors import UsageError
-from workers.judging import content_key, make_judge, stored_checkpoint
+from workers.judging import content_key, guards_used, make_judge, stored_checkpoint, stored_scales
+from workers.moderation.choose_policy import make_ready
+from workers.moderation.make_decision import read_score
+from workers.moderation.outcome import Yardstick
 from workers.policies import load_policies
 from workers.policy_files import read_policy_file
 from workers.settings import Settings, load_settings
@@ -74,10 +78,13 @@ def judge(
         mode=mode or policy.mode,
     )
     checkpoint = stored_checkpoint(settings.guard)
+    scales = stored_scales(settings.guard, checkpoint)
+    chosen = make_ready(msgspec.structs.replace(policy, mode=question.mode, surfaces=(role,)), scales)
     guard = make_judge(settings.guard, checkpoint, content_key(settings.secrets))
     with _results_alone_on_stdout():
         outcome, seconds = asyncio.run(_ask(guard, question))
-    report = _report(guard, question, outcome, seconds)
+    used = guards_used(guard, scales)[question.mode]
+    report = _report(used, question, outcome, seconds, chosen.yardsticks[role])
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:
@@ -136,7 +143,13 @@ def _read_context(path: Path | None) -> list[Turn]:
     return turns
 
 
-def _report(guard: Judge, question: Question, outcome: Verdict | Unjudged, seconds: float) -> dict[str, Any]:
+def _report(
+    guard: GuardUsed,
+    question: Question,
+    outcome: Verdict | Unjudged,
+    seconds: float,
+    yardstick: Yardstick,
+) -> dict[str, Any]:
     titles = {c.code: c.title for c in canonical_categories(question.policy)}
     report: dict[str, Any] = {
         "policy": question.policy.id,
@@ -146,10 +159,13 @@ def _report(guard: Judge, question: Question, outcome: Verdict | Unjudged, secon
     }
     match outcome:
         case Verdict():
+            score, kind = read_score(outcome.score, yardstick)
             report |= {
                 "label": outcome.label,
-                "score": outcome.score,
-                "threshold": question.policy.threshold,
+                "score": score,
+                "score_kind": kind,
+                "raw_score": outcome.score,
+                "threshold": yardstick.threshold,
                 "categories": [{"code": code, "title": titles[code]} for code in outcome.codes],
                 "rationale": outcome.rationale,
             }
@@ -163,7 +179,7 @@ def _report(guard: Judge, question: Question, outcome: Verdict | Unjudged, secon
         },
         "steps": msgspec.to_builtins(outcome.steps),
         "ms": round(seconds * 1000, 1),
-        "guard": msgspec.to_builtins(guard.used(question.mode)),
+        "guard": msgspec.to_builtins(guard),
     }
 
 
@@ -174,7 +190,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
             f" ({report['detail']})" if report["detail"] else ""
         )
     else:
-        score = "unknown" if report["score"] is None else f"{report['score']:.4f}"
+        score = "unknown" if report["score"] is None else f"{report['score']:.4f} {report['score_kind']}"
         yield f"verdict     {report['label']}"
         yield f"p(unsafe)   {score}, threshold {report['threshold']}"
         named = ", ".join(f"{c['code']} {c['title']}" for c in report["categories"])

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from typing import Final
 
+from guard.calibration import Scales
+from guard.errors import UnsupportedRate
 from schemas.decision import PolicyUsed
 from schemas.event import Event
-from schemas.policy import Policy, canonical_categories, judgement_hash, policy_hash
-from workers.moderation.outcome import SEVERITY, ChosenPolicy, Rejection
+from schemas.identifiers import Role
+from schemas.policy import DEFAULT_THRESHOLD, Policy, canonical_categories, judgement_hash, policy_hash
+from workers.errors import SettingsError
+from workers.moderation.outcome import SEVERITY, ChosenPolicy, Rejection, Yardstick
 from workers.policies import NoPolicy, PolicySet
 
 # Tenants times policies; beyond, they are looked up anew in a microsecond.
 _MOST_CHOSEN: Final = 10_000
+# Where nobody says how scores are read.
+RAW: Final = Scales(why_raw="no calibration is in use")
 
 
 class PolicyBook:
-    """A snapshot of policies, made ready; an event is judged by the one in force when it was read."""
+    """A snapshot of policies, made ready; an event is judged by the one in force when it was read.
 
-    def __init__(self, policies: PolicySet) -> None:
+    `scales` say how scores are read. Raises `SettingsError` naming the policy and the field for a
+    false-positive rate that they cannot resolve.
+    """
+
+    def __init__(self, policies: PolicySet, scales: Scales = RAW) -> None:
         self._policies = policies
-        self._ready = {id(policy): _make_ready(policy) for policy in _all(policies)}
+        self._ready = {id(policy): make_ready(policy, scales) for policy in _all(policies)}
         self._chosen: dict[tuple[str, str | None], ChosenPolicy] = {}
 
     def choose(self, event: Event) -> ChosenPolicy | Rejection:
@@ -47,7 +57,8 @@ def _all(policies: PolicySet) -> list[Policy]:
     return [*policies.by_id.values(), *policies.by_tenant.values(), *more]
 
 
-def _make_ready(policy: Policy) -> ChosenPolicy:
+def make_ready(policy: Policy, scales: Scales) -> ChosenPolicy:
+    """What is worked out of a policy once. Raises `SettingsError` as `PolicyBook` does."""
     used = PolicyUsed(
         id=policy.id,
         version=policy.version,
@@ -60,4 +71,39 @@ def _make_ready(policy: Policy) -> ChosenPolicy:
         surfaces=frozenset(policy.surfaces),
         by_code={category.code.casefold(): category for category in canonical_categories(policy)},
         strictest=max((category.action for category in policy.categories), key=SEVERITY.__getitem__),
+        yardsticks={role: _yardstick(policy, role, scales) for role in policy.surfaces},
     )
+
+
+def _yardstick(policy: Policy, role: Role, scales: Scales) -> Yardstick:
+    threshold = DEFAULT_THRESHOLD if policy.threshold is None else policy.threshold
+    if policy.max_false_positive_rate is not None:
+        threshold = _resolve(policy, role, scales, "", policy.max_false_positive_rate)
+    by_code: dict[str, float] = {}
+    overall = set()
+    for category in policy.categories:
+        name = category.code.casefold()
+        by_code[name] = threshold if category.threshold is None else category.threshold
+        if category.max_false_positive_rate is not None:
+            place = f"category {category.code}: "
+            by_code[name] = _resolve(policy, role, scales, place, category.max_false_positive_rate)
+        if category.max_false_positive_rate is not None or (
+            category.threshold is None and policy.max_false_positive_rate is not None
+        ):
+            overall.add(name)
+    return Yardstick(scales.curve(policy.mode, role), threshold, by_code, frozenset(overall))
+
+
+def _resolve(policy: Policy, role: Role, scales: Scales, place: str, rate: float) -> float:
+    """The score that at most such a share of safe messages reaches."""
+    field = f"policy {policy.id!r}: {place}max_false_positive_rate"
+    curve = scales.curve(policy.mode, role)
+    if curve is None:
+        raise SettingsError(
+            f"{field}: expected a `threshold` in its place, since {scales.why(policy.mode)}; "
+            "`rsafe train evaluate` fits a calibration"
+        )
+    try:
+        return curve.threshold(rate)
+    except UnsupportedRate as error:
+        raise SettingsError(f"{field}: {error} (mode {policy.mode}, role {role})") from error

@@ -9,6 +9,10 @@ How a verdict becomes an action:
 - Without scores the label decides.
 - Of a message in text windows each window is weighed so, and the most severe action applies. A window without
   a verdict beside an unsafe one counts as `on_unjudged` says.
+
+Scores are compared as the decision shows them: calibrated where the policy's mode and the message's role have
+a calibration, and rounded. A category's own score stays raw; where its threshold is a false-positive rate,
+which is one of the overall score, the overall score is compared.
 """
 
 from __future__ import annotations
@@ -17,8 +21,18 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import assert_never
 
-from schemas.decision import CacheUse, CategoryDecision, Coverage, Decision, GuardUsed, Timings, Tokens
-from schemas.identifiers import Action
+from guard.calibration import SCORE_DIGITS
+from schemas.decision import (
+    CacheUse,
+    CategoryDecision,
+    Coverage,
+    Decision,
+    GuardUsed,
+    ScoreKind,
+    Timings,
+    Tokens,
+)
+from schemas.identifiers import Action, Role
 from schemas.verdict import Unjudged, Verdict
 from workers.moderation.outcome import (
     SEVERITY,
@@ -32,26 +46,28 @@ from workers.moderation.outcome import (
     Source,
     Took,
     Weighed,
+    Yardstick,
 )
 
-# Scores beyond this are noise of the engine's arithmetic.
-_SCORE_DIGITS = 6
 OUTSIDE_SURFACES = "role_not_judged"
 
 
-def weigh(answer: Answer, chosen: ChosenPolicy) -> Weighed:
-    """The answer under the policy."""
+def weigh(answer: Answer, chosen: ChosenPolicy, role: Role) -> Weighed:
+    """The answer under the policy; `role` is the message's."""
     match answer:
         case Judged(verdict=verdict):
-            action, categories = apply_policy(verdict, chosen)
+            yardstick = chosen.yardsticks[role]
+            score, kind = read_score(verdict.score, yardstick)
+            action, categories = apply_policy(verdict, score, chosen, yardstick)
             return Weighed(
                 "judged",
                 action,
                 guard=answer.guard,
                 label=verdict.label,
-                score=_rounded(verdict.score),
-                score_kind=None if verdict.score is None else "raw",
-                threshold=chosen.policy.threshold,
+                score=score,
+                score_kind=kind,
+                raw_score=_rounded(verdict.score) if kind == "calibrated" else None,
+                threshold=yardstick.threshold,
                 categories=categories,
                 rationale=answer.rationale or None,
                 windows=verdict.windows,
@@ -110,6 +126,7 @@ def make_decision(asked: Asked, weighed: Weighed, source: Source, took: Took) ->
         label=weighed.label,
         score=weighed.score,
         score_kind=weighed.score_kind,
+        raw_score=weighed.raw_score,
         threshold=weighed.threshold,
         categories=weighed.categories,
         rationale=weighed.rationale,
@@ -127,41 +144,60 @@ def make_decision(asked: Asked, weighed: Weighed, source: Source, took: Took) ->
     )
 
 
-def apply_policy(verdict: Verdict, chosen: ChosenPolicy) -> tuple[Action, tuple[CategoryDecision, ...]]:
-    """The action, and the categories that the verdict names or scores, in the policy's order of codes."""
+def read_score(raw: float | None, yardstick: Yardstick) -> tuple[float | None, ScoreKind | None]:
+    """A raw score as a decision shows it, and its kind."""
+    if raw is None:
+        return None, None
+    if yardstick.curve is None:
+        return _rounded(raw), "raw"
+    return _rounded(yardstick.curve.score(raw)), "calibrated"
+
+
+def apply_policy(
+    verdict: Verdict, shown: float | None, chosen: ChosenPolicy, yardstick: Yardstick
+) -> tuple[Action, tuple[CategoryDecision, ...]]:
+    """The action, and the categories that the verdict names or scores, in the policy's order of codes.
+
+    `shown` is the verdict's score as the decision shows it.
+    """
     if verdict.by_window:
-        return _worst_of_windows(verdict, chosen)
+        return _worst_of_windows(verdict, chosen, yardstick)
     codes = {code.casefold() for code in verdict.codes}
     scores = {code.casefold(): score for code, score in verdict.category_scores.items()}
     categories = []
     action: Action = "allow"
-    overall = verdict.score if verdict.score is not None else float(verdict.label == "unsafe")
-    default = chosen.policy.threshold
+    overall = shown if shown is not None else float(verdict.label == "unsafe")
     named = codes | scores.keys()
     for name, category in chosen.by_code.items() if named else ():
         if name not in named:
             continue
-        score = scores.get(name)
-        threshold = default if category.threshold is None else category.threshold
-        violated = (overall if score is None else score) >= threshold
+        score = _rounded(scores.get(name))
+        threshold = yardstick.by_code[name]
+        violated = (overall if score is None or name in yardstick.overall else score) >= threshold
         categories.append(
             CategoryDecision(
-                code=category.code, threshold=threshold, violated=violated, score=_rounded(score)
+                code=category.code,
+                threshold=threshold,
+                violated=violated,
+                score=score,
+                score_kind=None if score is None else "raw",
             )
         )
         if violated and SEVERITY[category.action] > SEVERITY[action]:
             action = category.action
-    if not categories and overall >= default and (verdict.score is not None or verdict.label == "unsafe"):
+    if not categories and overall >= yardstick.threshold and (shown is not None or verdict.label == "unsafe"):
         action = chosen.strictest
     return action, tuple(categories)
 
 
-def _worst_of_windows(verdict: Verdict, chosen: ChosenPolicy) -> tuple[Action, tuple[CategoryDecision, ...]]:
+def _worst_of_windows(
+    verdict: Verdict, chosen: ChosenPolicy, yardstick: Yardstick
+) -> tuple[Action, tuple[CategoryDecision, ...]]:
     """Each text window is weighed by itself: what is worst in one is not made milder by another."""
-    weighed = [
-        apply_policy(Verdict(label=window.label, score=window.score, codes=window.codes), chosen)
-        for window in verdict.by_window
-    ]
+    weighed = []
+    for window in verdict.by_window:
+        alone = Verdict(label=window.label, score=window.score, codes=window.codes)
+        weighed.append(apply_policy(alone, read_score(window.score, yardstick)[0], chosen, yardstick))
     actions = [action for action, _ in weighed]
     if verdict.windows_unjudged:
         actions.append(chosen.policy.on_unjudged)
@@ -199,4 +235,5 @@ def moment(timestamp_ms: int) -> datetime:
 
 
 def _rounded(score: float | None) -> float | None:
-    return None if score is None else round(score, _SCORE_DIGITS)
+    # Digits beyond are noise of the engine's arithmetic.
+    return None if score is None else round(score, SCORE_DIGITS)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
+from guard.calibration import Curve
 from schemas.dead_letter import DeadLetter, DeadLetterReason
 from schemas.decision import (
     CacheUse,
@@ -14,6 +15,7 @@ from schemas.decision import (
     GuardUsed,
     Origin,
     PolicyUsed,
+    ScoreKind,
     Status,
     Tokens,
 )
@@ -35,6 +37,18 @@ class Rejection(msgspec.Struct, frozen=True):
     sentence: str
 
 
+class Yardstick(msgspec.Struct, frozen=True):
+    """How the scores of one role's messages are read under a policy, rates resolved to scores."""
+
+    curve: Curve | None
+    """From raw to calibrated; None: scores stay raw."""
+    threshold: float
+    by_code: dict[str, float]
+    """The threshold of each category, by code in lower case."""
+    overall: frozenset[str]
+    """Codes in lower case of categories with a rate: it is one of the overall score, not of their own."""
+
+
 class ChosenPolicy(msgspec.Struct, frozen=True):
     """A policy, and what is worked out of it once instead of once an event."""
 
@@ -45,6 +59,8 @@ class ChosenPolicy(msgspec.Struct, frozen=True):
     """Categories by code in lower case, in the order in which the model reads them."""
     strictest: Action
     """The most severe action of any category."""
+    yardsticks: dict[Role, Yardstick]
+    """For each role that is judged."""
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
@@ -98,7 +114,8 @@ class Weighed(msgspec.Struct, frozen=True, gc=False):
     detail: str | None = None
     label: Label | None = None
     score: float | None = None
-    score_kind: Literal["raw", "calibrated"] | None = None
+    score_kind: ScoreKind | None = None
+    raw_score: float | None = None
     threshold: float | None = None
     categories: tuple[CategoryDecision, ...] = ()
     rationale: str | None = None

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from schemas.decision import Decision, GuardUsed, Origin, decision_id
-from schemas.identifiers import Action, Mode
+from schemas.identifiers import Action, Mode, Role
 from schemas.keys import record_key
 from workers.moderation.asking import Asking, AskingObserver, BrokersClock, Poisoned, Replied, late
 from workers.moderation.choose_policy import PolicyBook
@@ -22,6 +22,7 @@ from workers.moderation.fingerprint import TenantFingerprints
 from workers.moderation.make_decision import make_decision, weigh
 from workers.moderation.normalise_event import as_read
 from workers.moderation.outcome import (
+    Answer,
     Asked,
     ChosenPolicy,
     DeadLettered,
@@ -92,6 +93,7 @@ class _InCommon(NamedTuple):
 
     cached: CachedVerdict
     chosen: ChosenPolicy
+    role: Role
     written: bytes
     action: Action
 
@@ -184,16 +186,15 @@ class ModerationPath:
     def _decide_at_once(self, ask: Asked, now: float, took: Took) -> Publication | Pending:
         """What becomes of an event without a remembered verdict, which alone is never late."""
         if not _applies(ask):
-            return self._publish(ask, make_decision(ask, weigh(NotApplicable(), ask.chosen), Source(), took))
+            return self._publish(ask, NotApplicable(), Source(), took)
         until = self._asking.deadline(ask)
         if until is not None and now >= until and self._clock.sure:
-            return self._publish(
-                ask, make_decision(ask, weigh(late("not asked"), ask.chosen), Source(), took)
-            )
+            return self._publish(ask, late("not asked"), Source(), took)
         tokens = self._asking.expect(ask)
         return Pending(ask.line, partial(self._judge, ask, tokens), tokens)
 
-    def _publish(self, ask: Asked, decision: Decision) -> Publication:
+    def _publish(self, ask: Asked, answer: Answer, source: Source, took: Took) -> Publication:
+        decision = make_decision(ask, weigh(answer, ask.chosen, _role(ask)), source, took)
         publication = publication_of(Decided(decision, ask), self._topics)
         self._observer.decided(decision)
         return publication
@@ -247,14 +248,19 @@ class ModerationPath:
 
     def _in_common(self, ask: Asked, cached: CachedVerdict) -> _InCommon:
         """Of a remembered verdict under the policy; made once for as long as both are the same objects."""
-        known = self._known.get(id(cached))
-        if known is not None and known.cached is cached and known.chosen is ask.chosen:
+        role, known = _role(ask), self._known.get(id(cached))
+        if (
+            known is not None
+            and known.cached is cached
+            and known.chosen is ask.chosen
+            and known.role == role
+        ):
             return known
         guard = self._guards[ask.chosen.policy.mode]
-        weighed = weigh(judged_before(ask, cached, guard, self._options.rationale), ask.chosen)
+        weighed = weigh(judged_before(ask, cached, guard, self._options.rationale), ask.chosen, role)
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        made = _InCommon(cached, ask.chosen, in_common(ask, weighed), weighed.action)
+        made = _InCommon(cached, ask.chosen, role, in_common(ask, weighed), weighed.action)
         self._known[id(cached)] = made
         return made
 
@@ -283,11 +289,15 @@ class ModerationPath:
             guard_ms=reply.guard_s * 1000,
             total_ms=max(0.0, self._clock.now_ms() - ask.read_at_ms),
         )
-        return self._publish(ask, make_decision(ask, weigh(reply.answer, ask.chosen), reply.source, took))
+        return self._publish(ask, reply.answer, reply.source, took)
 
 
 def _applies(ask: Asked) -> bool:
     return ask.event.message.role in ask.chosen.surfaces
+
+
+def _role(ask: Asked) -> Role:
+    return ask.event.message.role
 
 
 def _failed(record: Record, error: Exception) -> DeadLettered:

@@ -16,7 +16,7 @@ from tests.waiting import PATIENCE_S
 STABLE_FIELDS = [
     name
     for name in Decision.__struct_fields__
-    if name not in ("score", "cache", "timings", "tokens", "trace_id", "categories")
+    if name not in ("score", "raw_score", "cache", "timings", "tokens", "trace_id", "categories")
 ]
 
 

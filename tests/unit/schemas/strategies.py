@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from schemas.identifiers import CategoryCode, Identifier, Role, Sha256
-from schemas.policy import Policy, PolicyExample
+from schemas.policy import Category, Policy, PolicyExample
 
 _PATTERNS = {
     name: get_args(kind)[1].pattern
@@ -19,6 +19,8 @@ _PATTERNS = {
 }
 printable = st.characters(codec="utf-8", exclude_characters=[chr(c) for c in (*range(32), 127)])
 _IDENTIFIERS = st.text(printable, min_size=1, max_size=40)
+# A policy and a category have one of them, or neither.
+_ONE_OF_TWO = ("threshold", "max_false_positive_rate")
 codes = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,15}", fullmatch=True)
 offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 
@@ -46,6 +48,7 @@ def policies(draw: st.DrawFn) -> Policy:
         for name, strategy in fields.items()
         if name not in ("categories", "examples", "surfaces")
     }
+    drawn[draw(st.sampled_from(_ONE_OF_TWO))] = None
     surfaces: tuple[Role, ...] = draw(
         st.sampled_from([("user",), ("assistant",), ("user", "assistant"), ("assistant", "user")])
     )
@@ -73,6 +76,8 @@ def _of(kind: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.StructType(cls=cls):
             if cls is PolicyExample:
                 return _build(cls, kind.fields, codes=st.just(()))
+            if cls is Category:
+                return st.one_of(*(_build(cls, kind.fields, **{name: st.none()}) for name in _ONE_OF_TWO))
             return _build(cls, kind.fields)
         case inspect.UnionType(types=types):
             return st.one_of(*(_of(one) for one in types))
@@ -113,8 +118,15 @@ def _scalar(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return st.none()
         case inspect.IntType(ge=low, le=high):
             return st.integers(low, high)
-        case inspect.FloatType(ge=low, le=high):
-            return st.floats(low, high, allow_nan=False, allow_infinity=False)
+        case inspect.FloatType(gt=over, ge=low, le=high):
+            open_end = over is not None
+            return st.floats(
+                over if open_end else low,
+                high,
+                exclude_min=open_end,
+                allow_nan=False,
+                allow_infinity=False,
+            )
         case inspect.DateTimeType():
             return st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=offsets)  # noqa: DTZ001
         case _:

@@ -28,6 +28,9 @@ RIVALS = Category(code="C2", title="Rivals", definition="acme; globex")
 POLICY = Policy(id="house-rules", version="1", categories=(SPAM, RIVALS))
 BOTH, POLICY_ONLY, NEITHER = {"policy_hash", "judgement_hash"}, {"policy_hash"}, set[str]()
 
+RATED = "max_false_positive_rate"
+NO_THRESHOLD = {"threshold": None}
+
 # field → a value that differs from POLICY's
 POLICY_CHANGES: dict[str, Any] = {
     "id": "other",
@@ -36,6 +39,7 @@ POLICY_CHANGES: dict[str, Any] = {
     "title": "House rules",
     "tenant": "acme",
     "threshold": 0.25,
+    RATED: 0.01,
     "surfaces": ("user",),
     "mode": "fast",
     "on_unjudged": "block",
@@ -51,6 +55,7 @@ CATEGORY_CHANGES: dict[str, Any] = {
     "exceptions": ("news", "art"),
     "action": "flag",
     "threshold": 0.25,
+    RATED: 0.01,
     "crosswalk": Crosswalk(rsafe=("U3",)),
 }
 
@@ -81,7 +86,9 @@ def test_every_field_says_which_hash_it_enters() -> None:
 
 @pytest.mark.parametrize("field", POLICY_CHANGES)
 def test_a_policy_field_enters_the_hashes_that_it_says(field: str) -> None:
-    changed = msgspec.structs.replace(POLICY, **{field: POLICY_CHANGES[field]})
+    # A rate stands in the place of a threshold.
+    more = NO_THRESHOLD if field == RATED else {}
+    changed = msgspec.structs.replace(POLICY, **{field: POLICY_CHANGES[field], **more})
     assert _changed_hashes(changed) == _enters(_SCHEMA)[field]
 
 
@@ -96,6 +103,23 @@ def test_a_changed_threshold_keeps_the_judgement_hash() -> None:
     assert _enters(_SCHEMA)["threshold"] == POLICY_ONLY
     assert _enters(_SCHEMA)["examples"] == NEITHER
     assert _enters(_SCHEMA["$defs"]["Category"])["definition"] == BOTH
+
+
+def test_a_policy_without_a_rate_keeps_the_hash_that_it_had_before_rates_existed() -> None:
+    assert POLICY.threshold == 0.5
+    assert policy_hash(POLICY) == policy_hash(msgspec.structs.replace(POLICY, threshold=None))
+
+
+def test_either_a_threshold_or_a_rate_and_not_both() -> None:
+    with pytest.raises(FieldError, match="not both") as caught:
+        msgspec.structs.replace(POLICY, max_false_positive_rate=0.01)
+    assert caught.value.path == ("max_false_positive_rate",)
+    with pytest.raises(FieldError, match="not both") as caught:
+        msgspec.structs.replace(SPAM, threshold=0.5, max_false_positive_rate=0.01)
+    assert caught.value.path == ("max_false_positive_rate",)
+    rated = Policy(id="a", version="1", categories=(SPAM,), max_false_positive_rate=0.01)
+    assert rated.threshold is None
+    assert msgspec.json.decode(msgspec.json.encode(rated), type=Policy) == rated
 
 
 @given(policies(), st.randoms(use_true_random=False))

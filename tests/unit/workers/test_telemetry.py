@@ -38,7 +38,7 @@ def text(metrics: Metrics) -> str:
 
 def decide(answer: Answer) -> Any:
     asked = make_asked()
-    return make_decision(asked, weigh(answer, asked.chosen), Source(), Took(total_ms=20.0))
+    return make_decision(asked, weigh(answer, asked.chosen, "user"), Source(), Took(total_ms=20.0))
 
 
 def test_decisions_are_counted_by_what_they_are(parts: Any) -> None:

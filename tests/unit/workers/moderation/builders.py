@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
+from guard.calibration import Curve, FalsePositives, Scales
 from schemas.decision import GuardUsed, Origin, decision_id
 from schemas.event import Event, Message, Turn
+from schemas.identifiers import Mode, Role
 from schemas.keys import record_key
 from schemas.policy import Category, Policy
 from schemas.verdict import Step, Verdict
-from workers.moderation.choose_policy import PolicyBook
+from workers.moderation.choose_policy import RAW, PolicyBook
 from workers.moderation.fingerprint import TenantFingerprints
 from workers.moderation.normalise_event import as_read
 from workers.moderation.outcome import Asked, ChosenPolicy
@@ -66,7 +69,29 @@ def make_policy(**changes: Any) -> Policy:
     return Policy(**(base | changes))
 
 
-def make_book(*policies: Policy, default: Policy | None = None, unknown: Any = "dead_letter") -> PolicyBook:
+def make_curve(**changes: Any) -> Curve:
+    """Raw 0.5 is calibrated 0.3; one safe row in a hundred has a raw score of 0.9 or more."""
+    base: dict[str, Any] = {
+        "safe": 1000,
+        "unsafe": 1000,
+        "raw": (0.0, 0.5, 1.0),
+        "calibrated": (0.1, 0.3, 0.9),
+        "false_positives": FalsePositives(rates=(0.01, 0.1, 1.0), scores=(0.9, 0.6, 0.0)),
+    }
+    return Curve(**(base | changes))
+
+
+def make_scales(curve: Curve | None = None, modes: Sequence[Mode] = ("fast", "think")) -> Scales:
+    """One curve for every role in some modes."""
+    roles: tuple[Role, ...] = ("user", "assistant")
+    used = curve or make_curve()
+    curves = {(mode, role): used for mode in modes for role in roles}
+    return Scales(why_raw="nobody fitted it", digest="d" * 64, curves=curves)
+
+
+def make_book(
+    *policies: Policy, default: Policy | None = None, unknown: Any = "dead_letter", scales: Scales = RAW
+) -> PolicyBook:
     everyone = [*policies, *([default] if default else [])]
     return PolicyBook(
         PolicySet(
@@ -74,12 +99,13 @@ def make_book(*policies: Policy, default: Policy | None = None, unknown: Any = "
             by_tenant=MappingProxyType({policy.tenant: policy for policy in everyone if policy.tenant}),
             default=default,
             unknown=unknown,
-        )
+        ),
+        scales,
     )
 
 
-def make_chosen(**changes: Any) -> ChosenPolicy:
-    chosen = make_book(default=make_policy(**changes)).choose(make_event())
+def make_chosen(*, scales: Scales = RAW, **changes: Any) -> ChosenPolicy:
+    chosen = make_book(default=make_policy(**changes), scales=scales).choose(make_event())
     assert isinstance(chosen, ChosenPolicy)
     return chosen
 

@@ -5,18 +5,27 @@ A new field fails the first test until somebody has said here whether it changes
 
 from __future__ import annotations
 
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from guard.calibration import FalsePositives
 from schemas.decision import GuardUsed
 from schemas.event import Event
 from schemas.identifiers import Mode, Role
 from schemas.policy import Category, Crosswalk, Policy, PolicyExample, canonical_categories, judgement_hash
-from tests.unit.workers.moderation.builders import FINGERPRINTS, GUARD, make_book, make_event, make_verdict
+from tests.unit.workers.moderation.builders import (
+    FINGERPRINTS,
+    GUARD,
+    make_book,
+    make_curve,
+    make_event,
+    make_scales,
+    make_verdict,
+)
 from workers.adapters.local_cache import LocalCache
 from workers.moderation.outcome import ChosenPolicy
 from workers.moderation.recall_verdict import VerdictKeys
@@ -25,6 +34,8 @@ from workers.ports import CachedVerdict
 TEXT: Final = st.text(min_size=1, max_size=20)
 NAME: Final = st.text("abcXYZ019-", min_size=1, max_size=12)
 SHARE: Final = st.floats(0, 1)
+RATE: Final = st.floats(0, 1, exclude_min=True)
+RATED: Final = "max_false_positive_rate"  # stands in the place of a threshold, never beside one
 DIGEST: Final = st.text("0123456789abcdef", min_size=64, max_size=64)
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
@@ -37,10 +48,11 @@ CATEGORY: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
     "exceptions": (st.lists(TEXT, max_size=3).map(tuple), True),
     "action": (st.sampled_from(["block", "flag", "review"]), False),
     "threshold": (st.none() | SHARE, False),
+    RATED: (RATE, False),
     "crosswalk": (st.builds(Crosswalk, rsafe=st.lists(NAME, max_size=2).map(tuple)), False),
 }
 CATEGORIES: Final = st.lists(
-    st.builds(Category, **{name: values for name, (values, _) in CATEGORY.items()}),
+    st.builds(Category, **{name: values for name, (values, _) in CATEGORY.items() if name != RATED}),
     min_size=1,
     max_size=3,
     unique_by=lambda category: category.code.casefold(),
@@ -53,6 +65,7 @@ POLICY: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
     "title": (st.text(max_size=20), False),
     "tenant": (st.none() | NAME, False),  # whose policy it is; whose message it is stands in the key
     "threshold": (SHARE, False),
+    RATED: (RATE, False),
     "surfaces": (st.sampled_from([ROLES, ROLES[:1], ROLES[1:]]), False),
     "mode": (st.sampled_from(["fast", "think"]), True),
     "on_unjudged": (st.sampled_from(["review", "allow", "block"]), False),
@@ -75,6 +88,7 @@ GUARD_USED: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
     "engine_version": (NAME, False),
     "mode": (st.sampled_from(["fast", "think"]), True),
     "decoding": (TEXT, True),
+    "calibration_digest": (st.none() | DIGEST, False),  # applied when a decision is made, on hits too
 }
 EVENT: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
     "tenant": (NAME | st.sampled_from(["a:b", "a%3Ab", "*", "{a}"]), True),
@@ -88,6 +102,10 @@ EVENT: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
 SOME: Final = Policy(id="p", version="1", categories=(Category(code="C", title="t", definition="d"),))
 # Enough that a field with two or three values changes for certain.
 EXAMPLES_OF_EACH: Final = settings(max_examples=25)
+# Every rate can be resolved.
+SCALES: Final = make_scales(
+    make_curve(false_positives=FalsePositives(rates=(5e-324, 1.0), scores=(1.0, 0.0)))
+)
 KEPT: Final = CachedVerdict(make_verdict(), "o", 0, "masked", "m", "c", True, "1")
 
 
@@ -99,14 +117,22 @@ def test_every_field_is_classified(struct: Any, said: dict[str, Any]) -> None:
 
 
 POLICIES: Final = st.builds(
-    Policy, **{name: values for name, (values, _) in POLICY.items() if name != "tenant"}
+    Policy, **{name: values for name, (values, _) in POLICY.items() if name not in ("tenant", RATED)}
 )
 GUARDS: Final = st.builds(GuardUsed, **{name: values for name, (values, _) in GUARD_USED.items()})
 
 
+Rated = TypeVar("Rated", Policy, Category)
+
+
+def with_field(before: Rated, name: str, value: Any) -> Rated:
+    """The same with another value of a field; a rate takes the threshold's place."""
+    return msgspec.structs.replace(before, **{name: value, **({"threshold": None} if name == RATED else {})})
+
+
 def key_of(policy: Policy, guard: GuardUsed, event: Event) -> str:
     """The key of an event under a policy and the guard in that policy's mode, in the default scope."""
-    chosen = make_book(default=policy).choose(event)
+    chosen = make_book(default=policy, scales=SCALES).choose(event)
     assert isinstance(chosen, ChosenPolicy)
     used = msgspec.structs.replace(guard, mode=policy.mode)
     own = FINGERPRINTS.of(event.tenant)
@@ -130,7 +156,7 @@ async def test_a_changed_field_of_the_policy_is_another_question_or_not_as_class
     policy = data.draw(POLICIES)
     values, another = POLICY[name]
     value = data.draw(values)
-    changed = msgspec.structs.replace(policy, **{name: value}) if name != "tenant" else policy
+    changed = with_field(policy, name, value) if name != "tenant" else policy
     if name == "categories":
         another = judgement_hash(policy) != judgement_hash(changed)
     else:
@@ -153,7 +179,7 @@ async def test_a_changed_field_of_a_category_is_another_question_or_not_as_class
     value = data.draw(values.filter(lambda one: name != "code" or one.casefold() not in others))
     before = policy.categories[number]
     categories = list(policy.categories)
-    categories[number] = msgspec.structs.replace(before, **{name: value})
+    categories[number] = with_field(before, name, value)
     changed = msgspec.structs.replace(policy, categories=tuple(categories))
     event = make_event()
     same = await answers(key_of(policy, GUARD, event), key_of(changed, GUARD, event))

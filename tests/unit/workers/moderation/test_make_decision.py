@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.serving.worst import worst
-from schemas.decision import Decision
+from schemas.decision import CategoryDecision, Decision
+from schemas.identifiers import Action
 from schemas.policy import Category
 from schemas.verdict import Unjudged, Verdict, WindowVerdict
 from tests.unit.workers.moderation.builders import (
@@ -19,10 +20,18 @@ from tests.unit.workers.moderation.builders import (
     make_record,
     make_verdict,
 )
-from workers.moderation.make_decision import OUTSIDE_SURFACES, answer_of, apply_policy, make_decision, weigh
+from workers.moderation.make_decision import (
+    OUTSIDE_SURFACES,
+    answer_of,
+    apply_policy,
+    make_decision,
+    read_score,
+    weigh,
+)
 from workers.moderation.outcome import (
     Answer,
     Asked,
+    ChosenPolicy,
     Judged,
     Judgement,
     NotApplicable,
@@ -36,7 +45,13 @@ TOOK = Took(1.0, 2.0, 3.0)
 
 
 def decide(asked: Asked, answer: Answer) -> Decision:
-    return make_decision(asked, weigh(answer, asked.chosen), Source(), TOOK)
+    return make_decision(asked, weigh(answer, asked.chosen, asked.event.message.role), Source(), TOOK)
+
+
+def applied(verdict: Verdict, chosen: ChosenPolicy) -> tuple[Action, tuple[CategoryDecision, ...]]:
+    """The verdict on a user's message under the policy."""
+    yardstick = chosen.yardsticks["user"]
+    return apply_policy(verdict, read_score(verdict.score, yardstick)[0], chosen, yardstick)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +85,13 @@ def decide(asked: Asked, answer: Answer) -> Decision:
     ],
 )
 def test_score_and_threshold_decide(verdict: dict[str, Any], action: str, violated: dict[str, bool]) -> None:
-    found, categories = apply_policy(make_verdict(**verdict), make_chosen())
+    found, categories = applied(make_verdict(**verdict), make_chosen())
     assert found == action
     assert {category.code: category.violated for category in categories} == violated
 
 
 def test_a_threshold_of_nought_does_not_make_a_safe_label_without_score_a_violation() -> None:
-    assert apply_policy(make_verdict(score=None), make_chosen(threshold=0.0))[0] == "allow"
+    assert applied(make_verdict(score=None), make_chosen(threshold=0.0))[0] == "allow"
 
 
 @given(
@@ -90,9 +105,9 @@ def test_a_higher_score_never_gives_a_milder_action(
 ) -> None:
     chosen = make_chosen()
     order = ["allow", "flag", "review", "block"]
-    low = apply_policy(make_verdict(label=label, score=score, codes=tuple(codes)), chosen)[0]
+    low = applied(make_verdict(label=label, score=score, codes=tuple(codes)), chosen)[0]
     if score is not None:
-        high = apply_policy(make_verdict(label=label, score=max(score, more), codes=tuple(codes)), chosen)[0]
+        high = applied(make_verdict(label=label, score=max(score, more), codes=tuple(codes)), chosen)[0]
         assert order.index(high) >= order.index(low)
 
 
@@ -162,9 +177,7 @@ def test_categories_of_equal_severity_do_not_hide_each_other() -> None:
         Category(code="A", title="a", definition="a", action="review"),
         Category(code="B", title="b", definition="b", action="review", threshold=0.1),
     )
-    action, found = apply_policy(
-        make_verdict(score=0.2, codes=("A", "B")), make_chosen(categories=categories)
-    )
+    action, found = applied(make_verdict(score=0.2, codes=("A", "B")), make_chosen(categories=categories))
     assert action == "review"
     assert [category.violated for category in found] == [False, True]
 
@@ -190,8 +203,8 @@ def test_a_message_in_windows_gets_the_most_severe_action_of_its_windows(
     whole = worst([*windows, *([Unjudged(reason="timed_out")] if unjudged else [])], chosen.policy)
     if isinstance(whole, Unjudged):
         return
-    alone = [apply_policy(window, chosen) for window in windows]
-    action, categories = apply_policy(whole, chosen)
+    alone = [applied(window, chosen) for window in windows]
+    action, categories = applied(whole, chosen)
     actions = [one for one, _ in alone] + ([on_unjudged] if unjudged else [])
     assert action == max(actions, key=ORDER.index)
     violated = {found.code for _, named in alone for found in named if found.violated}
@@ -203,7 +216,7 @@ def test_a_mild_window_does_not_hide_one_that_names_nothing() -> None:
     mild = WindowVerdict(label="unsafe", score=0.9, codes=("C1",))
     severe = WindowVerdict(label="unsafe", score=0.9)
     verdict = make_verdict(label="unsafe", score=0.9, codes=("C1",), windows=2, by_window=(mild, severe))
-    assert apply_policy(verdict, make_chosen())[0] == "block"
+    assert applied(verdict, make_chosen())[0] == "block"
 
 
 def test_a_decision_says_how_the_conversation_was_cut() -> None:

@@ -15,7 +15,7 @@ TOPICS = Topics(decisions="d", dead_letters="x", source=b"/rsafe-stream/g")
 
 def test_a_decision_stands_in_the_line_of_its_conversation() -> None:
     asked = make_asked(trace=Trace("t" * 32, b"parent", b"cloud-1"))
-    decision = make_decision(asked, weigh(NotApplicable(), asked.chosen), Source(), Took())
+    decision = make_decision(asked, weigh(NotApplicable(), asked.chosen, "user"), Source(), Took())
     publication = publication_of(Decided(decision, asked), TOPICS)
     assert (publication.topic, publication.key, publication.line) == ("d", b"acme/c-1", b"acme/c-1")
     assert publication.value is not None
@@ -34,7 +34,8 @@ def test_a_decision_stands_in_the_line_of_its_conversation() -> None:
 def test_without_a_cloud_event_the_event_id_is_the_cause() -> None:
     asked = make_asked()
     publication = publication_of(
-        Decided(make_decision(asked, weigh(NotApplicable(), asked.chosen), Source(), Took()), asked), TOPICS
+        Decided(make_decision(asked, weigh(NotApplicable(), asked.chosen, "user"), Source(), Took()), asked),
+        TOPICS,
     )
     assert dict(publication.headers)["ce_causationid"] == b"e-1"
     assert "traceparent" not in dict(publication.headers)

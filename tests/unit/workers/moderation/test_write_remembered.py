@@ -42,7 +42,7 @@ def test_what_is_written_is_the_decision_that_would_be_made(
         make_asked(one, chosen, record=make_record(timestamp_ms=timestamp_ms), trace=trace) for one in events
     )
     now_ms, total_ms, queue_ms = moments
-    weighed = weigh(Judged(cached.verdict, GUARD, cached.verdict.rationale), chosen)
+    weighed = weigh(Judged(cached.verdict, GUARD, cached.verdict.rationale), chosen, "user")
     took = Took(queue_ms=queue_ms, total_ms=total_ms)
     written = write_remembered(event, cached, in_common(first, weighed), now_ms, took)
     made = make_decision(event, weighed, Source(use_of(cached, now_ms)), took)
