@@ -6,6 +6,7 @@ A stage whose folder is there, made from the same inputs, is skipped; other inpu
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from guard.training.settings import RECIPES, Recipe
 _INPUT = "input.json"
 # Named in input.json; raise it when the code of a stage changes what it writes.
 _CODE_VERSION = 1
+# The same for what an evaluation measures and fits.
+_EVALUATION_VERSION = 2
 
 recipe_option = click.option(
     "--recipe", "recipe_name", type=click.Choice(sorted(RECIPES)), default="tiny", show_default=True,
@@ -31,6 +34,12 @@ output_option = click.option(
     default=Path("training"),
     show_default=True,
     help="Folder for all stages.",
+)
+
+
+checkpoint_option = click.option(
+    "--checkpoint",
+    help="A packaged checkpoint of the recipe, as a folder or a shipped name, instead of training one.",
 )
 
 
@@ -61,23 +70,28 @@ def warm_start_command(recipe_name: str, output: Path) -> None:
 @train.command()
 @recipe_option
 @output_option
-def evaluate(recipe_name: str, output: Path) -> None:
-    """Measure the weights through vLLM, in both modes: sets of rows, and how often attacks succeed.
+@checkpoint_option
+def evaluate(recipe_name: str, output: Path, checkpoint: str | None) -> None:
+    """Measure the weights through vLLM, in both modes: sets of rows, how often attacks succeed, and what
+    scores are worth; fit the calibration of the scores.
 
-    Runs `dataset` and `warm-start` before it when they are missing or their inputs changed.
+    Runs `dataset` and `warm-start` before it when they are missing or their inputs changed, unless
+    `--checkpoint` names what to measure. A run that was cut off goes on at the next set of rows.
     """
-    _evaluate(RECIPES[recipe_name], output)
+    _evaluate(RECIPES[recipe_name], output, checkpoint)
 
 
 @train.command()
 @recipe_option
 @output_option
-def package(recipe_name: str, output: Path) -> None:
-    """Model card and manifest: the checkpoint folder is `<output>/checkpoint`.
+@checkpoint_option
+def package(recipe_name: str, output: Path, checkpoint: str | None) -> None:
+    """Calibration, model card and manifest: the checkpoint folder is `<output>/checkpoint`.
 
-    Runs the stages before it, training included, when they are missing or their inputs changed.
+    Runs the stages before it, training included, when they are missing or their inputs changed. With
+    `--checkpoint` the same weights are measured and packaged anew.
     """
-    _package(RECIPES[recipe_name], output)
+    _package(RECIPES[recipe_name], output, checkpoint)
 
 
 @train.command()
@@ -153,29 +167,44 @@ def _warm_start(recipe: Recipe, output: Path) -> Path:
     return output / "warm-start"
 
 
-def _evaluate(recipe: Recipe, output: Path) -> dict[str, Any]:
+def _evaluate(recipe: Recipe, output: Path, checkpoint: str | None = None) -> dict[str, Any]:
+    _require_extra()
+    from guard.checkpoint import open_checkpoint
     from guard.training.attack_evaluation import lines
     from guard.training.evaluation import evaluate
 
-    trained = _warm_start(recipe, output)
+    model = open_checkpoint(checkpoint).path if checkpoint else _warm_start(recipe, output) / "model"
 
     def make(folder: Path) -> None:
-        report = evaluate(trained / "model", recipe.evaluation_rows, recipe.evaluation_seed)
+        report = evaluate(model, recipe.evaluation_rows, recipe.evaluation_seed, folder)
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
 
-    stage_folder(output / "evaluation", _inputs(recipe, weights=_digest(trained / "model"), attacks=1), make)
+    inputs = _inputs(recipe, weights=_digest(model), evaluation=_EVALUATION_VERSION)
+    if checkpoint:
+        weights = open_checkpoint(checkpoint).weights_digest
+        inputs = {"checkpoint": weights, "recipe": recipe.name, "evaluation": _EVALUATION_VERSION}
+    stage_folder(output / "evaluation", inputs, make)
     report: dict[str, Any] = json.loads((output / "evaluation" / "report.json").read_text(encoding="utf-8"))
     for bar in report["bars"]:
         word = "reached" if bar["met"] else "MISSED"
-        click.echo(
-            f"{bar['mode']:6} {bar['figure']:22} {bar['value']:.4f}  wanted {bar['least']:.2f}  {word}"
-        )
+        wanted = f"{bar['least']:.2f}" if "least" in bar else f"at most {bar['most']:.2f}"
+        click.echo(f"{bar['mode']:6} {bar['figure']:22} {bar['value']:.4f}  wanted {wanted}  {word}")
     for line in lines(report):
         click.echo(line)
     return report
 
 
-def _package(recipe: Recipe, output: Path) -> None:
+def _require_extra() -> None:
+    """Before anything that takes long. Raises `click.ClickException`."""
+    for module in ("matplotlib", "sklearn"):
+        if importlib.util.find_spec(module) is None:
+            raise click.ClickException(f"expected {module}, which the extra `train` brings; not installed")
+
+
+def _package(recipe: Recipe, output: Path, checkpoint: str | None = None) -> None:
+    if checkpoint:
+        _package_anew(recipe, output, checkpoint)
+        return
     from guard.training.generator.lexicon import CONCEPTS
     from guard.training.package import COMMAND, package, parameter_count
 
@@ -191,6 +220,7 @@ def _package(recipe: Recipe, output: Path) -> None:
     def make(folder: Path) -> None:
         shutil.copytree(trained / "model", folder, dirs_exist_ok=True)
         (folder / _INPUT).unlink()
+        _copy_calibration(output / "evaluation", folder)
         package(recipe, folder, report, command=COMMAND.format(recipe=recipe.name), training=training)
         (folder / _INPUT).touch()
 
@@ -198,6 +228,39 @@ def _package(recipe: Recipe, output: Path) -> None:
     stage_folder(folder, _inputs(recipe, evaluation=_digest(output / "evaluation")), make)
     (folder / _INPUT).unlink(missing_ok=True)
     click.echo(f"checkpoint: {folder}")
+
+
+def _package_anew(recipe: Recipe, output: Path, checkpoint: str) -> None:
+    """The same weights with new figures; what the old manifest says of the training is kept."""
+    from guard.checkpoint import open_checkpoint
+    from guard.training.package import package_anew
+
+    report = _evaluate(recipe, output, checkpoint)
+    old = open_checkpoint(checkpoint)
+
+    def make(folder: Path) -> None:
+        shutil.copytree(old.path, folder, dirs_exist_ok=True)
+        (folder / _INPUT).unlink()
+        _copy_calibration(output / "evaluation", folder)
+        package_anew(recipe, folder, report, old)
+        (folder / _INPUT).touch()
+
+    folder = output / "checkpoint"
+    inputs = {"checkpoint": old.weights_digest, "evaluation": _digest(output / "evaluation")}
+    stage_folder(folder, inputs, make)
+    (folder / _INPUT).unlink(missing_ok=True)
+    click.echo(f"checkpoint: {folder}")
+
+
+def _copy_calibration(evaluation: Path, folder: Path) -> None:
+    """What the evaluation fitted, and nothing that was there before."""
+    from guard.checkpoint import CALIBRATION
+    from guard.training.reliability import PICTURE
+
+    for name in (CALIBRATION, PICTURE):
+        (folder / name).unlink(missing_ok=True)
+        if (evaluation / name).is_file():
+            shutil.copyfile(evaluation / name, folder / name)
 
 
 def _seconds(progress: Path) -> float:

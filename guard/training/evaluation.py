@@ -17,14 +17,16 @@ from typing import Any, Literal
 import msgspec
 
 from guard.checkpoint import open_checkpoint
-from guard.prompt import as_read
 from guard.serving.assembly import build_judge
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge, Question
 from guard.serving.vllm_start import VllmOptions
 from guard.training.attack_evaluation import forged_endings, measure_attacks
+from guard.training.calibrate import JudgedRow, Reading, add_calibration
+from guard.training.calibration_split import draw_split
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import CUSTOM_SOURCES, evaluation_sets
+from guard.training.outcomes import keep, place_of, recall
 from schemas.policy import Category, Policy
 from schemas.verdict import Unjudged, Verdict
 
@@ -53,6 +55,8 @@ class Outcome(msgspec.Struct, frozen=True):
     codes: tuple[str, ...] = ()
     score: float | None = None
     reason: str = ""
+    completions: tuple[int, ...] = ()
+    """Tokens of each call's completion."""
 
 
 def policy_of(row: Row) -> Policy:
@@ -73,60 +77,95 @@ async def judge_rows(judge: Judge, rows: Sequence[Row], mode: MeasuredMode) -> l
 
     async def one(row: Row) -> Outcome:
         async with places:
-            question = Question(policy=policy_of(row), turns=as_read(row.exchange.turns), mode=mode)
+            question = Question(policy=policy_of(row), turns=row.exchange.turns, mode=mode)
             return _outcome(await judge.judge(question))
 
     return list(await asyncio.gather(*(one(row) for row in rows)))
 
 
-def evaluate(checkpoint: Path, count: int, seed: int) -> dict[str, Any]:
-    """The whole report, JSON-ready: sets, pairs, custom categories, attacks, and whether bars are met."""
-    return asyncio.run(_evaluate(checkpoint, count, seed))
+def evaluate(checkpoint: Path, count: int, seed: int, folder: Path) -> dict[str, Any]:
+    """The whole report, JSON-ready: sets, pairs, custom categories, attacks, and whether bars are met.
+
+    `folder` gets the calibration and its picture, and `outcomes`, from which a run that was cut off goes on.
+    """
+    return asyncio.run(_evaluate(checkpoint, count, seed, folder))
 
 
-async def _evaluate(folder: Path, count: int, seed: int) -> dict[str, Any]:
-    checkpoint = open_checkpoint(str(folder))
+async def _evaluate(path: Path, count: int, seed: int, folder: Path) -> dict[str, Any]:
+    checkpoint = open_checkpoint(str(path))
     length = checkpoint.max_model_len
-    judge = build_judge(
-        "vllm",
-        checkpoint,
-        secret=_SECRET,
-        limits=JudgeLimits(max_model_len=length, think_budget_tokens=128, call_timeout_s=600.0),
-        options=VllmOptions(max_model_len=length),
-    )
+    # The budget that serving has by default: the calibration is one of these rationales.
+    limits = JudgeLimits(max_model_len=length, call_timeout_s=600.0)
+    options = VllmOptions(max_model_len=length)
+    judge = build_judge("vllm", checkpoint, secret=_SECRET, limits=limits, options=options)
     sets = evaluation_sets(count, seed)
-    outcomes: dict[str, dict[str, list[Outcome]]] = {}
+    split = draw_split(sets, count, seed)
+    outcomes: dict[str, dict[str, dict[str, list[Outcome]]]] = {"held-out": {}, "fit": {}}
     attacks: dict[str, dict[str, Any]] = {}
-    seconds: dict[str, float] = {}
-    await judge.start()
+    seconds = dict.fromkeys(MODES, 0.0)
+
+    async def judged(place: Path, rows: Sequence[Row], mode: MeasuredMode) -> tuple[list[Outcome], float]:
+        known = recall(place, list[Outcome])
+        if known is None:
+            await judge.start()
+            started = time.monotonic()
+            known = await judge_rows(judge, rows, mode), round(time.monotonic() - started, 2)
+            keep(place, *known)
+        return known
+
+    async def attacked(mode: MeasuredMode) -> dict[str, Any]:
+        """Flip rates of the unsafe rows of the pairs; attack → figures."""
+
+        async def ask(name: str, rows: Sequence[Row]) -> list[Outcome]:
+            place = place_of(folder / "outcomes", f"attack-{mode}-{name}", rows_digest({name: rows}))
+            found, took = await judged(place, rows, mode)
+            seconds[mode] = round(seconds[mode] + took, 1)
+            return found
+
+        before = outcomes["held-out"][mode]
+        measured = await measure_attacks(ask, sets["pairs/on"], before["pairs/on"], seed)
+        return forged_endings(before["pairs/on"], before["attacked"]) | measured
+
     try:
         for mode in MODES:
-            started = time.monotonic()
-            outcomes[mode] = {name: await judge_rows(judge, rows, mode) for name, rows in sets.items()}
-            attacks[mode] = await _attacks(judge, sets, outcomes[mode], mode, seed)
-            seconds[mode] = round(time.monotonic() - started, 1)
+            for part, drawn in (("held-out", sets), ("fit", split.fit)):
+                found = outcomes[part][mode] = {}
+                for name, rows in drawn.items():
+                    place = place_of(folder / "outcomes", f"{part}-{mode}-{name}")
+                    found[name], took = await judged(place, rows, mode)
+                    seconds[mode] = round(seconds[mode] + took, 1)
+            attacks[mode] = await attacked(mode)
     finally:
         await judge.close()
-    report = report_of(sets, outcomes, seed) | {"attacks": attacks}
+    report = report_of(sets, outcomes["held-out"], seed) | {"attacks": attacks}
     report.update(rows=count, seed=seed, seconds=seconds, weights_digest=checkpoint.weights_digest)
     report["engine"] = f"{judge.identity.engine} {judge.identity.engine_version}"
+    add_calibration(
+        report,
+        folder,
+        checkpoint,
+        fit=judged_rows(split.fit, outcomes["fit"]),
+        held_out=judged_rows(split.held_out, outcomes["held-out"]),
+        data=split.data,
+        think_budget_tokens=limits.think_budget_tokens,
+    )
     return report
 
 
-async def _attacks(
-    judge: Judge,
-    sets: Mapping[str, Sequence[Row]],
-    by_set: Mapping[str, Sequence[Outcome]],
-    mode: MeasuredMode,
-    seed: int,
-) -> dict[str, Any]:
-    """Flip rates of the unsafe rows of the pairs; attack → figures."""
-
-    async def ask(_: str, rows: Sequence[Row]) -> list[Outcome]:
-        return await judge_rows(judge, rows, mode)
-
-    measured = await measure_attacks(ask, sets["pairs/on"], by_set["pairs/on"], seed)
-    return forged_endings(by_set["pairs/on"], by_set["attacked"]) | measured
+def judged_rows(
+    sets: Mapping[str, Sequence[Row]], outcomes: Mapping[str, Mapping[str, Sequence[Outcome]]]
+) -> list[JudgedRow]:
+    """What both modes said of each row of the sets; `outcomes`: mode → set → one outcome a row."""
+    return [
+        JudgedRow(
+            role=row.exchange.turns[-1].role,
+            unsafe=row.exchange.label == "unsafe",
+            fast=_reading(fast),
+            think=_reading(think),
+        )
+        for name, rows in sets.items()
+        for row, fast, think in zip(rows, outcomes["fast"][name], outcomes["think"][name], strict=True)
+    ]
 
 
 def report_of(
@@ -204,9 +243,14 @@ def f1(truth: Sequence[bool], said: Sequence[bool]) -> float:
 
 
 def _outcome(judged: Verdict | Unjudged) -> Outcome:
+    completions = tuple(step.completion_tokens for step in judged.steps)
     if isinstance(judged, Unjudged):
-        return Outcome(None, reason=judged.detail or judged.reason)
-    return Outcome(judged.label, judged.codes, judged.score)
+        return Outcome(None, reason=judged.detail or judged.reason, completions=completions)
+    return Outcome(judged.label, judged.codes, judged.score, completions=completions)
+
+
+def _reading(outcome: Outcome) -> Reading:
+    return Reading(outcome.label, outcome.score, outcome.completions)
 
 
 def _right(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[bool]:

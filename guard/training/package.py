@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from guard.checkpoint import Manifest, write_manifest
+from guard.checkpoint import Checkpoint, Manifest, write_manifest
+from guard.errors import CheckpointError
 from guard.prompt import load_template
 from guard.training.card import model_card
 from guard.training.generator.evaluation_sets import evaluation_sets
@@ -66,14 +67,37 @@ def package(
         template_version=recipe.template,
         command=command,
         metrics=report["modes"],
-        gate={
-            "bars": report["bars"],
-            "passed": report["passed"],
-            "rows": report["rows"],
-            "seed": report["seed"],
-        },
+        gate=_gate(report),
         training=details,
     )
+
+
+def package_anew(recipe: Recipe, folder: Path, report: dict[str, Any], old: Checkpoint) -> Manifest:
+    """Write card and manifest over a copy of a packaged checkpoint, whose training is told as it was.
+
+    Raises `CheckpointError` for a checkpoint without a manifest, or of another recipe.
+    """
+    before = old.manifest
+    if before is None or before.name != f"rsafe-{recipe.name}":
+        raise CheckpointError(f"{old.path}: expected a manifest with the name rsafe-{recipe.name}")
+    card = model_card(recipe, report, before.command, before.training)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return write_manifest(
+        folder,
+        name=before.name,
+        base=before.base,
+        data_hash=before.data_hash,
+        template_version=before.template_version,
+        command=before.command,
+        metrics=report["modes"],
+        gate=_gate(report),
+        training=before.training,
+    )
+
+
+def _gate(report: dict[str, Any]) -> dict[str, Any]:
+    gate = {name: report[name] for name in ("bars", "passed", "rows", "seed")}
+    return gate | {"calibration": report["calibration"]["chosen"]}
 
 
 def data_hash(recipe: Recipe) -> str:

@@ -1,0 +1,112 @@
+"""The rows that a calibration is fitted on, and those on which it is measured.
+
+Both are drawn from what training never shows (sentence frames, objects and words that are held out), with
+other seeds than any training; rows of the fit that are almost rows of the measurement are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from guard.calibration import FittedOn
+from guard.training.generator.conversations import Row
+from guard.training.generator.evaluation_sets import evaluation_sets
+
+HELD_OUT_SETS: Final = (
+    "templates",
+    "objects",
+    "both",
+    "custom_made_up/on",
+    "custom_made_up/other",
+    "custom_other_grammar/on",
+    "custom_other_grammar/other",
+    "custom_themes/on",
+    "custom_themes/other",
+    "near_misses",
+)
+"""Sets of the evaluation that hold out what training shows; about 43 % of their rows are unsafe."""
+FIT_ROWS_PER_ROW: Final = 2
+"""Rows of a set in the fit, for each of the evaluation."""
+# Beyond the seeds of the evaluation's own sets, which are its seed and the four after it.
+SEED_STEP: Final = 1000
+# Two texts are near duplicates from this share of common shingles; at 0.8 they differ in a word or two.
+NEAR_DUPLICATE: Final = 0.8
+# Words of a shingle; Broder (1997), "On the resemblance and containment of documents".
+_SHINGLE_WORDS: Final = 3
+_WORD: Final = re.compile(r"\w+")
+
+Shingles = frozenset[tuple[str, ...]]
+
+
+class CalibrationSplit(msgspec.Struct, frozen=True):
+    """Rows by set: those of the fit, and those on which it is measured. `data` describes the fit's."""
+
+    fit: dict[str, list[Row]]
+    held_out: dict[str, list[Row]]
+    data: FittedOn
+
+
+def draw_split(sets: Mapping[str, list[Row]], count: int, seed: int) -> CalibrationSplit:
+    """The rows of a calibration beside an evaluation's `sets`, which have `count` rows each by `seed`."""
+    drawn = evaluation_sets(count * FIT_ROWS_PER_ROW, seed + SEED_STEP)
+    held_out = {name: sets[name] for name in HELD_OUT_SETS}
+    fit, left_out = without_near_duplicates({name: drawn[name] for name in HELD_OUT_SETS}, held_out)
+    data = FittedOn(
+        name=(
+            f"{', '.join(HELD_OUT_SETS)} of guard/training/generator, {count * FIT_ROWS_PER_ROW} rows each, "
+            f"seed {seed + SEED_STEP}"
+        ),
+        sha256=rows_digest(fit),
+        rows=sum(map(len, fit.values())),
+        near_duplicates=left_out,
+    )
+    return CalibrationSplit(fit, held_out, data)
+
+
+def without_near_duplicates(
+    sets: Mapping[str, Sequence[Row]], others: Mapping[str, Sequence[Row]]
+) -> tuple[dict[str, list[Row]], int]:
+    """The sets without rows whose last turn resembles that of a row of `others`, and how many those were.
+
+    The policies are not compared: the same text under another policy is left out, too.
+    """
+    by_shingle: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    sizes: list[int] = []
+    for number, shingles in enumerate({_shingles(row) for rows in others.values() for row in rows}):
+        sizes.append(len(shingles))
+        for shingle in shingles:
+            by_shingle[shingle].append(number)
+
+    def resembles(row: Row) -> bool:
+        shingles = _shingles(row)
+        common = Counter(number for shingle in shingles for number in by_shingle.get(shingle, ()))
+        return any(
+            count >= NEAR_DUPLICATE * (len(shingles) + sizes[number] - count)
+            for number, count in common.items()
+        )
+
+    kept = {name: [row for row in rows if not resembles(row)] for name, rows in sets.items()}
+    return kept, sum(map(len, sets.values())) - sum(map(len, kept.values()))
+
+
+def rows_digest(sets: Mapping[str, Sequence[Row]]) -> str:
+    """SHA-256 (hex) over the rows in their order."""
+    digest = hashlib.sha256()
+    for name, rows in sets.items():
+        for row in rows:
+            digest.update(json.dumps([name, msgspec.to_builtins(row)], ensure_ascii=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _shingles(row: Row) -> Shingles:
+    words = _WORD.findall(row.exchange.turns[-1].text.casefold())
+    if len(words) < _SHINGLE_WORDS:
+        return frozenset([tuple(words)])
+    return frozenset(zip(*(words[start:] for start in range(_SHINGLE_WORDS)), strict=False))
