@@ -28,7 +28,7 @@ from guard.checkpoint import CALIBRATION, Checkpoint
 from guard.scores import ThinkScore, mean_of_both
 from guard.training.calibration_fit import CannotFit, as_arrays, best_method, fit_curve, uncertain_band
 from guard.training.reliability import PICTURE, draw
-from guard.training.score_figures import Scores, Truths, bins, figures
+from guard.training.score_figures import Scores, Truths, bins, counts, figures
 from schemas.identifiers import Role
 
 FittedMode = Literal["fast", "think"]
@@ -269,6 +269,7 @@ def _measure_curve(curve: Curve, raw: Scores, truths: Truths) -> dict[str, Any]:
         "raw": figures(raw, truths),
         "calibrated": figures(calibrated, truths),
         "bins": {"raw": bins(raw, truths), "calibrated": bins(calibrated, truths)},
+        "counts": {"raw": counts(raw), "calibrated": counts(calibrated)},
         "smallest_rate": curve.smallest_rate,
         "rates": rates,
     }

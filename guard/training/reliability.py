@@ -34,7 +34,7 @@ def draw(measured: Mapping[str, Any], path: Path) -> None:
         for column, (mode, found) in enumerate(measured.items()):
             everyone = found["groups"]["all"]
             _draw_curves(grid[0][column], mode, found, everyone)
-            _draw_counts(grid[1][column], everyone["bins"]["calibrated"])
+            _draw_counts(grid[1][column], everyone["counts"])
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
@@ -61,9 +61,11 @@ def _draw_curves(axes: Any, mode: str, found: Mapping[str, Any], everyone: Mappi
     axes.legend(loc="upper left")
 
 
-def _draw_counts(axes: Any, points: Sequence[Mapping[str, float]]) -> None:
-    axes.vlines([point["score"] for point in points], 0, [point["n"] for point in points], color=_BLUE)
+def _draw_counts(axes: Any, counts: Mapping[str, Sequence[int]]) -> None:
+    for kind, color in (("raw", _GREY), ("calibrated", _BLUE)):
+        edges = [step / len(counts[kind]) for step in range(len(counts[kind]) + 1)]
+        axes.stairs(counts[kind], edges, color=color)
     axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("calibrated score (mean of a bin)")
+    axes.set_yscale("log")
+    axes.set_xlabel("score")
     axes.set_ylabel("rows")

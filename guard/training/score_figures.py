@@ -15,6 +15,7 @@ Truths = npt.NDArray[np.bool_]
 
 BINS: Final = 15
 """Of the expected calibration error, as in Guo et al. (2017), "On calibration of modern neural networks"."""
+STEPS: Final = 20
 # Beyond these a score says "sure", and one message is hardly told from another.
 SATURATED: Final = (0.001, 0.999)
 
@@ -38,6 +39,11 @@ def bins(scores: Scores, truths: Truths) -> list[dict[str, float]]:
             }
         )
     return found
+
+
+def counts(scores: Scores) -> list[int]:
+    """Rows in each of twenty steps of equal width from 0 to 1."""
+    return [int(count) for count in np.histogram(scores, bins=STEPS, range=(0.0, 1.0))[0]]
 
 
 def calibration_error(scores: Scores, truths: Truths) -> float:
