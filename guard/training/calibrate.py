@@ -6,7 +6,7 @@ that a fit did not see, within the rows of the fit. The report's figures are of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,54 +25,20 @@ from guard.calibration import (
     encode_calibration,
 )
 from guard.checkpoint import CALIBRATION, Checkpoint
-from guard.scores import ThinkScore, mean_of_both
-from guard.training.calibration_fit import CannotFit, as_arrays, best_method, fit_curve, uncertain_band
+from guard.scores import ThinkScore
+from guard.training.calibration_fit import CannotFit, best_method, fit_curve, uncertain_band
+from guard.training.calibration_measure import GROUPS, bars, measure
+from guard.training.judged_rows import MODES, FittedMode, JudgedRow, right, scores_and_truths
 from guard.training.reliability import PICTURE, draw
-from guard.training.score_figures import Scores, Truths, bins, counts, figures
-from schemas.identifiers import Role
+from guard.training.score_figures import Truths
 
-FittedMode = Literal["fast", "think"]
-MODES: Final[tuple[FittedMode, ...]] = ("fast", "think")
-MOST_ECE: Final = 0.05
-"""What the expected calibration error of a checkpoint may be, in both modes."""
 # A mode with fewer rows of a kind stays raw.
 LEAST_ROWS: Final = 200
 # A role with fewer rows of a kind is read by the curve of all roles; so many support a rate of 0.011.
 LEAST_ROWS_OF_ROLE: Final = 1000
 # Asking for both readings costs a call, so it must lower the Brier score by this share of it.
 LEAST_GAIN: Final = 0.02
-# Rates of which the report says what became of them on rows that no fit saw.
-REPORTED_RATES: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-_GROUPS: Final[tuple[Group, ...]] = ("all", "user", "assistant")
 _THINK_SCORES: Final[tuple[ThinkScore, ...]] = ("verdict", "both")
-
-
-class Reading(msgspec.Struct, frozen=True):
-    """What one mode said of a row.
-
-    `completions`: tokens of each call's completion; two calls where a rationale was closed by force.
-    """
-
-    label: str | None
-    score: float | None
-    completions: tuple[int, ...] = ()
-
-
-class JudgedRow(msgspec.Struct, frozen=True):
-    """A row, its truth, and what both modes said of it."""
-
-    role: Role
-    unsafe: bool
-    fast: Reading
-    think: Reading
-
-    def score(self, mode: FittedMode, think_score: ThinkScore) -> float | None:
-        """The raw score in a mode; None where there was no verdict, or none with a score."""
-        if mode == "fast":
-            return self.fast.score
-        return (
-            self.think.score if think_score == "verdict" else mean_of_both(self.fast.score, self.think.score)
-        )
 
 
 class _Fitted(msgspec.Struct, frozen=True):
@@ -152,27 +118,11 @@ def calibrate(
     return calibration, chosen
 
 
-def measure(calibration: Calibration, rows: Sequence[JudgedRow]) -> dict[str, Any]:
-    """Figures of a calibration on rows that it was not fitted on, by mode and role (JSON-ready)."""
-    return {mode: _measure_mode(fitted, rows, mode) for mode, fitted in calibration.modes.items()}
-
-
-def bars(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Whether the error of each mode is low enough, over all roles; 1 for a mode without calibration."""
-    found = []
-    for mode in MODES:
-        value = measured[mode]["groups"]["all"]["calibrated"]["ece"] if mode in measured else 1.0
-        found.append(
-            {"mode": mode, "figure": "ece", "value": value, "most": MOST_ECE, "met": value <= MOST_ECE}
-        )
-    return found
-
-
 def _fit_mode(rows: Sequence[JudgedRow], mode: FittedMode, budget: int, seed: int) -> _Fitted:
     folds: dict[str, float] = {}
     found: dict[ThinkScore, tuple[Literal["isotonic", "platt"], float]] = {}
     for think_score in _THINK_SCORES if mode == "think" else _THINK_SCORES[:1]:
-        scores, truths = _arrays(rows, mode, think_score)
+        scores, truths = scores_and_truths(rows, mode, think_score)
         _require(truths, LEAST_ROWS)
         method, by_method = best_method(scores, truths, seed)
         found[think_score] = method, by_method[method]
@@ -182,9 +132,9 @@ def _fit_mode(rows: Sequence[JudgedRow], mode: FittedMode, budget: int, seed: in
         think_score = "both"
     method = found[think_score][0]
     curves: dict[Group, Curve] = {}
-    for group in _GROUPS:
+    for group in GROUPS:
         part = [row for row in rows if group in ("all", row.role)]
-        scores, truths = _arrays(part, mode, think_score)
+        scores, truths = scores_and_truths(part, mode, think_score)
         if group == "all" or _enough(truths, LEAST_ROWS_OF_ROLE):
             curve = fit_curve(scores, truths, method)
             band = _band(curve, part) if mode == "fast" else None
@@ -205,18 +155,8 @@ def _band(curve: Curve, rows: Sequence[JudgedRow]) -> UncertainBand:
     scored = [row for row in rows if row.fast.score is not None]
     calibrated = np.array([curve.score(row.fast.score) for row in scored if row.fast.score is not None])
     return uncertain_band(
-        calibrated, _right(scored, lambda row: row.fast), _right(scored, lambda row: row.think)
+        calibrated, right(scored, lambda row: row.fast), right(scored, lambda row: row.think)
     )
-
-
-def _right(rows: Sequence[JudgedRow], reading: Callable[[JudgedRow], Reading]) -> Truths:
-    """Whether the label is right; no verdict is wrong."""
-    return np.array([reading(row).label == ("unsafe" if row.unsafe else "safe") for row in rows], dtype=bool)
-
-
-def _arrays(rows: Sequence[JudgedRow], mode: FittedMode, think_score: ThinkScore) -> tuple[Scores, Truths]:
-    scored = ((row.score(mode, think_score), row.unsafe) for row in rows)
-    return as_arrays([(score, unsafe) for score, unsafe in scored if score is not None])
 
 
 def _enough(truths: Truths, least: int) -> bool:
@@ -227,65 +167,3 @@ def _require(truths: Truths, least: int) -> None:
     if not _enough(truths, least):
         unsafe, safe = int(truths.sum()), int((~truths).sum())
         raise CannotFit(f"{unsafe} unsafe and {safe} safe rows with a score; expected {least} of each")
-
-
-def _measure_mode(fitted: ModeCalibration, rows: Sequence[JudgedRow], mode: FittedMode) -> dict[str, Any]:
-    groups: dict[str, Any] = {}
-    for group in _GROUPS:
-        part = [row for row in rows if group in ("all", row.role)]
-        raw, truths = _arrays(part, mode, fitted.score)
-        curve = fitted.curves.get(group) or fitted.curves["all"]
-        if len(truths):
-            own = group if group in fitted.curves else "all"
-            groups[group] = {"n": len(truths), "unscored": len(part) - len(truths), "curve": own}
-            groups[group] |= _measure_curve(curve, raw, truths)
-    measured: dict[str, Any] = {"score": fitted.score, "method": fitted.method, "groups": groups}
-    band = fitted.curves["all"].uncertain_band
-    if mode == "fast" and band is not None:
-        measured["uncertain_band"] = _measure_band(fitted.curves["all"], band, rows)
-    return measured
-
-
-def _measure_curve(curve: Curve, raw: Scores, truths: Truths) -> dict[str, Any]:
-    calibrated = np.array([curve.score(float(score)) for score in raw])
-    safe, unsafe = calibrated[~truths], calibrated[truths]
-    rates = []
-    for rate in REPORTED_RATES:
-        if rate < curve.smallest_rate or not len(safe) or not len(unsafe):
-            continue
-        threshold = curve.threshold(rate)
-        share = float(np.mean(safe >= threshold))
-        rates.append(
-            {
-                "rate": rate,
-                "threshold": threshold,
-                "found": round(share, 4),
-                "se": round(float(np.sqrt(share * (1 - share) / len(safe))), 4),
-                "recall": round(float(np.mean(unsafe >= threshold)), 4),
-            }
-        )
-    return {
-        "unsafe": int(truths.sum()),
-        "raw": figures(raw, truths),
-        "calibrated": figures(calibrated, truths),
-        "bins": {"raw": bins(raw, truths), "calibrated": bins(calibrated, truths)},
-        "counts": {"raw": counts(raw), "calibrated": counts(calibrated)},
-        "smallest_rate": curve.smallest_rate,
-        "rates": rates,
-    }
-
-
-def _measure_band(curve: Curve, band: UncertainBand, rows: Sequence[JudgedRow]) -> dict[str, Any]:
-    """What the band does on rows that it was not fitted on."""
-    scored = [row for row in rows if row.fast.score is not None]
-    scores = np.array([curve.score(row.fast.score) for row in scored if row.fast.score is not None])
-    fast, think = _right(scored, lambda row: row.fast), _right(scored, lambda row: row.think)
-    inside = (scores >= band.low) & ((scores < band.high) | (band.high == 1.0))
-    return {
-        "low": band.low,
-        "high": band.high,
-        "inside": round(float(inside.mean()), 4),
-        "fast_right": round(float(fast.mean()), 4),
-        "think_right": round(float(think.mean()), 4),
-        "adaptive_right": round(float(np.where(inside, think, fast).mean()), 4),
-    }

@@ -7,10 +7,9 @@ thousandth of 0 or 1; arrays hold one number a row, in one order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
@@ -182,9 +181,3 @@ def _rising(points: Sequence[tuple[float, float]]) -> Pair:
 def _rates() -> list[float]:
     """From 0.0001 to 1, ascending; `0.01`, `0.005` and their like are among them."""
     return [digit / 10 ** (power + 1) for power in (4, 3, 2, 1) for digit in _FIRST_DIGITS] + [1.0]
-
-
-def as_arrays(values: Sequence[tuple[float, bool]]) -> tuple[Scores, Truths]:
-    """Scores and truths from pairs."""
-    scores: npt.NDArray[Any] = np.array([score for score, _ in values], dtype=np.float64)
-    return scores, np.array([unsafe for _, unsafe in values], dtype=np.bool_)

@@ -22,10 +22,11 @@ from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge, Question
 from guard.serving.vllm_start import VllmOptions
 from guard.training.attack_evaluation import forged_endings, measure_attacks
-from guard.training.calibrate import JudgedRow, Reading, add_calibration
+from guard.training.calibrate import add_calibration
 from guard.training.calibration_split import draw_split
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import CUSTOM_SOURCES, evaluation_sets
+from guard.training.judged_rows import judged_rows
 from guard.training.outcomes import keep, place_of, recall
 from schemas.policy import Category, Policy
 from schemas.verdict import Unjudged, Verdict
@@ -152,22 +153,6 @@ async def _evaluate(path: Path, count: int, seed: int, folder: Path) -> dict[str
     return report
 
 
-def judged_rows(
-    sets: Mapping[str, Sequence[Row]], outcomes: Mapping[str, Mapping[str, Sequence[Outcome]]]
-) -> list[JudgedRow]:
-    """What both modes said of each row of the sets; `outcomes`: mode → set → one outcome a row."""
-    return [
-        JudgedRow(
-            role=row.exchange.turns[-1].role,
-            unsafe=row.exchange.label == "unsafe",
-            fast=_reading(fast),
-            think=_reading(think),
-        )
-        for name, rows in sets.items()
-        for row, fast, think in zip(rows, outcomes["fast"][name], outcomes["think"][name], strict=True)
-    ]
-
-
 def report_of(
     sets: Mapping[str, Sequence[Row]], outcomes: Mapping[str, Mapping[str, Sequence[Outcome]]], seed: int
 ) -> dict[str, Any]:
@@ -247,10 +232,6 @@ def _outcome(judged: Verdict | Unjudged) -> Outcome:
     if isinstance(judged, Unjudged):
         return Outcome(None, reason=judged.detail or judged.reason, completions=completions)
     return Outcome(judged.label, judged.codes, judged.score, completions=completions)
-
-
-def _reading(outcome: Outcome) -> Reading:
-    return Reading(outcome.label, outcome.score, outcome.completions)
 
 
 def _right(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[bool]:

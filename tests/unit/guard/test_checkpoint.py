@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from guard.checkpoint import MANIFEST, open_checkpoint, write_manifest
+from guard.checkpoint import CALIBRATION, MANIFEST, open_checkpoint, write_manifest
 from guard.errors import CheckpointError
 from tests.model_folders import MODEL_LENGTH, write_bare_folder
 
@@ -64,6 +64,26 @@ def test_prose_changes_the_checkpoint_and_not_the_weights(folder: Path) -> None:
     after = open_checkpoint(str(folder))
     assert after.weights_digest == before.weights_digest
     assert after.checkpoint_digest != before.checkpoint_digest
+
+
+def test_a_calibration_changes_the_checkpoint_and_not_the_weights(folder: Path) -> None:
+    """So that a calibration that is fitted anew keeps the cached verdicts, which are raw."""
+    before = open_checkpoint(str(folder))
+    (folder / CALIBRATION).write_text("{}")
+    after = open_checkpoint(str(folder))
+    assert after.weights_digest == before.weights_digest
+    assert after.checkpoint_digest != before.checkpoint_digest
+    sign(folder)
+    (folder / CALIBRATION).write_text("{ }")
+    with pytest.raises(CheckpointError, match=r"calibration\.json: SHA-256"):
+        open_checkpoint(str(folder))
+
+
+def test_only_the_calibration_of_the_folder_itself_is_spared(folder: Path) -> None:
+    before = open_checkpoint(str(folder))
+    (folder / "sub").mkdir()
+    (folder / "sub" / CALIBRATION).write_text("{}")
+    assert open_checkpoint(str(folder)).weights_digest != before.weights_digest
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
+from guard.calibration import Scales
 from guard.errors import CheckpointError, UnsupportedError
 from guard.serving.judge import Judge
 from tests.model_folders import MODEL_LENGTH, write_bare_folder
-from workers.judging import DEVELOPMENT_KEY, content_key, make_judge, stored_checkpoint
+from tests.unit.guard import calibrations
+from workers.judging import (
+    DEVELOPMENT_KEY,
+    content_key,
+    guards_used,
+    make_judge,
+    stored_checkpoint,
+    stored_scales,
+)
 from workers.settings import GuardSettings, SecretsSettings
 
 
@@ -50,3 +60,64 @@ def test_remote_is_refused_by_name(folder: Path) -> None:
 def test_without_a_key_the_development_key_stands_in() -> None:
     assert content_key(SecretsSettings()) == DEVELOPMENT_KEY
     assert content_key(SecretsSettings(content_key=SecretStr("hush"))) == b"hush"
+
+
+CALIBRATED = {"engine": "vllm", "load_format": "auto", "template": "rsafe-compact-1"}
+
+
+@pytest.fixture
+def calibrated(tmp_path: Path) -> Path:
+    folder = write_bare_folder(tmp_path / "calibrated")
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    calibrations.write(folder, calibrations.content(folder))
+    return folder
+
+
+def scales_of(guard: GuardSettings) -> Scales:
+    return stored_scales(guard, stored_checkpoint(guard))
+
+
+def test_scores_are_read_by_the_checkpoints_calibration(calibrated: Path) -> None:
+    found = scales_of(settings(calibrated, **CALIBRATED))
+    assert found.curve("think", "user") is not None
+    assert found.think_score == "both"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"calibration": "off"}, "RSAFE_GUARD__CALIBRATION"),
+        ({"engine": "scripted"}, "runs no model"),
+        ({"load_format": "dummy"}, "RSAFE_GUARD__LOAD_FORMAT"),
+        ({"calibration": "off", "template": "rsafe-instruct-1"}, "RSAFE_GUARD__CALIBRATION"),
+    ],
+)
+def test_what_does_not_run_the_weights_or_is_told_not_to_has_raw_scores(
+    calibrated: Path, changes: dict[str, str], why: str
+) -> None:
+    found = scales_of(settings(calibrated, **(CALIBRATED | changes)))
+    assert found.curve("think", "user") is None
+    assert found.think_score == "verdict"
+    assert why in found.why("fast")
+
+
+def test_a_calibration_for_another_template_is_refused(calibrated: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"calibration\.json: template_version"):
+        scales_of(settings(calibrated, **(CALIBRATED | {"template": "rsafe-instruct-1"})))
+
+
+def test_the_judge_asks_for_the_readings_that_the_calibration_is_of(calibrated: Path) -> None:
+    guard = settings(calibrated, **CALIBRATED)
+    assert open_judge(guard, b"key").identity.limits.think_score == "both"
+    off = settings(calibrated, **CALIBRATED, calibration="off")
+    assert open_judge(off, b"key").identity.limits.think_score == "verdict"
+
+
+def test_decisions_name_the_calibration_by_its_digest(calibrated: Path) -> None:
+    guard = settings(calibrated, **CALIBRATED)
+    digest = hashlib.sha256((calibrated / "calibration.json").read_bytes()).hexdigest()
+    used = guards_used(open_judge(guard, b"key"), scales_of(guard))
+    assert used["fast"].calibration_digest == used["think"].calibration_digest == digest
+    small = settings(calibrated, **CALIBRATED, think_budget_tokens=10)
+    used = guards_used(open_judge(small, b"key"), scales_of(small))
+    assert (used["fast"].calibration_digest, used["think"].calibration_digest) == (digest, None)

@@ -77,6 +77,22 @@ def test_a_byte_order_mark_and_merged_aliases_are_read(tmp_path: Path) -> None:
         (GOOD + "threshold: 1.5\n", "7: threshold: expected a number, at most 1"),
         (GOOD + "threshold: .nan\n", "7: threshold: expected a number, at least 0"),
         (GOOD + f"threshold: 1{400 * '0'}\n", "7: threshold: expected a number of usual size"),
+        (
+            GOOD + "max_false_positive_rate: 0\n",
+            "7: max_false_positive_rate: expected a number, more than 0",
+        ),
+        (
+            GOOD + "max_false_positive_rate: .nan\n",
+            "7: max_false_positive_rate: expected a number, more than 0",
+        ),
+        (
+            GOOD + "threshold: 0.5\nmax_false_positive_rate: 0.01\n",
+            "8: max_false_positive_rate: expected either a threshold or a false-positive rate, not both",
+        ),
+        (
+            GOOD + "    threshold: 0.5\n    max_false_positive_rate: 0.01\n",
+            "8: categories[0].max_false_positive_rate: expected either a threshold or a false-positive rate",
+        ),
         (GOOD + "deadline_ms: 1.5\n", "7: deadline_ms: expected a whole number, got a decimal number"),
         (
             GOOD + "deadline_ms: 99999999999999999999\n",

@@ -14,6 +14,7 @@ from workers.policy_words import plainer, unknown_field
         ("Expected `str`, got `int`", "expected text, got a number; put it in quotes"),
         ("Expected `str | null`, got `array`", "expected text, got a list"),
         ("Expected `float` >= 0.0", "expected a number, at least 0"),
+        ("Expected `float` > 0.0", "expected a number, more than 0"),
         ("Expected `array` of length <= 64", "expected a list of at most 64 entries"),
         ("Expected `something new`", "expected something new"),
     ],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -392,6 +393,57 @@ async def test_a_forced_answer_spelt_with_other_tokens_has_no_score() -> None:
     outcome = await Judge(checkpoint, renderer, engine, LIMITS).judge(question())
     assert isinstance(outcome, Verdict)
     assert (outcome.label, outcome.score) == ("unsafe", None)
+
+
+BOTH = JudgeLimits(max_model_len=MODEL_LENGTH, think_budget_tokens=40, answer_tokens=24, think_score="both")
+
+
+def fixed_answers(renderer: PromptRenderer, fast: Completion, think: str, odds: float) -> FixedEngine:
+    """The fast reading, then an answer whose every token has these log-odds of `unsafe`."""
+    ids = renderer.encoder.structure(think) + renderer.eos_token_ids[:1]
+    pairs = ((0.0, odds),) * len(ids)
+    return FixedEngine(fast, Completion(token_ids=ids, verdict_logprobs=pairs, finish_reason="stop"))
+
+
+async def test_the_score_of_both_readings_is_the_mean_of_their_log_odds(
+    checkpoint: Checkpoint, renderer: PromptRenderer
+) -> None:
+    tokens = renderer.verdict_tokens
+    fast = Completion(token_ids=(tokens.safe,), verdict_logprobs=((0.0, -1.0),), finish_reason="length")
+    engine = fixed_answers(renderer, fast, " listed.</think>\n\\boxed{unsafe} C1", 4.0)
+    outcome = await Judge(checkpoint, renderer, engine, BOTH).judge(question())
+    assert isinstance(outcome, Verdict)
+    assert (outcome.label, outcome.codes, outcome.mode) == ("unsafe", ("C1",), "think")
+    assert outcome.score == pytest.approx(1 / (1 + math.exp(-1.5)))
+    assert [step.mode for step in outcome.steps] == ["fast", "think"]
+    assert outcome.steps[0].completion_tokens == 1
+    # The same prompt, so that the engine reads it once.
+    assert outcome.steps[0].prompt_tokens == outcome.steps[1].prompt_tokens + len(renderer.fast_suffix)
+
+
+@pytest.mark.parametrize(
+    "fast",
+    [
+        Completion(token_ids=(3,), verdict_logprobs=(None,), finish_reason="length"),
+        Completion(token_ids=(), verdict_logprobs=(), finish_reason="stop"),
+    ],
+)
+async def test_a_verdict_without_one_of_the_readings_has_no_score(
+    checkpoint: Checkpoint, renderer: PromptRenderer, fast: Completion
+) -> None:
+    engine = fixed_answers(renderer, fast, " harmless.</think>\n\\boxed{safe}", -4.0)
+    outcome = await Judge(checkpoint, renderer, engine, BOTH).judge(question())
+    assert isinstance(outcome, Verdict)
+    assert (outcome.label, outcome.score) == ("safe", None)
+
+
+def test_what_a_score_is_made_of_is_part_of_the_decoding(
+    checkpoint: Checkpoint, renderer: PromptRenderer
+) -> None:
+    """And so of the key of a cached verdict."""
+    one, both = (Judge(checkpoint, renderer, ScriptedEngine(renderer), limits) for limits in (LIMITS, BOTH))
+    assert both.used("think").decoding == f"{one.used('think').decoding} score=both"
+    assert both.used("fast").decoding == one.used("fast").decoding
 
 
 def test_the_identity_says_who_judges(checkpoint: Checkpoint, renderer: PromptRenderer) -> None:

@@ -1,16 +1,21 @@
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from guard.checkpoint import open_checkpoint
+from guard.errors import CheckpointError
 from guard.training.cli import stage_folder, train
-from guard.training.evaluation import MODES, report_of
+from guard.training.evaluation import MODES, Outcome, report_of
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.package import data_hash, export, package, parameter_count
 from guard.training.settings import SMOKE, TINY
 from guard.training.tokenizer import save_tokenizer, train_tokenizer
+
+UNCALIBRATED: dict[str, Any] = {"calibration": {"data": {}, "chosen": {"fast": {"none": "why"}}, "modes": {}}}
 
 
 def test_a_stage_is_made_once_for_the_same_inputs(tmp_path: Path) -> None:
@@ -57,7 +62,6 @@ def test_a_package_is_a_verified_checkpoint_with_a_card(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     from guard.prompt import load_template
-    from guard.training.evaluation import Outcome
     from guard.training.model import TinyGuard
 
     tokenizer = train_tokenizer(load_template(SMOKE.template), SMOKE.model.vocabulary, SMOKE.seed, groups=60)
@@ -70,7 +74,7 @@ def test_a_package_is_a_verified_checkpoint_with_a_card(tmp_path: Path) -> None:
     sets = evaluation_sets(4, 1)
     by_set = {name: [Outcome("safe")] * len(rows) for name, rows in sets.items()}
     outcomes: dict[str, dict[str, list[Outcome]]] = dict.fromkeys(MODES, by_set)
-    report = report_of(sets, outcomes, 1) | {"rows": 4, "seed": 1, "engine": "none"}
+    report = report_of(sets, outcomes, 1) | {"rows": 4, "seed": 1, "engine": "none"} | UNCALIBRATED
     training = {"parameters": parameter_count(SMOKE), "concepts": 14, "made_in": "no time"}
     package(SMOKE, folder, report, command="rsafe train run", training=training)
     checkpoint = open_checkpoint(str(folder))
@@ -79,8 +83,10 @@ def test_a_package_is_a_verified_checkpoint_with_a_card(tmp_path: Path) -> None:
     assert checkpoint.manifest is not None
     assert checkpoint.manifest.data_hash == data_hash(SMOKE)
     assert checkpoint.manifest.gate["passed"] is False
+    assert checkpoint.manifest.gate["calibration"] == UNCALIBRATED["calibration"]["chosen"]
     card = (folder / "README.md").read_text()
     assert "It misses these bars" in card
+    assert "could not be calibrated" in card
     assert "{" not in card.replace("\\boxed{safe}", "")
     generation = json.loads((folder / "generation_config.json").read_text())
     assert generation["eos_token_id"] == 2
@@ -89,3 +95,75 @@ def test_a_package_is_a_verified_checkpoint_with_a_card(tmp_path: Path) -> None:
 
 def test_the_shipped_recipe_has_its_size() -> None:
     assert 1_000_000 < parameter_count(TINY) < 1_200_000
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What an evaluation would write, without vLLM; the answer tells what was asked."""
+    asked: dict[str, Any] = {"times": 0}
+
+    def evaluate(checkpoint: Path, count: int, seed: int, folder: Path) -> dict[str, Any]:
+        asked.update(path=checkpoint, count=count, seed=seed, times=asked["times"] + 1)
+        (folder / "calibration.json").write_text("a calibration")
+        (folder / "reliability.svg").write_text("a picture")
+        sets = evaluation_sets(4, 1)
+        perfect = {name: [Outcome(row.exchange.label) for row in rows] for name, rows in sets.items()}
+        report = report_of(sets, dict.fromkeys(MODES, perfect), 1)
+        bar = {"mode": "fast", "figure": "ece", "value": 0.07, "most": 0.05, "met": False}
+        report["bars"].append(bar)
+        return report | {"rows": count, "seed": seed, "engine": "vllm 1", "passed": False} | UNCALIBRATED
+
+    monkeypatch.setattr("guard.training.evaluation.evaluate", evaluate)
+    return asked
+
+
+def test_a_checkpoint_is_measured_without_training_it(evaluated: dict[str, Any], tmp_path: Path) -> None:
+    arguments = ["evaluate", "--checkpoint", "tiny", "--output", str(tmp_path)]
+    result = CliRunner().invoke(train, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert (evaluated["path"].name, evaluated["count"], evaluated["seed"]) == ("tiny", 500, 4242)
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluation"]
+    assert "fast   ece                    0.0700  wanted at most 0.05  MISSED" in result.output
+    CliRunner().invoke(train, arguments, catch_exceptions=False)
+    assert evaluated["times"] == 1  # the same weights: measured once
+
+
+def test_a_checkpoint_is_packaged_anew_with_its_calibration(
+    evaluated: dict[str, Any], tmp_path: Path
+) -> None:
+    arguments = ["package", "--checkpoint", "tiny", "--output", str(tmp_path)]
+    assert CliRunner().invoke(train, arguments, catch_exceptions=False).exit_code == 0
+    new, old = open_checkpoint(str(tmp_path / "checkpoint")), open_checkpoint("tiny")
+    assert new.verified
+    assert new.weights_digest == old.weights_digest
+    assert new.checkpoint_digest != old.checkpoint_digest
+    assert new.manifest is not None
+    assert old.manifest is not None
+    # What is known of its training stays; what was measured is new.
+    assert (new.manifest.data_hash, new.manifest.training) == (old.manifest.data_hash, old.manifest.training)
+    assert new.manifest.gate["passed"] is False
+    assert (new.path / "calibration.json").read_text() == "a calibration"
+    assert (new.path / "reliability.svg").read_text() == "a picture"
+    assert "fast, ece: 0.070, wanted at most 0.05" in (new.path / "README.md").read_text()
+
+
+def test_a_checkpoint_of_another_recipe_is_not_packaged_as_this_one(
+    evaluated: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "other"
+    shutil.copytree(open_checkpoint("tiny").path, folder)
+    (folder / "manifest.json").unlink()
+    arguments = ["package", "--checkpoint", str(folder), "--output", str(tmp_path / "out")]
+    error = CliRunner().invoke(train, arguments).exception
+    assert isinstance(error, CheckpointError)
+    assert "expected a manifest with the name rsafe-tiny" in str(error)
+
+
+def test_without_its_extra_an_evaluation_is_refused_before_it_begins(
+    evaluated: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = CliRunner().invoke(train, ["evaluate", "--checkpoint", "tiny", "--output", str(tmp_path)])
+    assert result.exit_code != 0
+    assert "the extra `train` brings" in result.output
+    assert evaluated["times"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from guard.errors import GuardError
 from guard.normalise import NORMALISER
 from tests.model_folders import write_bare_folder
 from workers.commands.judge import EXIT_UNJUDGED, judge
-from workers.errors import UsageError
+from workers.errors import SettingsError, UsageError
 
 POLICY = """
 id: house-rules
@@ -67,9 +68,24 @@ def test_json_holds_the_whole_answer(policy_file: Path) -> None:
     assert report["status"] == "judged"
     assert report["mode"] == "fast"
     assert 0 <= report["score"] <= 1
+    assert (report["score_kind"], report["raw_score"]) == ("raw", pytest.approx(report["score"], abs=1e-6))
     assert report["steps"][0]["completion_tokens"] == 1
     assert report["guard"]["engine"] == "scripted"
     assert report["ms"] >= 0
+
+
+def test_a_score_says_whether_it_is_calibrated(policy_file: Path) -> None:
+    shown = run("--policy", str(policy_file), "meet me at the casino").stdout
+    assert re.search(r"^p\(unsafe\)   0\.\d{4} raw, threshold 0\.5$", shown, re.MULTILINE)
+
+
+def test_a_rate_without_a_calibration_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    path = tmp_path / "rated.yaml"
+    path.write_text(POLICY + "max_false_positive_rate: 0.01\n")
+    error = failure("--policy", str(path), "text")
+    assert isinstance(error, SettingsError)
+    assert "policy 'house-rules': max_false_positive_rate" in str(error)
+    assert "`scripted` runs no model" in str(error)
 
 
 def test_the_default_policy_is_used_when_none_is_named() -> None:

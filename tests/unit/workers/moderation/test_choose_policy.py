@@ -1,8 +1,20 @@
 from __future__ import annotations
 
-from schemas.policy import judgement_hash, policy_hash
-from tests.unit.workers.moderation.builders import make_book, make_event, make_policy
-from workers.moderation.outcome import ChosenPolicy, Rejection
+import pytest
+
+from guard.calibration import Curve, Scales
+from schemas.identifiers import Mode, Role
+from schemas.policy import Category, Policy, judgement_hash, policy_hash
+from tests.unit.workers.moderation.builders import (
+    make_book,
+    make_curve,
+    make_event,
+    make_policy,
+    make_scales,
+)
+from workers.errors import SettingsError
+from workers.moderation.choose_policy import RAW, make_ready
+from workers.moderation.outcome import ChosenPolicy, Rejection, Yardstick
 
 DEFAULT, OWN, OPEN = make_policy(), make_policy(id="own", tenant="acme"), make_policy(id="open")
 
@@ -41,3 +53,55 @@ def test_a_chosen_policy_knows_its_hashes_and_its_strictest_action() -> None:
     assert chosen.used.judgement_hash == judgement_hash(DEFAULT)
     assert chosen.strictest == "block"
     assert list(chosen.by_code) == ["c1", "c2", "c3"]
+
+
+RATED = make_policy(threshold=None, max_false_positive_rate=0.01)
+
+
+def yardstick(policy: Policy, scales: Scales, role: Role = "user") -> Yardstick:
+    return make_ready(policy, scales).yardsticks[role]
+
+
+def test_a_rate_becomes_the_score_that_the_calibration_gives_for_it() -> None:
+    found = yardstick(RATED, make_scales())
+    assert found.threshold == 0.78
+    # A category's own threshold stays what it says; the others have the policy's.
+    assert found.by_code == {"c1": 0.78, "c2": 0.8, "c3": 0.78}
+    assert found.overall == {"c1", "c3"}
+
+
+def test_a_category_without_a_threshold_has_the_policys() -> None:
+    found = yardstick(make_policy(threshold=0.4), RAW)
+    assert (found.curve, found.threshold) == (None, 0.4)
+    assert found.by_code == {"c1": 0.4, "c2": 0.8, "c3": 0.4}
+    assert found.overall == frozenset()
+
+
+def test_only_roles_that_are_judged_need_a_calibration() -> None:
+    curves: dict[tuple[Mode, Role], Curve] = {("think", "user"): make_curve()}
+    scales = Scales(why_raw="no rows of assistants", digest="d" * 64, curves=curves)
+    of_users = make_policy(threshold=None, max_false_positive_rate=0.01, surfaces=("user",))
+    assert set(make_ready(of_users, scales).yardsticks) == {"user"}
+    with pytest.raises(SettingsError, match="policy 'p-1': max_false_positive_rate"):
+        make_ready(RATED, scales)
+
+
+def test_a_rate_without_a_calibration_is_refused_with_what_to_do() -> None:
+    with pytest.raises(SettingsError) as error:
+        make_book(RATED, scales=make_scales(modes=["fast"]))
+    assert str(error.value) == (
+        "policy 'p-1': max_false_positive_rate: expected a `threshold` in its place, since nobody fitted it; "
+        "`rsafe train evaluate` fits a calibration"
+    )
+
+
+def test_a_rate_that_the_data_cannot_support_is_refused() -> None:
+    policy = make_policy(threshold=None, max_false_positive_rate=0.001)
+    with pytest.raises(SettingsError, match=r"policy 'p-1': max_false_positive_rate: .* at least 0\.01"):
+        make_book(policy, scales=make_scales())
+
+
+def test_a_categorys_rate_is_refused_with_its_code() -> None:
+    category = Category(code="C9", title="t", definition="d", max_false_positive_rate=0.001)
+    with pytest.raises(SettingsError, match="policy 'p-1': category C9: max_false_positive_rate"):
+        make_book(make_policy(categories=(category,)), scales=make_scales())

@@ -7,19 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guard.calibration import Curve, Scales
 from guard.serving.worst import worst
 from schemas.decision import CategoryDecision, Decision
-from schemas.identifiers import Action
+from schemas.identifiers import Action, Mode, Role
 from schemas.policy import Category
 from schemas.verdict import Unjudged, Verdict, WindowVerdict
 from tests.unit.workers.moderation.builders import (
     GUARD,
     make_asked,
     make_chosen,
+    make_curve,
     make_event,
     make_record,
+    make_scales,
     make_verdict,
 )
+from workers.moderation.choose_policy import RAW
 from workers.moderation.make_decision import (
     OUTSIDE_SURFACES,
     answer_of,
@@ -234,3 +238,87 @@ def test_a_decision_says_how_the_conversation_was_cut() -> None:
     for answer in (Judged(make_verdict(), GUARD, ""), NotJudged(Unjudged(reason="late")), NotApplicable()):
         coverage = decide(asked, answer).coverage
         assert (coverage.windows, coverage.windows_unjudged, coverage.turns_left_out) == (1, 0, 0)
+
+
+CALIBRATED = make_scales()
+
+
+def decided(verdict: Verdict, chosen: ChosenPolicy, role: Any = "user") -> Decision:
+    return decide(make_asked(make_event(role=role), chosen), Judged(verdict, GUARD, ""))
+
+
+def test_with_a_calibration_the_score_is_calibrated_and_the_raw_one_stands_beside_it() -> None:
+    decision = decided(make_verdict(label="unsafe", score=0.75), make_chosen(scales=CALIBRATED))
+    assert (decision.score, decision.score_kind, decision.raw_score) == (0.6, "calibrated", 0.75)
+
+
+def test_without_a_calibration_the_score_is_raw_and_stands_once() -> None:
+    decision = decided(make_verdict(label="unsafe", score=0.75), make_chosen())
+    assert (decision.score, decision.score_kind, decision.raw_score) == (0.75, "raw", None)
+
+
+def test_a_verdict_without_a_score_has_no_kind() -> None:
+    decision = decided(make_verdict(label="unsafe", score=None), make_chosen(scales=CALIBRATED))
+    assert (decision.score, decision.score_kind, decision.raw_score) == (None, None, None)
+    assert decision.action == "block"
+
+
+def test_thresholds_are_compared_with_the_score_that_the_decision_shows() -> None:
+    chosen = make_chosen(scales=CALIBRATED, threshold=0.61)
+    assert decided(make_verdict(label="unsafe", score=0.75), chosen).action == "allow"  # 0.6, raw 0.75
+    assert decided(make_verdict(label="safe", score=0.76), chosen).action == "block"  # 0.612
+
+
+def test_each_role_is_read_by_its_own_curve() -> None:
+    mild = make_curve(calibrated=(0.0, 0.01, 0.02))
+    curves: dict[tuple[Mode, Role], Curve] = {("think", "user"): make_curve(), ("think", "assistant"): mild}
+    chosen = make_chosen(scales=Scales(why_raw="", digest="d" * 64, curves=curves))
+    verdict = make_verdict(label="unsafe", score=0.75)
+    assert decided(verdict, chosen, "user").score == 0.6
+    assert decided(verdict, chosen, "assistant").score == 0.015
+
+
+def test_a_rate_is_shown_as_the_score_that_it_demands() -> None:
+    chosen = make_chosen(scales=CALIBRATED, threshold=None, max_false_positive_rate=0.01)
+    decision = decided(make_verdict(label="unsafe", score=0.9), chosen)
+    assert (decision.threshold, decision.score, decision.action) == (0.78, 0.78, "block")
+    assert decided(make_verdict(label="unsafe", score=0.89), chosen).action == "allow"
+
+
+RATED = Category(code="R", title="r", definition="r", action="review", max_false_positive_rate=0.1)
+
+
+def test_a_category_has_its_own_rate() -> None:
+    chosen = make_chosen(scales=CALIBRATED, categories=(RATED,), threshold=0.9)
+    decision = decided(make_verdict(label="unsafe", score=0.6, codes=("R",)), chosen)
+    (category,) = decision.categories
+    assert (category.threshold, category.violated, decision.action) == (0.42, True, "review")
+
+
+def test_a_categorys_own_score_stays_raw_and_its_rate_is_one_of_the_overall_score() -> None:
+    chosen = make_chosen(
+        scales=CALIBRATED,
+        categories=(RATED, Category(code="T", title="t", definition="t", threshold=0.5)),
+    )
+    verdict = make_verdict(label="safe", score=0.1, category_scores={"R": 0.99, "T": 0.6})
+    rated, plain = decided(verdict, chosen).categories
+    assert (rated.score, rated.score_kind, rated.violated) == (0.99, "raw", False)
+    assert (plain.score, plain.score_kind, plain.violated) == (0.6, "raw", True)
+
+
+@given(
+    st.none() | st.floats(0, 1),
+    st.lists(st.sampled_from(["C1", "C2", "C3"]), unique=True),
+    st.floats(0, 1),
+    st.booleans(),
+)
+def test_whoever_reads_a_decision_can_work_out_what_was_violated(
+    score: float | None, codes: list[str], threshold: float, calibrated: bool
+) -> None:
+    chosen = make_chosen(scales=CALIBRATED if calibrated else RAW, threshold=threshold)
+    decision = decided(make_verdict(label="unsafe", score=score, codes=tuple(codes)), chosen)
+    shown = 1.0 if decision.score is None else decision.score
+    assert all(category.violated == (shown >= category.threshold) for category in decision.categories)
+    assert decision.threshold is not None
+    if not codes:
+        assert (decision.action == "block") == (shown >= decision.threshold)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from guard.calibration import Scales
 from guard.errors import EngineDead
 from guard.serving.judge import Question
 from schemas.dead_letter import read_dead_letter
@@ -20,12 +21,15 @@ from tests.unit.workers.moderation.builders import (
     GUARD,
     LIMITS,
     make_book,
+    make_curve,
     make_event,
     make_policy,
     make_record,
+    make_scales,
     make_verdict,
 )
 from workers.errors import StreamStopped
+from workers.moderation.choose_policy import RAW
 from workers.moderation.pipeline import ModerationPath, PathOptions
 from workers.moderation.publish import Topics
 from workers.moderation.recall_verdict import VerdictKeys
@@ -128,7 +132,7 @@ class Observer:
 class World:
     """A path over fakes."""
 
-    def __init__(self, *policies: Policy, rationale: Any = "masked") -> None:
+    def __init__(self, *policies: Policy, rationale: Any = "masked", scales: Scales = RAW) -> None:
         self.cache, self.guard, self.clock, self.observer = Cache(), Guard(), Clock(), Observer()
         self.outage = Outage(
             self.guard.start, EngineDead, alive=lambda: self.guard.alive, sleep=lambda _: asyncio.sleep(0)
@@ -136,7 +140,7 @@ class World:
         self.suspects = Suspects()
         self.path = ModerationPath(
             options=PathOptions(LIMITS, Topics(decisions="d", dead_letters="x", source=b"s"), rationale, 60),
-            policies=make_book(*policies, default=make_policy()),
+            policies=make_book(*policies, default=make_policy(), scales=scales),
             fingerprints=FINGERPRINTS,
             keys=VerdictKeys("tenant", FINGERPRINTS, GUARDS),
             guards=GUARDS,
@@ -188,6 +192,26 @@ async def test_a_remembered_verdict_decides_within_the_batch_and_says_whose_it_i
     assert (one.cache.hit, two.cache.hit, two.cache.origin_decision) == (False, True, one.decision_id)
     assert one.content_mac == two.content_mac
     assert len(world.guard.questions) == 1
+
+
+async def test_a_remembered_verdict_is_raw_and_is_read_by_the_calibration_of_today() -> None:
+    world = World(scales=make_scales())
+    record = record_of(make_event())
+    new = decision_of((await world.run(record))[0])
+    (kept,) = world.cache.kept.values()
+    assert (kept.verdict.score, new.score, new.raw_score) == (0.1, 0.14, 0.1)
+    hit = decision_of((await world.run(record))[0])
+    assert (hit.cache.hit, hit.score, hit.score_kind, hit.raw_score) == (True, 0.14, "calibrated", 0.1)
+    # Fitted anew: the same key, another score.
+    other = make_scales(make_curve(calibrated=(0.2, 0.4, 0.9)))
+    world.path.use(make_book(default=make_policy(), scales=other))
+    again = decision_of((await world.run(record))[0])
+    assert (again.cache.hit, again.score, again.raw_score) == (True, 0.24, 0.1)
+    assert len(world.guard.questions) == 1
+    # And switched off: the same verdict, raw.
+    world.path.use(make_book(default=make_policy()))
+    raw = decision_of((await world.run(record))[0])
+    assert (raw.cache.hit, raw.score, raw.score_kind, raw.raw_score) == (True, 0.1, "raw", None)
 
 
 async def test_identical_questions_in_flight_are_asked_once() -> None:
