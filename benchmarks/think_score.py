@@ -27,7 +27,7 @@ from guard.serving.judge import Judge, Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
 from guard.training.calibration_fit import METHODS, cross_validated
-from guard.training.calibration_split import HELD_OUT_SETS
+from guard.training.calibration_split import HELD_OUT_SETS, rows_digest
 from guard.training.evaluation import policy_of
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import evaluation_sets
@@ -87,7 +87,7 @@ class Study:
 
     async def said(self, rows: Sequence[Row], asked: Asked, number: int = 0) -> tuple[list[Said], float]:
         """What was said of each row, and the seconds for all."""
-        place = place_of(self._folder, f"{asked}-{number}")
+        place = place_of(self._folder, f"{asked}-{number}", rows_digest({"": rows}))
         known = recall(place, list[Said])
         if known is None:
             await self._engine.start()
@@ -282,8 +282,8 @@ def report(rows: Sequence[Judged], seconds: Mapping[str, float]) -> None:
         "# The score of `think`\n\n"
         + table(head, lines)
         + f"\n{found['both']['n']:,} held-out rows (`{'`, `'.join(HELD_OUT_SETS)}`; {ROWS} each, "
-        + f"seed {SEED:,}); rationales sampled at temperature {TEMPERATURE}. Calibrated: in five folds, by the "
-        + "better of isotonic and Platt. Recall: of unsafe rows, at that share of safe rows above the "
+        + f"seed {SEED:,}); rationales sampled at temperature {TEMPERATURE}. Calibrated: in five folds, by "
+        + "the better of isotonic and Platt. Recall: of unsafe rows, at that share of safe rows above the "
         + f"threshold. Difference: 95 % bootstrap interval. Judgements a second: {speed}.\n"
         + facts_line(facts)
     )

@@ -35,6 +35,7 @@ MAX_FILE_BYTES: Final = 1_048_576
 SCORE_DIGITS: Final = 6
 _STEP: Final = 10.0**SCORE_DIGITS
 
+ROLES: Final[tuple[Role, ...]] = ("user", "assistant")
 Group = Literal["all", "user", "assistant"]
 Points = Annotated[tuple[Probability, ...], Meta(min_length=2, max_length=1024)]
 Rate = Annotated[float, Meta(gt=0.0, le=1.0)]
@@ -78,6 +79,10 @@ class UncertainBand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         if self.high < self.low:
             raise ValueError("high: expected at least low")
+
+    def holds(self, score: float) -> bool:
+        """Whether a calibrated score lies in the band; a band that ends at 1 holds 1, too."""
+        return self.low <= score and (score < self.high or self.low < self.high == 1.0)
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,6 +159,10 @@ class ModeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def __post_init__(self) -> None:
         if "all" not in self.curves:
             raise ValueError("curves: expected an entry `all`")
+
+    def curve(self, role: Role) -> Curve:
+        """The role's own curve, else that of all roles."""
+        return self.curves.get(role) or self.curves["all"]
 
     def holds(self, think_budget_tokens: int) -> bool:
         """Whether rationales end where they did when it was fitted, under another budget too."""
@@ -242,8 +251,8 @@ def open_scales(checkpoint: Checkpoint, *, think_budget_tokens: int) -> Scales:
                 f"{fitted.think_budget_tokens} tokens, and {think_budget_tokens} are allowed here"
             )
             continue
-        for role in _ROLES:
-            curves[mode, role] = fitted.curves.get(role) or fitted.curves["all"]
+        for role in ROLES:
+            curves[mode, role] = fitted.curve(role)
     return Scales(
         why_raw=f"the calibration of {checkpoint.name} has nothing for this mode",
         digest=hashlib.sha256(content).hexdigest(),
@@ -267,9 +276,6 @@ def decode_calibration(content: bytes, name: str) -> Calibration:
 def encode_calibration(calibration: Calibration) -> bytes:
     """The content of the file; the same calibration gives the same bytes."""
     return msgspec.json.format(msgspec.json.encode(calibration, order="sorted"), indent=1) + b"\n"
-
-
-_ROLES: Final[tuple[Role, ...]] = ("user", "assistant")
 
 
 def _read(checkpoint: Checkpoint) -> bytes | None:

@@ -27,6 +27,8 @@ FOLDS: Final = 5
 LEAST_ABOVE: Final = 10
 # The band may cost so much accuracy beside always thinking: half a point.
 BAND_TOLERANCE: Final = 0.005
+# A curve that rises by less says the same of every row.
+_LEAST_RISE: Final = 0.01
 _BAND_STEPS: Final = 400
 _BAND_DIGITS: Final = 4
 # Log-odds between two points of a Platt curve; the line between them is off by under 0.001.
@@ -49,10 +51,12 @@ def fit_points(scores: Scores, truths: Truths, method: Method) -> Pair:
     if truths.all() or not truths.any():
         raise CannotFit("the rows are all of one kind")
     odds = np.array([log_odds(score) for score in scores])
-    pair = _isotonic(odds, truths) if method == "isotonic" else _platt(odds, truths)
-    if len(pair[0]) < 2 or pair[1][-1] - pair[1][0] < 0.01:
+    points = _isotonic(odds, truths) if method == "isotonic" else _platt(odds, truths)
+    first, last = points[0][1], points[-1][1]
+    if last - first < _LEAST_RISE:
         raise CannotFit("the scores do not rise with the truth")
-    return pair
+    # Beyond the outermost points: half of the way to what is certain.
+    return _rising([(0.0, first / 2), *points, (1.0, 1.0 - (1.0 - last) / 2)])
 
 
 def fit_curve(scores: Scores, truths: Truths, method: Method, band: UncertainBand | None = None) -> Curve:
@@ -93,26 +97,20 @@ def false_positives(safe: Scores) -> FalsePositives:
 
     Of n safe rows at most `rate * (n + 1) - 1` reach it. Then the rate holds for a further row on average
     over all draws of the rows, not only for these (split conformal prediction; Papadopoulos et al. 2002).
-    Raises `CannotFit` with too few rows.
+    Rates for which fewer than `LEAST_ABOVE` may reach it are left out; 1 is always there.
     """
     ordered = np.sort(safe)[::-1]
     rates, scores = [], []
     for rate in _rates():
         above = int(np.floor(rate * (len(ordered) + 1) + 1e-9)) - 1
-        if above < LEAST_ABOVE:
-            continue
-        if above >= len(ordered):
-            rates.append(rate)
-            scores.append(0.0)
+        if above < LEAST_ABOVE or above >= len(ordered):
             continue
         # The lowest score above the first row that must not reach it: equal scores stay together.
         reached = ordered[:above][ordered[:above] > ordered[above]]
         if len(reached):
             rates.append(rate)
             scores.append(float(reached[-1]))
-    if not rates:
-        raise CannotFit(f"{len(safe)} safe rows are too few for any false-positive rate")
-    return FalsePositives(rates=tuple(rates), scores=tuple(scores))
+    return FalsePositives(rates=(*rates, 1.0), scores=(*scores, 0.0))
 
 
 def uncertain_band(calibrated: Scores, fast_right: Truths, think_right: Truths) -> UncertainBand:
@@ -142,7 +140,7 @@ def uncertain_band(calibrated: Scores, fast_right: Truths, think_right: Truths) 
     )
 
 
-def _isotonic(odds: Scores, truths: Truths) -> Pair:
+def _isotonic(odds: Scores, truths: Truths) -> list[tuple[float, float]]:
     """Isotonic regression, a point in the middle of each block of equal values and lines between them.
 
     A plain isotonic fit is flat over each block and tells nothing apart there (Oron and Flournoy 2017,
@@ -155,17 +153,15 @@ def _isotonic(odds: Scores, truths: Truths) -> Pair:
     for value in np.unique(values):
         middle = probability(float(odds[values == value].mean()))
         points.append((middle, float(min(max(value, least), 1.0 - least))))
-    return _rising([(0.0, points[0][1] / 2), *points, (1.0, 1.0 - (1.0 - points[-1][1]) / 2)])
+    return points
 
 
-def _platt(odds: Scores, truths: Truths) -> Pair:
+def _platt(odds: Scores, truths: Truths) -> list[tuple[float, float]]:
     """Platt scaling (1999): logistic regression on the log-odds, without its smoothing of the truths."""
     fit = LogisticRegression(C=np.inf, max_iter=1000).fit(odds[:, None], truths)
     slope, middle = float(fit.coef_[0][0]), float(fit.intercept_[0])
     steps = np.arange(-_PLATT_END, _PLATT_END + _PLATT_STEP, _PLATT_STEP)
-    inner = [(probability(float(x)), probability(slope * float(x) + middle)) for x in steps]
-    first, last = inner[0][1], inner[-1][1]
-    return _rising([(0.0, first / 2), *inner, (1.0, 1.0 - (1.0 - last) / 2)])
+    return [(probability(float(x)), probability(slope * float(x) + middle)) for x in steps]
 
 
 def _rising(points: Sequence[tuple[float, float]]) -> Pair:
@@ -179,5 +175,5 @@ def _rising(points: Sequence[tuple[float, float]]) -> Pair:
 
 
 def _rates() -> list[float]:
-    """From 0.0001 to 1, ascending; `0.01`, `0.005` and their like are among them."""
-    return [digit / 10 ** (power + 1) for power in (4, 3, 2, 1) for digit in _FIRST_DIGITS] + [1.0]
+    """From 0.0001 to 0.95, ascending; `0.01`, `0.005` and their like are among them."""
+    return [digit / 10 ** (power + 1) for power in (4, 3, 2, 1) for digit in _FIRST_DIGITS]

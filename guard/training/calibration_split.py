@@ -11,29 +11,39 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from guard.calibration import FittedOn
-from guard.training.generator.conversations import Row
-from guard.training.generator.evaluation_sets import evaluation_sets
+from guard.training.generator.conversations import Kind, Row, Split
+from guard.training.generator.evaluation_sets import CUSTOM_SOURCES, draw_rows
+from guard.training.generator.policies import TermSource
 
-HELD_OUT_SETS: Final = (
-    "templates",
-    "objects",
-    "both",
-    "custom_made_up/on",
-    "custom_made_up/other",
-    "custom_other_grammar/on",
-    "custom_other_grammar/other",
-    "custom_themes/on",
-    "custom_themes/other",
-    "near_misses",
-)
+
+class _Drawn(NamedTuple):
+    """How the rows of a set are drawn (`draw_rows`)."""
+
+    split: Split
+    kind: Kind | None = None
+    source: TermSource = "train"
+
+
+# As `evaluation_sets` draws them.
+_DRAWN: Final = {
+    "templates": _Drawn("templates"),
+    "objects": _Drawn("objects"),
+    "both": _Drawn("both"),
+    **{f"custom_{source}/on": _Drawn("templates", "listed", source) for source in CUSTOM_SOURCES},
+    **{f"custom_{source}/other": _Drawn("templates", "unlisted", source) for source in CUSTOM_SOURCES},
+    "near_misses": _Drawn("templates", "unlisted", "near"),
+}
+HELD_OUT_SETS: Final = tuple(_DRAWN)
 """Sets of the evaluation that hold out what training shows; about 43 % of their rows are unsafe."""
 FIT_ROWS_PER_ROW: Final = 2
 """Rows of a set in the fit, for each of the evaluation."""
+FIT_ROWS_OF_ASSISTANTS_PER_ROW: Final = 0.5
+"""Further rows of assistants in the fit: their curve is another one, and needs rows of its own."""
 # Beyond the seeds of the evaluation's own sets, which are its seed and the four after it.
 SEED_STEP: Final = 1000
 # Two texts are near duplicates from this share of common shingles; at 0.8 they differ in a word or two.
@@ -55,19 +65,30 @@ class CalibrationSplit(msgspec.Struct, frozen=True):
 
 def draw_split(sets: Mapping[str, list[Row]], count: int, seed: int) -> CalibrationSplit:
     """The rows of a calibration beside an evaluation's `sets`, which have `count` rows each by `seed`."""
-    drawn = evaluation_sets(count * FIT_ROWS_PER_ROW, seed + SEED_STEP)
+    drawn = {name: _draw(how, count, seed + SEED_STEP) for name, how in _DRAWN.items()}
     held_out = {name: sets[name] for name in HELD_OUT_SETS}
-    fit, left_out = without_near_duplicates({name: drawn[name] for name in HELD_OUT_SETS}, held_out)
+    fit, left_out = without_near_duplicates(drawn, held_out)
     data = FittedOn(
         name=(
-            f"{', '.join(HELD_OUT_SETS)} of guard/training/generator, {count * FIT_ROWS_PER_ROW} rows each, "
-            f"seed {seed + SEED_STEP}"
+            f"{', '.join(HELD_OUT_SETS)} of guard/training/generator, {len(drawn['both'])} rows each, "
+            f"seed {seed + SEED_STEP}, with more rows of assistants than there"
         ),
         sha256=rows_digest(fit),
         rows=sum(map(len, fit.values())),
         near_duplicates=left_out,
     )
     return CalibrationSplit(fit, held_out, data)
+
+
+def _draw(how: _Drawn, count: int, seed: int) -> list[Row]:
+    """Rows of a set, and further rows of assistants, who speak last in a tenth of what is drawn."""
+    rows = draw_rows(how.split, count * FIT_ROWS_PER_ROW, seed, how.kind, how.source)
+    wanted, more = round(count * FIT_ROWS_OF_ASSISTANTS_PER_ROW), list[Row]()
+    while len(more) < wanted:
+        seed += SEED_STEP
+        drawn = draw_rows(how.split, count * FIT_ROWS_PER_ROW, seed, how.kind, how.source)
+        more += [row for row in drawn if row.exchange.turns[-1].role == "assistant"]
+    return rows + more[:wanted]
 
 
 def without_near_duplicates(

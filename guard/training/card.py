@@ -201,7 +201,7 @@ def _score_figures(modes: dict[str, Any]) -> str:
     for mode, found in modes.items():
         for group, of in found["groups"].items():
             raw, calibrated = of["raw"], of["calibrated"]
-            fit = f"{found['method']}, {'all roles' if of['curve'] == 'all' else 'its own'}"
+            fit = f"{found['method']}, {'all roles' if of['curves'] == ['all'] else 'by role'}"
             lines.append(
                 f"| {mode}, {'all roles' if group == 'all' else group} | {of['n']} | {fit} | {raw['ece']:.3f} "
                 f"| {calibrated['ece']:.3f} | {raw['brier']:.4f} | {calibrated['brier']:.4f} "
@@ -212,14 +212,16 @@ def _score_figures(modes: dict[str, Any]) -> str:
 
 def _rates(modes: dict[str, Any]) -> str:
     lines = [
-        "| Mode, all roles: `max_false_positive_rate` | Threshold | Found on safe rows | Unsafe rows above it |",
-        "|---|---|---|---|",
+        "| Mode, role: `max_false_positive_rate` | Found on safe rows | Unsafe rows above it |",
+        "|---|---|---|",
     ]
     for mode, found in modes.items():
         lines += [
-            f"| {mode}: {one['rate']:g} | {one['threshold']:.6f} | {one['found']:.4f} [{one['se']:.4f}] "
-            f"| {one['recall']:.1%} |"
-            for one in found["groups"]["all"]["rates"]
+            f"| {mode}, {'all roles' if group == 'all' else group}: {one['rate']:g} "
+            f"| {one['found']:.4f} [{one['se']:.4f}] | {one['recall']:.1%} |"
+            for group, of in found["groups"].items()
+            for one in of["rates"]
+            if group == "all" or one["rate"] in (0.01, 0.05)
         ]
     return "\n".join(lines)
 
@@ -245,8 +247,10 @@ def _band(modes: dict[str, Any]) -> str:
     band = modes.get("fast", {}).get("uncertain_band")
     if band is None:
         return ""
+    ends = ", ".join(
+        f"{role}: from {low:.4f}, below {high:.4f}" for role, (low, high) in band["bands"].items()
+    )
     return (
-        f"Thinking pays where the calibrated fast score is from {band['low']:.4f} to below {band['high']:.4f} (the uncertain\n"
-        f"band; {band['inside']:.1%} of the rows): right are {band['fast_right']:.1%} with `fast`, {band['think_right']:.1%} with "
+        f"Thinking pays where the calibrated fast score is uncertain ({ends}); that is\n{band['inside']:.1%} of the rows. Right are {band['fast_right']:.1%} with `fast`, {band['think_right']:.1%} with "
         f"`think`, and {band['adaptive_right']:.1%} if\n`think` is asked there alone."
     )

@@ -23,7 +23,7 @@ from guard.serving.judge import Judge, Question
 from guard.serving.vllm_start import VllmOptions
 from guard.training.attack_evaluation import forged_endings, measure_attacks
 from guard.training.calibrate import add_calibration
-from guard.training.calibration_split import draw_split
+from guard.training.calibration_split import draw_split, rows_digest
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import CUSTOM_SOURCES, evaluation_sets
 from guard.training.judged_rows import judged_rows
@@ -132,7 +132,7 @@ async def _evaluate(path: Path, count: int, seed: int, folder: Path) -> dict[str
             for part, drawn in (("held-out", sets), ("fit", split.fit)):
                 found = outcomes[part][mode] = {}
                 for name, rows in drawn.items():
-                    place = place_of(folder / "outcomes", f"{part}-{mode}-{name}")
+                    place = place_of(folder / "outcomes", f"{part}-{mode}-{name}", rows_digest({name: rows}))
                     found[name], took = await judged(place, rows, mode)
                     seconds[mode] = round(seconds[mode] + took, 1)
             attacks[mode] = await attacked(mode)

@@ -17,9 +17,12 @@ class _Kept(msgspec.Struct, frozen=True):
     result: msgspec.Raw
 
 
-def place_of(folder: Path, name: str) -> Path:
-    """Where the result of a name lies; a `/` in the name becomes a `-`."""
-    return folder / f"{name.replace('/', '-')}.json"
+def place_of(folder: Path, name: str, digest: str) -> Path:
+    """Where the result of a name lies; `digest` is of what it is the result of.
+
+    A `/` in the name becomes a `-`.
+    """
+    return folder / f"{name.replace('/', '-')}-{digest[:12]}.json"
 
 
 def recall(path: Path, kind: type[Result]) -> tuple[Result, float] | None:

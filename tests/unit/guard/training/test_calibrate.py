@@ -106,10 +106,10 @@ def test_a_role_has_a_curve_of_its_own_where_it_has_rows_enough(checkpoint: Chec
     assert set(calibration.modes["fast"].curves) == {"all", "user"}
     measured = measure(calibration, draw(500, 6) + draw(500, 7, "assistant"))
     groups = measured["fast"]["groups"]
-    assert {name: group["curve"] for name, group in groups.items()} == {
-        "all": "all",
-        "user": "user",
-        "assistant": "all",
+    assert {name: group["curves"] for name, group in groups.items()} == {
+        "all": ["all", "user"],
+        "user": ["user"],
+        "assistant": ["all"],
     }
     assert {name: group["n"] for name, group in groups.items()} == {
         "all": 1000,

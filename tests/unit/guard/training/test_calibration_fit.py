@@ -113,11 +113,7 @@ def test_cross_validation_sees_no_row_twice() -> None:
 @given(st.lists(st.floats(0, 1), min_size=LEAST_ABOVE + 1, max_size=400))
 def test_no_rate_is_exceeded_on_the_rows_themselves(values: list[float]) -> None:
     safe = np.array(values)
-    try:
-        found = false_positives(safe)
-    except CannotFit:
-        assert len(set(values)) < len(values) or len(values) < 11
-        return
+    found = false_positives(safe)
     for rate, score in zip(found.rates, found.scores, strict=True):
         assert float(np.mean(safe >= score)) <= rate
 
@@ -128,8 +124,7 @@ def test_the_smallest_rate_leaves_rows_enough_above_it() -> None:
     assert 0.01 < found.rates[0] < 0.012
     assert int(np.sum(safe >= found.scores[0])) >= LEAST_ABOVE
     assert {0.02, 0.05, 0.1, 0.5, 1.0} <= set(found.rates)
-    with pytest.raises(CannotFit, match="10 safe rows are too few"):
-        false_positives(safe[:10])
+    assert false_positives(safe[:10]).rates == (1.0,)
 
 
 def test_rates_that_lie_within_equal_scores_are_not_offered() -> None:

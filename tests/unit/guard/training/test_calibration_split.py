@@ -6,6 +6,7 @@ import pytest
 
 from guard.prompt import Turn
 from guard.training.calibration_split import (
+    FIT_ROWS_OF_ASSISTANTS_PER_ROW,
     FIT_ROWS_PER_ROW,
     HELD_OUT_SETS,
     SEED_STEP,
@@ -44,9 +45,16 @@ def test_the_fit_is_of_sets_that_hold_out_what_training_shows() -> None:
 def test_rows_are_counted_and_those_left_out_too() -> None:
     kept = sum(map(len, SPLIT.fit.values()))
     assert SPLIT.data.rows == kept
-    assert kept + SPLIT.data.near_duplicates == 30 * FIT_ROWS_PER_ROW * len(HELD_OUT_SETS)
+    drawn = round(30 * (FIT_ROWS_PER_ROW + FIT_ROWS_OF_ASSISTANTS_PER_ROW)) * len(HELD_OUT_SETS)
+    assert kept + SPLIT.data.near_duplicates == drawn
     assert 0 < SPLIT.data.near_duplicates < kept
     assert SPLIT.data.sha256 == rows_digest(SPLIT.fit)
+
+
+def test_assistants_have_rows_of_their_own() -> None:
+    """A tenth of what the generator draws is theirs, too few for a curve."""
+    roles = [row.exchange.turns[-1].role for rows in SPLIT.fit.values() for row in rows]
+    assert 0.2 < roles.count("assistant") / len(roles) < 0.35
 
 
 def test_a_split_is_the_same_every_time_and_another_by_another_seed() -> None:
