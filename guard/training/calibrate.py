@@ -34,8 +34,8 @@ from guard.training.score_figures import Truths
 
 # A mode with fewer rows of a kind stays raw.
 LEAST_ROWS: Final = 200
-# A role with fewer rows of a kind is read by the curve of all roles; so many support a rate of 0.011.
-LEAST_ROWS_OF_ROLE: Final = 1000
+# A role with fewer rows of a kind is read by the curve of all; so many safe ones support a rate of 0.01.
+LEAST_ROWS_OF_ROLE: Final = 1100
 # Asking for both readings costs a call, so it must lower the Brier score by this share of it.
 LEAST_GAIN: Final = 0.02
 _THINK_SCORES: Final[tuple[ThinkScore, ...]] = ("verdict", "both")
@@ -70,6 +70,8 @@ def add_calibration(
         think_budget_tokens=think_budget_tokens,
         seed=report["seed"],
     )
+    for name in (CALIBRATION, PICTURE):  # of a run that was cut off
+        (folder / name).unlink(missing_ok=True)
     section: dict[str, Any] = {"data": msgspec.to_builtins(data), "chosen": chosen, "modes": {}}
     if calibration is not None:
         (folder / CALIBRATION).write_bytes(encode_calibration(calibration))

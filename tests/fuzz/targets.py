@@ -8,10 +8,13 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import StringIO
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
 
+from guard.calibration import decode_calibration, encode_calibration
+from guard.errors import CheckpointError
 from guard.normalise import normalise
 from guard.prompt import Turn
 from guard.training.attacks.corpus import ATTACKS
@@ -27,6 +30,7 @@ from schemas.review import Review
 from schemas.verdict import Verdict
 from tests.acceptance.malformed import Limits, malformed_records
 from tests.fuzz.cached import entries, run_entry, run_tree, trees
+from tests.unit.guard import calibrations
 from workers.adapters.topics_io import Record as TopicRecord
 from workers.commands.decision_rows import JsonRows, PlainRows, Row, dead_letter_row, decision_row
 from workers.moderation.outcome import Rejection
@@ -167,6 +171,28 @@ def _text(data: bytes) -> bool:
     return read != text
 
 
+def _calibration(data: bytes) -> bool:
+    """The calibration of a checkpoint: refused, or curves that keep order and bounds."""
+    try:
+        found = decode_calibration(data, "calibration.json")
+    except CheckpointError:
+        return False
+    assert decode_calibration(encode_calibration(found), "again") == found
+    for fitted in found.modes.values():
+        for curve in fitted.curves.values():
+            scores = [curve.score(number / 16) for number in range(17)]
+            assert all(0 <= low <= high <= 1 for low, high in pairwise(scores))
+            assert 0 <= curve.threshold(curve.smallest_rate) <= 1
+    return True
+
+
+def _calibrations() -> tuple[bytes, ...]:
+    band = {"low": 0.2, "high": 0.8, "inside": 0.1, "fast_right": 0.9, "think_right": 1, "adaptive_right": 1}
+    fast = calibrations.mode(curves={"all": calibrations.curve(uncertain_band=band)})
+    found = (calibrations.whole(), calibrations.whole(modes={"fast": fast}))
+    return tuple(json.dumps(one, separators=(",", ":")).encode() for one in found)
+
+
 def _struct(struct: Any) -> Callable[[bytes], bool]:
     decoder = msgspec.json.Decoder(struct)
 
@@ -246,6 +272,7 @@ TARGETS: Final = (
     Target("cached value", trees(), run_tree),
     Target("note of a commit", _notes(), _note),
     Target("message text", _attacked(), _text),
+    Target("calibration", _calibrations(), _calibration),
     *(
         Target(f"{noun} struct", _examples(noun), _struct(struct))
         for noun, struct in (

@@ -14,19 +14,21 @@ from typing import Any, Final
 import click
 import msgspec
 
+from guard.checkpoint import Checkpoint
 from schemas.event import Event
+from schemas.policy import judgement_hash
 from workers.adapters.local_cache import SHARED_TTL_S
 from workers.adapters.redis_entries import Memory, RedisEntries, redis_entries
 from workers.commands.cache_rows import lines, report, stats_lines
 from workers.errors import UsageError, WorkerError
-from workers.judging import content_key, make_judge, stored_checkpoint
+from workers.judging import content_key, make_judge, stored_checkpoint, stored_scales
 from workers.moderation.choose_policy import PolicyBook
 from workers.moderation.fingerprint import TenantFingerprints
 from workers.moderation.normalise_event import as_read
 from workers.moderation.outcome import ChosenPolicy, Rejection
 from workers.moderation.read_event import EventLimits, decode_event
 from workers.moderation.recall_verdict import KEY_PREFIX, VerdictKeys, key_pattern, read_key
-from workers.policies import load_policies
+from workers.policies import PolicySet, load_policies
 from workers.ports import CachedVerdict
 from workers.settings import Settings, load_settings
 from workers.terminal import harmless
@@ -88,10 +90,12 @@ def get(file: Path, as_json: bool) -> None:
     """
     settings = load_settings()
     event = _read_event(file, settings)
-    chosen = _book(settings).choose(event)
+    checkpoint = stored_checkpoint(settings.guard)
+    scales = stored_scales(settings.guard, checkpoint)
+    chosen = PolicyBook(_policies(settings), scales).choose(event)
     if isinstance(chosen, Rejection):
         raise UsageError(f"{file}: {chosen.field}: {chosen.sentence}")
-    key = _key(event, chosen, settings)
+    key = _key(event, chosen, settings, checkpoint)
 
     async def look(entries: RedisEntries) -> tuple[CachedVerdict | None, int | None]:
         return await entries.remembered(key)
@@ -165,21 +169,20 @@ def _progress(clock: Callable[[], float], how_far: Callable[[], str]) -> Callabl
     return told
 
 
-def _book(settings: Settings) -> PolicyBook:
+def _policies(settings: Settings) -> PolicySet:
     policies = settings.policies
-    return PolicyBook(load_policies(policies.path, policies.default, policies.unknown))
+    return load_policies(policies.path, policies.default, policies.unknown)
 
 
 def _policies_by_hash(settings: Settings) -> dict[str, list[str]]:
     names: dict[str, list[str]] = defaultdict(list)
-    for chosen in _book(settings).chosen:
-        if chosen.used.id not in names[chosen.used.judgement_hash]:
-            names[chosen.used.judgement_hash].append(chosen.used.id)
+    for name, policy in _policies(settings).by_id.items():
+        names[judgement_hash(policy)].append(name)
     return names
 
 
 def _judgement_hash(name: str, settings: Settings) -> str:
-    by_id = {chosen.used.id: chosen.used.judgement_hash for chosen in _book(settings).chosen}
+    by_id = {one: judgement_hash(policy) for one, policy in _policies(settings).by_id.items()}
     if name in by_id:
         return by_id[name]
     if _DIGEST.fullmatch(name):
@@ -201,9 +204,9 @@ def _read_event(file: Path, settings: Settings) -> Event:
     return event
 
 
-def _key(event: Event, chosen: ChosenPolicy, settings: Settings) -> str:
+def _key(event: Event, chosen: ChosenPolicy, settings: Settings, checkpoint: Checkpoint) -> str:
     secret = content_key(settings.secrets)
-    judge = make_judge(settings.guard, stored_checkpoint(settings.guard), secret)
+    judge = make_judge(settings.guard, checkpoint, secret)
     mode = chosen.policy.mode
     fingerprints = TenantFingerprints(secret)
     own = fingerprints.of(event.tenant)

@@ -46,11 +46,6 @@ class PolicyBook:
         ready = self._chosen[place] = self._ready[id(chosen)]
         return ready
 
-    @property
-    def chosen(self) -> list[ChosenPolicy]:
-        """Every policy of the snapshot."""
-        return list(self._ready.values())
-
 
 def _all(policies: PolicySet) -> list[Policy]:
     more = [policies.default] if policies.default is not None else []

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
-from guard.checkpoint import Checkpoint
+from guard.calibration import open_scales
+from guard.checkpoint import Checkpoint, open_checkpoint
 from guard.prompt import PromptRenderer, Turn
+from guard.scores import log_odds, mean_of_both
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge, Question
 from guard.serving.vllm_engine import VllmEngine
+from guard.training.calibration_split import HELD_OUT_SETS
+from guard.training.evaluation import judge_rows
+from guard.training.generator.evaluation_sets import evaluation_sets
+from guard.training.score_figures import calibration_error
 from schemas.identifiers import Mode
 from schemas.policy import Policy, PolicyExample
 from schemas.verdict import Unjudged, Verdict
@@ -54,6 +62,50 @@ async def test_the_packs_examples_are_judged_as_expected(tiny_judge: Judge, mode
         # Greedy decoding: the label is the likelier of the two.
         assert (verdict.score >= 0.5) == (verdict.label == "unsafe")
         assert verdict.label == "unsafe" or not verdict.codes
+
+
+async def test_a_score_of_both_readings_is_the_mean_of_the_two_judgements(
+    tiny_judge: Judge, vllm_engine: VllmEngine, served_checkpoint: Checkpoint, served_renderer: PromptRenderer
+) -> None:
+    limits = JudgeLimits(
+        max_model_len=served_checkpoint.max_model_len, call_timeout_s=120.0, think_score="both"
+    )
+    judge = Judge(served_checkpoint, served_renderer, vllm_engine, limits)
+    asked = list(packed_examples())
+
+    async def scores(one: Judge, mode: Mode) -> list[float | None]:
+        outcomes = await asyncio.gather(*(one.judge(question(p, e.text, mode, e.role)) for p, e in asked))
+        return [outcome.score if isinstance(outcome, Verdict) else None for outcome in outcomes]
+
+    fast, think = await scores(tiny_judge, "fast"), await scores(tiny_judge, "think")
+    for both, before, after in zip(await scores(judge, "think"), fast, think, strict=True):
+        mean = mean_of_both(before, after)
+        assert both is not None
+        assert mean is not None
+        # Other batches, other sums: the engine's arithmetic leaves some hundredths of log-odds.
+        assert log_odds(both) == pytest.approx(log_odds(mean), abs=0.3)
+
+
+async def test_the_shipped_calibration_holds_for_rows_that_nobody_saw(tiny_judge: Judge) -> None:
+    """A seed of its own, hardly enough rows: the figures of the model card are of ten times as many."""
+    sets = evaluation_sets(40, 777)
+    rows = [row for name in HELD_OUT_SETS for row in sets[name]]
+    scales = open_scales(open_checkpoint("tiny"), think_budget_tokens=512)
+    outcomes = await judge_rows(tiny_judge, rows, "fast")
+    calibrated, truths, reached = [], [], []
+    for row, outcome in zip(rows, outcomes, strict=True):
+        curve = scales.curve("fast", row.exchange.turns[-1].role)
+        assert curve is not None
+        assert outcome.score is not None
+        score = curve.score(outcome.score)
+        calibrated.append(score)
+        truths.append(row.exchange.label == "unsafe")
+        reached.append(score >= curve.threshold(0.05))
+    assert calibration_error(np.array(calibrated), np.array(truths)) < 0.08
+    safe = [hit for hit, unsafe in zip(reached, truths, strict=True) if not unsafe]
+    assert sum(safe) / len(safe) < 0.05 + 4 * math.sqrt(0.05 * 0.95 / len(safe))
+    caught = [hit for hit, unsafe in zip(reached, truths, strict=True) if unsafe]
+    assert sum(caught) / len(caught) > 0.8
 
 
 async def test_the_policy_decides(tiny_judge: Judge) -> None:
@@ -118,4 +170,8 @@ def test_the_command_prints_its_answer_and_nothing_else(tiny_judge: Judge) -> No
     assert report["label"] == "unsafe"
     assert report["guard"]["engine"] == "vllm"
     assert report["guard"]["verified"]
+    assert report["score_kind"] == "calibrated"
+    assert report["raw_score"] > report["score"] > 0.5  # the model is too sure
+    assert [step["mode"] for step in report["steps"]] == ["fast", "think"]
+    assert len(report["guard"]["calibration_digest"]) == 64
     assert "pensioners" not in shown.stderr

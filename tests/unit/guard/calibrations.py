@@ -36,10 +36,16 @@ def mode(**changes: Any) -> dict[str, Any]:
 
 def content(folder: Path, template: str = "rsafe-compact-1", **changes: Any) -> dict[str, Any]:
     """A whole calibration for the checkpoint in a folder."""
+    digest = open_checkpoint(str(folder), template=template, weights=False).weights_digest
+    return whole(weights_digest=digest, template_version=template) | changes
+
+
+def whole(**changes: Any) -> dict[str, Any]:
+    """A whole calibration for no checkpoint."""
     base: dict[str, Any] = {
         "format": "rsafe-calibration-1",
-        "weights_digest": open_checkpoint(str(folder), template=template, weights=False).weights_digest,
-        "template_version": template,
+        "weights_digest": "0" * 64,
+        "template_version": "rsafe-compact-1",
         "parser_version": RSAFE_PROFILE.name,
         "engine": "vllm 0.32.0",
         "data": {"name": "rows", "sha256": "a" * 64, "rows": 2300, "near_duplicates": 7},

@@ -277,3 +277,32 @@ def test_a_score_is_read_in_less_than_a_few_microseconds() -> None:
     curve = msgspec.convert(calibrations.curve(raw=many, calibrated=many), Curve)
     seconds = min(timeit.repeat(lambda: curve.score(0.7312), number=2000, repeat=20)) / 2000
     assert seconds < 5e-6  # a third of a microsecond where nothing else runs
+
+
+# The shipped checkpoint
+
+
+def test_the_shipped_checkpoint_has_calibrated_scores_in_both_modes() -> None:
+    shipped = open_checkpoint("tiny")
+    assert shipped.verified  # the manifest covers the calibration
+    found = open_scales(shipped, think_budget_tokens=512)
+    for mode in ("fast", "think"):
+        assert found.why(mode) == ""
+        for role in ("user", "assistant"):
+            curve = found.curve(mode, role)
+            assert curve is not None
+            assert min(curve.safe, curve.unsafe) >= 1100
+            assert curve.smallest_rate <= 0.01
+            assert curve.threshold(0.01) > curve.threshold(0.05) > 0.1
+    fast = found.curve("fast", "user")
+    assert fast is not None
+    assert fast.uncertain_band is not None
+    assert fast.uncertain_band.inside < 0.5
+
+
+def test_the_shipped_checkpoints_error_is_within_its_bar() -> None:
+    manifest = open_checkpoint("tiny").manifest
+    assert manifest is not None
+    found = {bar["mode"]: bar for bar in manifest.gate["bars"] if bar["figure"] == "ece"}
+    assert set(found) == {"fast", "think"}
+    assert all(bar["met"] and bar["value"] <= bar["most"] == 0.05 for bar in found.values())
