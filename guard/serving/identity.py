@@ -49,16 +49,15 @@ class GuardIdentity:
     def decoding(self, mode: Mode) -> str:
         """Canonical text of engine, decoding and the form of texts; equal ones, comparable verdicts."""
         limits = self.limits
-        if mode == "fast":
-            how = "tokens=1"
-        else:
+        how, score = "tokens=1", ""
+        if mode != "fast":
+            score = "" if limits.think_score == "verdict" else f" score={limits.think_score}"
             how = f"think={limits.think_budget_tokens} answer={limits.answer_tokens}"
-            if limits.think_score != "verdict":
-                how += f" score={limits.think_score}"
         # What is left out, and where a long message is cut, hangs on these in every mode.
         return (
             f"{self.engine} greedy {how} length={limits.max_model_len} "
-            f"windows={limits.max_text_windows} overlap={limits.text_window_overlap_tokens} text={NORMALISER}"
+            f"windows={limits.max_text_windows} overlap={limits.text_window_overlap_tokens} "
+            f"text={NORMALISER}{score}"
         )
 
     def used(self, mode: Mode) -> GuardUsed:
