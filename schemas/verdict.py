@@ -73,7 +73,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def windows_unjudged(self) -> int:
         """Text windows without a verdict, where another one is unsafe."""
-        return self.windows - len(self.by_window) if self.by_window else 0
+        return max(0, self.windows - len(self.by_window)) if self.by_window else 0
 
 
 class Unjudged(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from schemas.decision import Decision
 from schemas.generate import FOLDER
-from schemas.verdict import Verdict
+from schemas.verdict import Verdict, WindowVerdict
 from tests.unit.workers.moderation.builders import GUARD, make_asked, make_event
 from workers.adapters.verdict_codec import FORMAT, decode_verdict, encode_verdict
 from workers.moderation.make_decision import make_decision, weigh
@@ -66,6 +66,9 @@ def run_tree(data: bytes) -> bool:
 def entries() -> tuple[bytes, ...]:
     """Entries as we write them, and as we never would."""
     verdicts = [msgspec.json.decode(content, type=Verdict) for content in _good()]
+    window = WindowVerdict(label="unsafe", score=0.5, codes=("C1", "Zz-9"))
+    # More verdicts than windows, which no writer of ours writes.
+    verdicts.append(Verdict(label="unsafe", score=0.5, windows=1, by_window=(window, window)))
     verdicts.append(Verdict(label="unsafe", score=0.5, codes=("C1", "Zz-9"), category_scores={"C2": 0.5}))
     verdicts.append(Verdict(label="safe", score=None, rationale="hello there \0\u202e " * 8))
     written = [

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from guard.serving.worst import worst
 from schemas.policy import Category, Policy
-from schemas.verdict import Step, Unjudged, Verdict
+from schemas.verdict import Step, Unjudged, Verdict, WindowVerdict
 
 CODES = ("C2", "C10", "C1")
 POLICY = Policy(id="p", version="1", categories=tuple(Category(code=c, title=c, definition=c) for c in CODES))
@@ -75,6 +75,12 @@ def test_safe_needs_a_verdict_of_every_window() -> None:
     assert isinstance(outcome, Unjudged)
     assert (outcome.reason, outcome.detail, outcome.windows) == ("unparseable", "empty", 3)
     assert len(outcome.steps) == 3
+
+
+def test_there_are_never_fewer_than_no_windows_without_a_verdict() -> None:
+    one = WindowVerdict(label="unsafe", score=0.9)
+    assert Verdict(label="unsafe", score=0.9, windows=1, by_window=(one, one)).windows_unjudged == 0
+    assert Verdict(label="safe", score=0.1).windows_unjudged == 0
 
 
 @pytest.mark.parametrize("outcome", [said("safe", 0.1), said("unsafe", 0.9, "C10", "C1"), failed()])
