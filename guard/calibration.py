@@ -5,7 +5,7 @@ which share of safe messages lies above a score, so that a policy may ask for a 
 made by `rsafe train evaluate`, and applied when a decision is made: verdicts are remembered raw, so it is
 part of the checkpoint digest and not of the weights digest.
 
-Whatever is in the file is checked here, since a folder may come from anywhere.
+Whatever is in the file is checked here, since a folder may come from anywhere. Long for that: one subject.
 """
 
 from __future__ import annotations

@@ -249,12 +249,7 @@ class ModerationPath:
     def _in_common(self, ask: Asked, cached: CachedVerdict) -> _InCommon:
         """Of a remembered verdict under the policy; made once for as long as both are the same objects."""
         role, known = _role(ask), self._known.get(id(cached))
-        if (
-            known is not None
-            and known.cached is cached
-            and known.chosen is ask.chosen
-            and known.role == role
-        ):
+        if known is not None and known.cached is cached and known.chosen is ask.chosen and known.role == role:
             return known
         guard = self._guards[ask.chosen.policy.mode]
         weighed = weigh(judged_before(ask, cached, guard, self._options.rationale), ask.chosen, role)

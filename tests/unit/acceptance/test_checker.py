@@ -345,6 +345,7 @@ def test_volatile_fields_are_read_from_the_schema() -> None:
         ("tokens",),
         ("trace_id",),
         ("score",),
+        ("raw_score",),
         ("categories", "[]", "score"),
     } == paths
 
