@@ -11,6 +11,8 @@ message, and the same question always gives the same prompt.
 >>> template = load_template("rsafe-compact-1")
 >>> template.conversation_text("a1b2c3", [Turn(role="user", text="hello")])
 ['a1b2c3 user: hello\\n', 'a1b2c3']
+
+A little over 300 lines: the words of a prompt and how they become ids are read together.
 """
 
 from __future__ import annotations
@@ -125,6 +127,26 @@ class VerdictTokens(msgspec.Struct, frozen=True, kw_only=True):
     unsafe: int
 
 
+class PromptParts(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt taken apart; all its ids in order are those of `PromptRenderer.render`."""
+
+    mark: str
+    """The boundary mark of this question."""
+    system: tuple[int, ...]
+    """Task and policy, with the chat structure around them."""
+    turns: tuple[tuple[int, ...], ...]
+    """For each turn its mark, role and text."""
+    ending: tuple[int, ...]
+    """The mark that ends the conversation."""
+    opening: tuple[int, ...]
+    """The assistant's turn up to our own `<think>`."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The whole prompt."""
+        return self.system + _joined(self.turns) + self.ending + self.opening
+
+
 def load_template(name_or_path: str | Path) -> PromptTemplate:
     """A shipped template by name, or one from a JSON file. Raises TemplateError."""
     path = Path(name_or_path)
@@ -198,9 +220,25 @@ class PromptRenderer:
             # Without the mark, which is looked for in the texts only when they may fit.
             if left < 0 or self.encoder.surely_longer(self.template.conversation_text("", turns), left):
                 return None
-        pieces = self.template.conversation_text(self.nonce(digest, turns), turns)
-        prompt = system + _joined(self.encoder.plain(pieces)) + self.opening_ids
+        _, pieces = self._conversation(digest, turns)
+        prompt = system + _joined(pieces) + self.opening_ids
         return prompt if room is None or len(prompt) <= room else None
+
+    def parts(self, policy: Policy, turns: Sequence[Turn]) -> PromptParts:
+        """What `render` gives, in its parts. `turns` are 1 or more."""
+        digest = self._digest(policy)
+        mark, pieces = self._conversation(digest, turns)
+        return PromptParts(
+            mark=mark,
+            system=self._system(digest, policy),
+            turns=tuple(pieces[:-1]),
+            ending=pieces[-1],
+            opening=self.opening_ids,
+        )
+
+    def system_of(self, policy: Policy) -> tuple[int, ...]:
+        """The ids with which every prompt under the policy begins."""
+        return self._system(self._digest(policy), policy)
 
     def system_ids(self, categories: Sequence[CategoryText]) -> tuple[int, ...]:
         """Ids of everything before the conversation; for `render` in canonical order."""
@@ -233,6 +271,11 @@ class PromptRenderer:
         while end and ids[end - 1] in self.eos_token_ids:
             end -= 1
         return self.encoder.decode(ids[:end])
+
+    def _conversation(self, digest: str, turns: Sequence[Turn]) -> tuple[str, list[tuple[int, ...]]]:
+        """The boundary mark, and the ids of the fenced turns and of the ending."""
+        mark = self.nonce(digest, turns)
+        return mark, self.encoder.plain(self.template.conversation_text(mark, turns))
 
     def _digest(self, policy: Policy) -> str:
         """The policy's judgement hash, which takes a third of the time of a prompt, so it is kept."""

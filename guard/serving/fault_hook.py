@@ -24,7 +24,7 @@ from guard.errors import EngineTimeout
 from guard.prompt import PromptRenderer
 from guard.serving.engine import Clock, Completion, Engine, EngineParameters
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge, Question, Seen
 from schemas.verdict import Unjudged, Verdict
 
 _MARKER: Final = re.compile(r"\[\[rsafe-fault (?:(kill|hang|garbage)|slow:(\d{1,4}(?:\.\d{1,3})?)s)\]\]")
@@ -60,12 +60,19 @@ class FaultyJudge(Judge):
             checkpoint, renderer, changed, limits, clock=clock
         )
 
-    async def judge(self, question: Question, *, deadline_s: float | None = None) -> Verdict | Unjudged:
+    async def judge(
+        self,
+        question: Question,
+        *,
+        deadline_s: float | None = None,
+        seen: Callable[[Seen], None] | None = None,
+    ) -> Verdict | Unjudged:
         """As the judge, after the fault that the question asks for."""
         marker = _MARKER.search(question.turns[-1].text)
         if marker is None:
-            return await super().judge(question, deadline_s=deadline_s)
-        return await self._over(self._changed(*marker.groups())).judge(question, deadline_s=deadline_s)
+            return await super().judge(question, deadline_s=deadline_s, seen=seen)
+        changed = self._over(self._changed(*marker.groups()))
+        return await changed.judge(question, deadline_s=deadline_s, seen=seen)
 
     def _changed(self, fault: str | None, seconds: str) -> Engine:
         engine = self._breakable

@@ -20,7 +20,7 @@ import msgspec
 
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.identity import JudgeLimits
-from guard.text_windows import most_tokens, text_windows
+from guard.text_windows import Span, most_tokens, text_windows
 from schemas.identifiers import Mode, Role
 from schemas.policy import Policy
 from schemas.verdict import Unjudged
@@ -50,6 +50,8 @@ class Fitted(msgspec.Struct, frozen=True):
     prompts: tuple[Prompt, ...]
     turns_left_out: int = 0
     """Turns before the message that stand in no prompt."""
+    spans: tuple[Span, ...] = ()
+    """Of text windows: the characters of the message that each prompt has."""
 
 
 def answer_room(renderer: PromptRenderer, limits: JudgeLimits) -> int:
@@ -88,8 +90,7 @@ class Fitting:
         earlier = len(turns) - 1
         alone = render(policy, turns[-1:], room) if earlier else None
         if alone is None:
-            windows = self._windows(policy, turns[-1], cut_room)
-            return windows if isinstance(windows, Unjudged) else Fitted(windows, earlier)
+            return self._windows(policy, turns[-1], cut_room, earlier)
         # `kept` turns fit and `too_many` do not, until nothing is between them. Marks differ a little in
         # their tokens, so more than one number may be so; any such one will do.
         kept, too_many = 0, earlier
@@ -112,8 +113,8 @@ class Fitting:
         wanted = max(_SHORTEST_BUDGET_TOKENS, length // _RATIONALE_SHARE)
         return room - min(most, _SHORTEST_BUDGET_TOKENS), room - min(most, wanted)
 
-    def _windows(self, policy: Policy, message: Turn, room: int) -> tuple[Prompt, ...] | Unjudged:
-        """A prompt for each text window, newest first, none of them over `room`."""
+    def _windows(self, policy: Policy, message: Turn, room: int, earlier: int) -> Fitted | Unjudged:
+        """A prompt for each text window, newest first, none of them over `room`, without `earlier` turns."""
         overlap, most = self._limits.text_window_overlap_tokens, self._limits.max_text_windows
         if most == 1:
             return _too_long("no room for an answer")
@@ -129,7 +130,7 @@ class Fitting:
             prompts = [self._render(policy, message.role, text[start:end], room) for start, end in spans]
             fitting = tuple(prompt for prompt in prompts if prompt is not None)
             if len(fitting) == len(prompts):
-                return fitting
+                return Fitted(fitting, earlier, tuple(spans))
             size -= max(1, size // _SHRINK_SHARE)
         return _too_long("too many text windows")
 

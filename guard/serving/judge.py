@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -15,7 +15,7 @@ from guard.errors import EngineFailed, EngineTimeout, UnsupportedError
 from guard.prompt import PromptRenderer, Turn
 from guard.scores import mean_of_both, p_unsafe
 from guard.serving.engine import Clock, Completion, Engine, EngineParameters
-from guard.serving.fitting import Fitting, Prompt, answer_room
+from guard.serving.fitting import Fitted, Fitting, Prompt, answer_room
 from guard.serving.identity import GuardIdentity, JudgeLimits
 from guard.serving.seal import Seal
 from guard.serving.worst import worst
@@ -35,6 +35,13 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     turns: tuple[Turn, ...]
     """The conversation, newest last; 1 or more."""
     mode: Mode
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What one judgement asked, and what each of its prompts gave, in the same order."""
+
+    fitted: Fitted
+    outcomes: tuple[Verdict | Unjudged, ...]
 
 
 def require_mode(mode: Mode) -> None:
@@ -59,7 +66,7 @@ class Judge:
         *,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._renderer = renderer
+        self.renderer = self._renderer = renderer
         self._engine = engine
         self._limits = limits
         self._clock = clock
@@ -105,11 +112,18 @@ class Judge:
         """About how many tokens its prompts have, without rendering them."""
         return self._fitting.estimate_tokens(question.policy, question.turns, question.mode)
 
-    async def judge(self, question: Question, *, deadline_s: float | None = None) -> Verdict | Unjudged:
+    async def judge(
+        self,
+        question: Question,
+        *,
+        deadline_s: float | None = None,
+        seen: Callable[[Seen], None] | None = None,
+    ) -> Verdict | Unjudged:
         """The verdict of one question, or why there is none.
 
         `deadline_s` is an instant on the judge's clock (`time.monotonic`); nobody wants the answer after it,
-        and it is `late`. At the limit of a judgement it is `timed_out`. Raises `EngineDead` when the guard is
+        and it is `late`. At the limit of a judgement it is `timed_out`. `seen` is told what was asked, unless
+        nothing was. Raises `EngineDead` when the guard is
         down, which says nothing of the question, and `UnsupportedError` for a mode that is not there.
         """
         require_mode(question.mode)
@@ -120,7 +134,10 @@ class Judge:
         if isinstance(fitted, Unjudged):
             return fitted
         asked = [self._ask(question, prompt, until_s, late=late) for prompt in fitted.prompts]
-        outcome = worst(await _together(asked), question.policy)
+        outcomes = await _together(asked)
+        if seen is not None:
+            seen(Seen(fitted, tuple(outcomes)))
+        outcome = worst(outcomes, question.policy)
         if not fitted.turns_left_out:
             return outcome
         return msgspec.structs.replace(outcome, turns_left_out=fitted.turns_left_out)

@@ -1,14 +1,12 @@
-"""`rsafe judge`: one message, without Kafka."""
+"""`rsafe judge`: one message, or a file of them (`judge_file`), without Kafka."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,23 +14,23 @@ import click
 import msgspec
 
 from guard.prompt import Turn, as_read
-from guard.serving.judge import Judge, Question
+from guard.serving.explanation import explain
+from guard.serving.judge import Judge, Question, Seen
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode, Role
-from schemas.policy import Policy, canonical_categories
+from schemas.policy import canonical_categories
 from schemas.verdict import Unjudged, Verdict
+from workers.commands.judge_explain import explain_verdict, explanation_lines
+from workers.commands.judge_file import FileOptions, judge_file
+from workers.commands.judge_start import EXIT_UNJUDGED, named_policy, results_alone_on_stdout, started
 from workers.errors import UsageError
 from workers.judging import content_key, guards_used, make_judge, stored_checkpoint, stored_scales
 from workers.moderation.choose_policy import make_ready
 from workers.moderation.make_decision import read_score
 from workers.moderation.outcome import Yardstick
-from workers.policies import load_policies
-from workers.policy_files import read_policy_file
-from workers.settings import Settings, load_settings
+from workers.settings import load_settings
 from workers.terminal import harmless
 
-# Beside the codes of `workers.errors`: the message was asked about, and got no verdict.
-EXIT_UNJUDGED: Final = 5
 # What a line of `--context` must be, by the field at fault. msgspec's own message may quote the line.
 _TURN: Final = "expected a JSON object with `role` and `text`"
 _EXPECTED: Final[dict[str, str]] = {
@@ -43,7 +41,7 @@ _PLACE: Final = re.compile(r" - at `\$\.(role|text)`\Z")
 
 
 @click.command()
-@click.argument("text")
+@click.argument("text", required=False)
 @click.option(
     "--policy", "policy_name", help="Id of a loaded policy, or a policy file; else the default one."
 )
@@ -54,71 +52,101 @@ _PLACE: Final = re.compile(r" - at `\$\.(role|text)`\Z")
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help='Earlier turns, oldest first: a JSON object {"role", "text"} a line.',
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; with --file, one a line, always.")
+@click.option(
+    "--explain", "explained", is_flag=True, help="Show what was in the prompt, and what was made of it."
+)
+@click.option(
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help='Instead of TEXT: a JSON object a line, an event or one with "text"; `-` is standard input.',
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --file: write results there, and go on behind those that an earlier run left.",
+)
+@click.option("--stop-on-error", is_flag=True, help="With --file: end at the first line that is not read.")
 def judge(
-    text: str,
+    text: str | None,
     policy_name: str | None,
     mode: Mode | None,
     role: Role,
     context: Path | None,
     as_json: bool,
+    explained: bool,
+    file: Path | None,
+    output: Path | None,
+    stop_on_error: bool,
 ) -> None:
     """Judge TEXT (`-` reads it from standard input) and show verdict, score, categories and rationale.
 
     The guard is the one of the settings (RSAFE_GUARD__…). The rationale is shown in full, and it may repeat
     the message. Exits with 0 when there is a verdict, and with 5 when there is none.
+
+    With --file every line of a file is judged, and a JSON object is written for each, in their order. Exits
+    with 1 when a line was not read, else with 5 when one got no verdict, else with 0.
     """
+    _check_options(text, context, explained, file, output, stop_on_error)
     settings = load_settings()
-    policy = _policy(settings, policy_name)
+    if file is not None:
+        options = FileOptions(
+            file=file, output=output, policy=policy_name, mode=mode, role=role, stop_on_error=stop_on_error
+        )
+        raise click.exceptions.Exit(judge_file(settings, options))
+    assert text is not None
+    policy = named_policy(settings, policy_name or settings.policies.default)
     if text == "-":
         text = _read_stdin()
-    question = Question(
-        policy=policy,
-        turns=as_read((*_read_context(context), Turn(role=role, text=text))),
-        mode=mode or policy.mode,
-    )
+    came = (*_read_context(context), Turn(role=role, text=text))
+    question = Question(policy=policy, turns=as_read(came), mode=mode or policy.mode)
     checkpoint = stored_checkpoint(settings.guard)
     scales = stored_scales(settings.guard, checkpoint)
     chosen = make_ready(msgspec.structs.replace(policy, mode=question.mode, surfaces=(role,)), scales)
     guard = make_judge(settings.guard, checkpoint, content_key(settings.secrets))
-    with _results_alone_on_stdout():
-        outcome, seconds = asyncio.run(_ask(guard, question))
+    with results_alone_on_stdout():
+        outcome, seconds, seen = asyncio.run(_ask(guard, question))
     used = guards_used(guard, scales)[question.mode]
     report = _report(used, question, outcome, seconds, chosen.yardsticks[role])
+    explanation = None
+    if explained:
+        in_prompts = explain(guard.renderer, question, came, seen)
+        explanation = explain_verdict(in_prompts, question, outcome, seen, chosen, scales, used)
+        report["explanation"] = explanation
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:
-        for line in _lines(report):
+        for line in (*_lines(report), *(explanation_lines(explanation) if explanation is not None else ())):
             click.echo(line)
     if isinstance(outcome, Unjudged):
         raise click.exceptions.Exit(EXIT_UNJUDGED)
 
 
-async def _ask(guard: Judge, question: Question) -> tuple[Verdict | Unjudged, float]:
-    if guard.identity.engine.startswith("vllm"):
-        click.echo("starting vLLM, which takes a minute or two …", err=True)
-    await guard.start()
-    try:
-        started = time.perf_counter()
-        outcome = await guard.judge(question)
-        return outcome, time.perf_counter() - started
-    finally:
-        await guard.close()
+def _check_options(
+    text: str | None,
+    context: Path | None,
+    explained: bool,
+    file: Path | None,
+    output: Path | None,
+    stop_on_error: bool,
+) -> None:
+    """Raises `click.UsageError` for options that do not go together."""
+    if (text is None) == (file is None):
+        raise click.UsageError("expected either TEXT or --file")
+    if file is None and (output is not None or stop_on_error):
+        raise click.UsageError("--output and --stop-on-error: expected --file with them")
+    if file is not None and context is not None:
+        raise click.UsageError("--context: expected TEXT, since each line of a file has its own context")
+    if file is not None and explained:
+        raise click.UsageError("--explain: expected TEXT, since it explains one message")
 
 
-def _policy(settings: Settings, name: str | None) -> Policy:
-    wanted = name or settings.policies.default
-    if wanted.endswith((".yaml", ".yml")):
-        found = read_policy_file(Path(wanted))
-        if len(found) != 1:
-            raise UsageError(
-                f"{wanted} holds {len(found)} policies; expected one, or the id of a loaded policy"
-            )
-        return found[0].policy
-    loaded = load_policies(settings.policies.path, default="").by_id
-    if wanted not in loaded:
-        raise UsageError(f"no policy {wanted!r}; expected a .yaml file or one of {', '.join(sorted(loaded))}")
-    return loaded[wanted]
+async def _ask(guard: Judge, question: Question) -> tuple[Verdict | Unjudged, float, Seen | None]:
+    seen: list[Seen] = []
+    async with started(guard):
+        begun = time.perf_counter()
+        outcome = await guard.judge(question, seen=seen.append)
+        return outcome, time.perf_counter() - begun, seen[0] if seen else None
 
 
 def _read_stdin() -> str:
@@ -214,17 +242,3 @@ def _covered(coverage: dict[str, int]) -> str:
     if coverage["turns_left_out"]:
         told.append(f"earlier turns left out: {coverage['turns_left_out']}")
     return ", ".join(told)
-
-
-@contextmanager
-def _results_alone_on_stdout() -> Iterator[None]:
-    """Whatever libraries and their processes print meanwhile goes to stderr."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)

@@ -7,16 +7,15 @@ from typing import Final
 
 import numpy as np
 from rich.console import Console
-from rich.status import Status
 
 from workers.load.drive import Sent
 from workers.load.figures import Latency, LoadReport, Phase, Spread
 from workers.load.follow import Outcomes
 from workers.load.join import join, percentile
+from workers.progress import ProgressLine
 from workers.terminal import harmless
 
-# How often the progress is written, in seconds: a moving line in a terminal, plain lines elsewhere.
-_MOVING_S: Final = 0.5
+# How often the progress is written where nothing moves, in seconds.
 _PLAIN_S: Final = 1.0
 
 
@@ -103,33 +102,17 @@ def _row(title: str, spread: Spread) -> str:
     return f"  {title:<24} {values}"
 
 
-class Progress:
-    """How far a run is: a moving line in a terminal, plain lines elsewhere, about once a second."""
+class Progress(ProgressLine):
+    """How far a run is, about once a second."""
 
     def __init__(self, console: Console, clock: Callable[[], float]) -> None:
-        self._console, self._clock = console, clock
-        self._status: Status | None = None
-        self._last_s, self._rows, self._sent = clock(), 0, 0
-
-    def __enter__(self) -> Progress:
-        if self._console.is_terminal:
-            self._status = self._console.status("…", refresh_per_second=4)
-            self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._status is not None:
-            self._status.stop()
-
-    def say(self, sentence: str) -> None:
-        """A new step."""
-        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        super().__init__(console, clock, plain_s=_PLAIN_S)
+        self._rows, self._sent = 0, 0
 
     def told(self, step: str, sent: Sent, outcomes: Outcomes, rate: float | None) -> None:
         """How far it is; does nothing when it was told a moment ago."""
-        now = self._clock()
-        passed = now - self._last_s
-        if passed < (_MOVING_S if self._status is not None else _PLAIN_S):
+        passed = self.passed_s()
+        if passed is None:
             return
         came, count = len(outcomes), len(sent.at_s)
         newest = join(sent, outcomes, rate, events_stamped=False, first_row=self._rows).latency_ms
@@ -143,9 +126,5 @@ class Progress:
             parts.append(f"hits {outcomes.hits / came:.0%}")
         values = ((percent, percentile(newest, percent)) for percent in (50, 99))
         parts += [f"p{percent} {value:,.0f} ms" for percent, value in values if value is not None]
-        self._last_s, self._rows, self._sent = now, came, count
-        line = ", ".join(parts)
-        if self._status is not None:
-            self._status.update(line)
-        else:
-            self.say(f"{line} …")
+        self._rows, self._sent = came, count
+        self.show(", ".join(parts))

@@ -6,7 +6,8 @@ A rejection quotes nothing of the record: field names and expectations are our o
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 import msgspec
 
@@ -42,7 +43,6 @@ _EXPECTED: Final[dict[str, str]] = {
 # an earlier part of the message may quote the record.
 _PATH: Final = re.compile(r" - at `(\$[a-z_.]*(?:\[\d+\][a-z_.]*)?)`\Z")
 _MISSING: Final = re.compile(r"\AObject missing required field `([a-z_]+)`")
-_FIELDS: Final = frozenset(path.rpartition(".")[2] for path in _EXPECTED)
 _DECODER: Final = msgspec.json.Decoder(Event)
 
 
@@ -55,16 +55,23 @@ class EventLimits(msgspec.Struct, frozen=True, kw_only=True):
     context_chars: int
 
 
+class Spoken(Protocol):
+    """A turn, of whatever kind."""
+
+    @property
+    def text(self) -> str: ...
+
+
 def decode_event(value: bytes | None, limits: EventLimits) -> Event | Rejection:
     """The event that a record's value holds, within the limits."""
     if not value:
         return Rejection("empty", "$", "the record has no value; expected an event")
     if len(value) > limits.event_bytes:
-        return _over("$", "bytes", limits.event_bytes, len(value))
+        return over_limit("$", "bytes", limits.event_bytes, len(value))
     try:
         event = _DECODER.decode(value)
     except msgspec.ValidationError as error:
-        return _invalid(error)
+        return invalid(error, _EXPECTED)
     except msgspec.DecodeError:
         return Rejection("undecodable", "$", "expected JSON")
     except UnicodeDecodeError:
@@ -72,42 +79,43 @@ def decode_event(value: bytes | None, limits: EventLimits) -> Event | Rejection:
     except RecursionError:
         return Rejection("undecodable", "$", "expected JSON of moderate depth; this is nested too deeply")
     if len(event.message.text) > limits.text_chars:
-        return _over("$.message.text", "characters", limits.text_chars, len(event.message.text))
-    return (_context_over_limit(event, limits) or event) if event.context else event
+        return over_limit("$.message.text", "characters", limits.text_chars, len(event.message.text))
+    return (context_over_limit(event.context, limits) or event) if event.context else event
 
 
-def _context_over_limit(event: Event, limits: EventLimits) -> Rejection | None:
-    if len(event.context) > limits.context_turns:
-        return _over("$.context", "turns", limits.context_turns, len(event.context))
+def context_over_limit(context: Sequence[Spoken], limits: EventLimits) -> Rejection | None:
+    """Why the turns before a message are too many or too long; None when they are not."""
+    if len(context) > limits.context_turns:
+        return over_limit("$.context", "turns", limits.context_turns, len(context))
     total = 0
-    for index, turn in enumerate(event.context):
+    for index, turn in enumerate(context):
         if len(turn.text) > limits.text_chars:
-            return _over(f"$.context[{index}].text", "characters", limits.text_chars, len(turn.text))
+            return over_limit(f"$.context[{index}].text", "characters", limits.text_chars, len(turn.text))
         total += len(turn.text)
     if total > limits.context_chars:
-        return _over("$.context", "characters in all", limits.context_chars, total)
+        return over_limit("$.context", "characters in all", limits.context_chars, total)
     return None
 
 
-def _over(field: str, unit: str, limit: int, found: int) -> Rejection:
+def over_limit(field: str, unit: str, limit: int, found: int) -> Rejection:
+    """A value over a limit."""
     return Rejection("over_limit", field, f"expected at most {limit} {unit}, found {found}")
 
 
-def _invalid(error: msgspec.ValidationError) -> Rejection:
+def invalid(error: msgspec.ValidationError, expected: Mapping[str, str]) -> Rejection:
+    """What msgspec found, in our own words: what is expected at each path, `[...]` for any index."""
     message, cause = str(error), error.__cause__
     match = _PATH.search(message)
     path = match[1] if match else "$"
     if isinstance(cause, FieldError):
         path = ".".join([path, *map(str, cause.path)])
     missing = _MISSING.match(message)
-    if missing and missing[1] in _FIELDS:
-        field = f"{path}.{missing[1]}"
-        expectation = _EXPECTED.get(_general(field), "expected a value")
-        return Rejection("invalid", field, f"the field is missing; {expectation}")
+    if missing and (general := _general(f"{path}.{missing[1]}")) in expected:
+        return Rejection("invalid", f"{path}.{missing[1]}", f"the field is missing; {expected[general]}")
     general = _general(path)
-    if general not in _EXPECTED:
-        return Rejection("invalid", "$", _EXPECTED["$"])
-    return Rejection("invalid", path, _EXPECTED[general])
+    if general not in expected:
+        return Rejection("invalid", "$", expected["$"])
+    return Rejection("invalid", path, expected[general])
 
 
 def _general(path: str) -> str:

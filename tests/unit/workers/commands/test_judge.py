@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 from guard.errors import GuardError
 from guard.normalise import NORMALISER
 from tests.model_folders import write_bare_folder
-from workers.commands.judge import EXIT_UNJUDGED, judge
+from workers.commands.judge import judge
+from workers.commands.judge_start import EXIT_UNJUDGED
 from workers.errors import SettingsError, UsageError
 
 POLICY = """
