@@ -171,7 +171,7 @@ def explanation_lines(explanation: Explanation) -> Iterator[str]:
         yield "prompt      none: nothing was asked"
     for number, window in enumerate(explanation.prompts, start=1):
         several = f" {number} of {len(explanation.prompts)}" if len(explanation.prompts) > 1 else ""
-        yield f"prompt{several:<6} {_prompt(window, explanation)}"
+        yield f"{'prompt' + several:<11} {_prompt(window, explanation)}"
         yield from _margin(">", window.prompt.conversation)
     yield from _margin("|", explanation.opening)
     yield f"score       {_score_line(explanation.score)}"
