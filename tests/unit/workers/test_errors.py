@@ -10,7 +10,7 @@ import pytest
 
 from guard.errors import GuardError
 from workers import cli, errors
-from workers.commands.judge import EXIT_UNJUDGED
+from workers.commands.judge_start import EXIT_UNJUDGED
 from workers.errors import WorkerError
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "exit-codes.md"
