@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,8 +25,9 @@ from msgspec import Meta
 from guard.answer import RSAFE_PROFILE
 from guard.checkpoint import CALIBRATION, Checkpoint
 from guard.errors import CheckpointError, UnsupportedRate
-from guard.scores import ThinkScore
+from guard.scores import RawBand, ThinkScore
 from schemas.identifiers import Count, Mode, Positive, Probability, Role, Sha256
+from schemas.policy import Band
 
 FORMAT: Final = "rsafe-calibration-1"
 # Two modes with three curves of a thousand points have about 250,000 bytes.
@@ -135,6 +136,20 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         score = self.score(self.false_positives.scores[at - 1])
         return min(1.0, math.ceil(score * _STEP) / _STEP)
 
+    def least_raw(self, calibrated: float) -> float:
+        """The least raw score that is calibrated to so much or more; infinite where none is.
+
+        The inverse of `score`, up to the rounding of the interpolation.
+        """
+        xs, ys = self.raw, self.calibrated
+        at = bisect_left(ys, calibrated)
+        if at == len(ys):
+            return math.inf
+        if at == 0:
+            return 0.0
+        low, bottom = xs[at - 1], ys[at - 1]
+        return min(xs[at], low + (xs[at] - low) * ((calibrated - bottom) / (ys[at] - bottom)))
+
     @property
     def smallest_rate(self) -> float:
         """The smallest false-positive rate that it can resolve."""
@@ -202,6 +217,15 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError("modes: fast: score: expected `verdict`")
 
 
+def raw_band(band: UncertainBand | Band, curve: Curve | None) -> RawBand:
+    """A band in raw scores: inverted by the curve of `fast`, where there is one; else it is raw already."""
+    to_the_top = band.low < band.high == 1.0
+    if curve is None:
+        return RawBand(band.low, math.inf if to_the_top else band.high)
+    high = math.inf if to_the_top else curve.least_raw(band.high)
+    return RawBand(curve.least_raw(band.low), high)
+
+
 @dataclass(frozen=True, slots=True)
 class Scales:
     """How raw scores are read by mode and role; without a curve they stay raw, and `why_raw` says why.
@@ -220,13 +244,20 @@ class Scales:
         return self.curves.get((mode, role))
 
     def why(self, mode: Mode) -> str:
-        """Why the scores of a mode are raw; empty when they are not."""
+        """Why the scores of a mode are raw; empty when they are not.
+
+        Those of `adaptive` are read by the curve of the way that it went, so it needs both.
+        """
+        if mode == "adaptive":
+            return self.why("fast") or self.why("think")
         if any(known == mode for known, _ in self.curves):
             return ""
         return self.why_mode_raw.get(mode, self.why_raw)
 
     def digest_of(self, mode: Mode) -> str | None:
-        """The digest, for a mode that has curves."""
+        """The digest, for a mode that has curves; for `adaptive`, where either way has."""
+        if mode == "adaptive":
+            return self.digest_of("fast") or self.digest_of("think")
         return None if self.why(mode) else self.digest
 
 

@@ -3,7 +3,7 @@
 GuardError
 ├── CheckpointError     absent, incomplete, changed, or not what its manifest says: the operator acts
 ├── TemplateError       a prompt template or tokenizer that cannot be used: the operator acts
-├── UnsupportedError    an engine or a mode that this version does not have: the operator acts
+├── UnsupportedError    an engine that this version does not have: the operator acts
 ├── UnsupportedRate     a false-positive rate that a calibration cannot resolve: the policy's author acts
 └── EngineError
     ├── EngineAbsent    what the engine needs is not installed: the operator acts

@@ -8,10 +8,29 @@ a probability above 0.999. So the score of `think` may be of two readings, the o
 from __future__ import annotations
 
 import math
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 ThinkScore = Literal["verdict", "both"]
 """`verdict`: p(unsafe) where the verdict after the rationale is decided; `both`: see `mean_of_both`."""
+
+
+class RawBand(NamedTuple):
+    """The raw fast scores of which the mode `adaptive` is not sure: from `low`, below `high`.
+
+    Both from 0 to 1, or infinite where no score reaches them.
+    """
+
+    low: float
+    high: float
+
+    def holds(self, score: float | None) -> bool:
+        """Whether thinking is asked for; without a score there is nothing to be sure of."""
+        return score is None or self.low <= score < self.high
+
+    def __str__(self) -> str:
+        """Canonical text, as it enters cache keys: the shortest that reads back as the same numbers."""
+        return f"{self.low!r}..{self.high!r}"
+
 
 # Log-odds beyond this are noise: a float32 log-probability of -30 has no digits left beside 0.
 _MOST_LOG_ODDS: Final = 30.0

@@ -25,7 +25,9 @@ from schemas.identifiers import (
     Role,
     Sha256,
     Timestamp,
+    Way,
 )
+from schemas.verdict import Step
 
 VOLATILE: Final = {"x-volatile": True}
 Status = Literal["judged", "unjudged", "not_applicable"]
@@ -193,6 +195,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """More about the reason; never message text."""
     label: Label | None = None
     """The model's word; the score decides, both are recorded."""
+    answered_in: Way | None = None
+    """How the guard answered: at once, or after a rationale; of several text windows, as to `score`."""
     score: Annotated[Probability | None, Meta(extra_json_schema=VOLATILE)] = None
     """p(unsafe), which the thresholds are compared with."""
     score_kind: ScoreKind | None = None
@@ -217,6 +221,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where the time went."""
     tokens: Annotated[Tokens, Meta(extra_json_schema=VOLATILE)] = Tokens()
     """What the model read and wrote."""
+    steps: Annotated[tuple[Step, ...], Meta(extra_json_schema=VOLATILE)] = ()
+    """Calls of the engine that were made for this event, in order; none where the verdict was remembered."""
     trace_id: Annotated[str | None, Meta(extra_json_schema=VOLATILE)] = None
     """Trace of the event, from `traceparent`."""
 

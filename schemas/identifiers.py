@@ -74,4 +74,6 @@ Role = Literal["user", "assistant"]
 Label = Literal["safe", "unsafe"]
 Action = Literal["allow", "flag", "review", "block"]
 Mode = Literal["fast", "think", "adaptive"]
+# How a verdict came about; `adaptive` goes one way or the other.
+Way = Literal["fast", "think"]
 Lane = Literal["live", "shadow", "replay"]

@@ -83,6 +83,22 @@ class Category(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise FieldError(_ONE_OF_TWO, "max_false_positive_rate")
 
 
+class Band(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fast scores of which a policy in the mode `adaptive` is not sure: from `low`, below `high`.
+
+    A band that ends at 1 holds 1, too; one that is empty holds nothing.
+    """
+
+    low: Annotated[Probability, Meta(extra_json_schema=_POLICY)]
+    """The least score of which it is not sure; calibrated where fast scores are, else raw."""
+    high: Annotated[Probability, Meta(extra_json_schema=_POLICY)]
+    """The score from which it is sure again; at least `low`."""
+
+    def __post_init__(self) -> None:
+        if self.high < self.low:
+            raise FieldError("expected at least the value of low", "high")
+
+
 class PolicyExample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A message and what the policy's author expects of it."""
 
@@ -119,6 +135,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Whose messages are judged; the others are allowed as `not_applicable`."""
     mode: Annotated[Mode, Meta(extra_json_schema=_POLICY)] = "think"
     """Whether the guard reasons before it answers (a part of the cache key of its own)."""
+    uncertain_band: Annotated[Band | None, Meta(extra_json_schema=_POLICY)] = None
+    """With `adaptive`: the fast scores at which the guard thinks; absent: those of the calibration."""
     on_unjudged: Annotated[OnUnjudged, Meta(extra_json_schema=_POLICY)] = "review"
     """What happens to a message that could not be judged: unparseable, late, too long."""
     on_unavailable: Annotated[OnUnavailable, Meta(extra_json_schema=_POLICY)] = "hold"
@@ -175,6 +193,8 @@ def policy_hash(policy: Policy) -> str:
         # Left out where absent, so that policies without it keep the hash that they had before it existed.
         if part["max_false_positive_rate"] is None:
             del part["max_false_positive_rate"]
+    if content["uncertain_band"] is None:
+        del content["uncertain_band"]
     content["surfaces"] = sorted(policy.surfaces)
     return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from schemas.identifiers import CategoryCode, Count, Label, Mode, Probability
+from schemas.identifiers import CategoryCode, Count, Label, Milliseconds, Mode, Probability, Way
 
 UnjudgedReason = Literal[
     "unparseable",  # the completion does not follow the grammar; `detail` says how
@@ -29,6 +29,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of the answer."""
     finish_reason: str
     """Why the engine stopped: `stop`, `length` and the like."""
+    took_ms: Milliseconds = 0.0
+    """Milliseconds of the call, tries that failed included."""
 
 
 class WindowVerdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +42,8 @@ class WindowVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """p(unsafe) at the verdict token, raw; absent where the engine gives no log-probs."""
     codes: tuple[CategoryCode, ...] = ()
     """Categories that the model named."""
+    answered_in: Way | None = None
+    """Which way this window's verdict came about; absent: that of the verdict."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +73,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Earlier turns that the guard did not see."""
     by_window: tuple[WindowVerdict, ...] = ()
     """Of several text windows each one's, the last of the text first, without those that got no verdict."""
+    answered_in: Way | None = None
+    """Which way the verdict, and its score, came about; absent: the mode's own."""
+
+    @property
+    def way(self) -> Way:
+        """As `answered_in`, also of a verdict that was kept before there was such a field."""
+        return self.answered_in or ("fast" if self.mode == "fast" else "think")
 
     @property
     def windows_unjudged(self) -> int:

@@ -16,14 +16,13 @@ from typing import Final
 from guard.calibration import Scales
 from guard.checkpoint import Checkpoint
 from guard.errors import EngineKilled, EngineNotReady, UnsupportedError
-from guard.serving.judge import MODES, Judge, require_mode
+from guard.serving.judge import MODES, Judge
 from workers.adapters.kafka import KafkaSource
 from workers.adapters.kafka_checks import check_login, check_topics
 from workers.adapters.kafka_options import transactional_id
 from workers.adapters.kafka_outcomes import KafkaOutcomes
 from workers.adapters.kafka_transactions import KafkaTransactions
 from workers.adapters.local_cache import LocalCache, TieredCache
-from workers.errors import SettingsError
 from workers.free_memory import giving_back, trimmer
 from workers.health import Health, HealthServer
 from workers.judging import content_key, guards_used, make_judge, stored_checkpoint, stored_scales
@@ -81,11 +80,6 @@ def check(settings: Settings) -> Checked:
     Raises `SettingsError`, `StartError` or a `GuardError` with one sentence for the operator.
     """
     policies = load_policies(settings.policies.path, settings.policies.default, settings.policies.unknown)
-    for policy in policies.by_id.values():
-        try:
-            require_mode(policy.mode)
-        except UnsupportedError as error:
-            raise SettingsError(f"policy {policy.id!r}: {error}") from error
     if settings.guard.engine == "remote":
         raise UnsupportedError(
             "RSAFE_GUARD__ENGINE: `remote` is not supported yet; expected vllm or scripted"

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from schemas.dead_letter import DeadLetterReason
 from schemas.decision import Status
-from schemas.identifiers import Action
+from schemas.identifiers import Action, Mode, Way
 from schemas.verdict import UnjudgedReason
 from workers.ports import Oldest, Stage
 
@@ -112,6 +112,12 @@ class Metrics:
         )
         self.answers = counter(
             "rsafe_guard_answers_total", "Answers of the guard, by what they were.", ("answer", ANSWERS)
+        )
+        self.verdicts = counter(
+            "rsafe_guard_verdicts_total",
+            "Verdicts of the guard, by the mode in which it was asked and the way in which it answered.",
+            ("mode", get_args(Mode)),
+            ("answered_in", get_args(Way)),
         )
         self.prompt_tokens = counter("rsafe_guard_prompt_tokens_total", "Tokens that the guard read.")
         self.completion_tokens = counter(

@@ -153,13 +153,9 @@ def _policy(node: yaml.MappingNode) -> Policy:
     except yaml.MarkedYAMLError as error:
         raise _broken(error) from error
     try:
-        policy = msgspec.convert(content, Policy)
+        return msgspec.convert(content, Policy)
     except msgspec.ValidationError as error:
         raise _explain(node, error) from error
-    if policy.mode == "adaptive":
-        at = _walk(node, ["mode"])
-        raise _Invalid(at, "mode", "`adaptive` is not available in this version; use `fast` or `think`")
-    return policy
 
 
 def _check_nodes(document: yaml.MappingNode) -> None:

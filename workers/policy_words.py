@@ -9,8 +9,9 @@ from typing import Final, get_args
 
 import msgspec
 
-from schemas.identifiers import Label, Role
+from schemas.identifiers import Label, Mode, Role
 from schemas.policy import (
+    Band,
     Category,
     CategoryAction,
     Crosswalk,
@@ -30,7 +31,7 @@ _OUT_OF_BOUNDS: Final = re.compile(
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "action": get_args(CategoryAction),
     "label": get_args(Label),
-    "mode": ("fast", "think"),
+    "mode": get_args(Mode),
     "on_unavailable": get_args(OnUnavailable),
     "on_unjudged": get_args(OnUnjudged),
     "role": get_args(Role),
@@ -63,6 +64,7 @@ _STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
     "categories": Category,
     "crosswalk": Crosswalk,
     "examples": PolicyExample,
+    "uncertain_band": Band,
 }
 
 

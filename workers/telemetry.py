@@ -99,6 +99,8 @@ class Telemetry:
 
     def asked(self, answer: Verdict | Unjudged, seconds: float) -> None:
         self._metrics.answers.labels("verdict" if isinstance(answer, Verdict) else "unjudged").inc()
+        if isinstance(answer, Verdict):
+            self._metrics.verdicts.labels(answer.mode, answer.way).inc()
         self._metrics.guard_seconds.observe(seconds)
         self._metrics.prompt_tokens.inc(sum(step.prompt_tokens for step in answer.steps))
         self._metrics.completion_tokens.inc(sum(step.completion_tokens for step in answer.steps))

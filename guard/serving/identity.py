@@ -53,6 +53,8 @@ class GuardIdentity:
         if mode != "fast":
             score = "" if limits.think_score == "verdict" else f" score={limits.think_score}"
             how = f"think={limits.think_budget_tokens} answer={limits.answer_tokens}"
+        if mode == "adaptive":  # its band differs by policy and role, and stands in the cache key by itself
+            how = f"tokens=1 or {how}"
         # What is left out, and where a long message is cut, hangs on these in every mode.
         return (
             f"{self.engine} greedy {how} length={limits.max_model_len} "

@@ -1,30 +1,33 @@
-"""The judge: a question in, a verdict or the reason why not out. Modes, budgets, scores, bounded retries."""
+"""The judge: a question in, a verdict or the reason why not out. Modes, budgets, scores, bounded retries.
+
+A little over 300 lines: the ways to a verdict are read in one piece.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar, assert_never
 
 import msgspec
 
 from guard.answer import RSAFE_PROFILE, Unparseable, parse_answer
 from guard.checkpoint import Checkpoint
-from guard.errors import EngineFailed, EngineTimeout, UnsupportedError
+from guard.errors import EngineFailed, EngineTimeout
 from guard.prompt import PromptRenderer, Turn
-from guard.scores import mean_of_both, p_unsafe
+from guard.scores import RawBand, mean_of_both, p_unsafe
 from guard.serving.engine import Clock, Completion, Engine, EngineParameters
 from guard.serving.fitting import Fitted, Fitting, Prompt, answer_room
 from guard.serving.identity import GuardIdentity, JudgeLimits
 from guard.serving.seal import Seal
 from guard.serving.worst import worst
 from schemas.decision import GuardUsed
-from schemas.identifiers import Mode
+from schemas.identifiers import Mode, Way
 from schemas.policy import Policy
 from schemas.verdict import Step, Unjudged, Verdict
 
-MODES: Final[tuple[Mode, ...]] = ("think", "fast")
+MODES: Final[tuple[Mode, ...]] = ("think", "fast", "adaptive")
 Result = TypeVar("Result")
 
 
@@ -35,6 +38,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     turns: tuple[Turn, ...]
     """The conversation, newest last; 1 or more."""
     mode: Mode
+    uncertain: RawBand | None = None
+    """With `adaptive`: the fast scores at which it thinks; None: at all of them. Others pass it over."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -42,12 +47,6 @@ class Seen(msgspec.Struct, frozen=True):
 
     fitted: Fitted
     outcomes: tuple[Verdict | Unjudged, ...]
-
-
-def require_mode(mode: Mode) -> None:
-    """Refuse a mode that is not there yet. Raises `UnsupportedError` naming it."""
-    if mode not in MODES:
-        raise UnsupportedError(f"mode {mode!r} is not supported yet; expected one of {', '.join(MODES)}")
 
 
 class Judge:
@@ -123,10 +122,8 @@ class Judge:
 
         `deadline_s` is an instant on the judge's clock (`time.monotonic`); nobody wants the answer after it,
         and it is `late`. At the limit of a judgement it is `timed_out`. `seen` is told what was asked, unless
-        nothing was. Raises `EngineDead` when the guard is
-        down, which says nothing of the question, and `UnsupportedError` for a mode that is not there.
+        nothing was. Raises `EngineDead` when the guard is down, which says nothing of the question.
         """
-        require_mode(question.mode)
         limit_s = self._clock() + self._limits.call_timeout_s
         late = deadline_s is not None and deadline_s < limit_s
         until_s = deadline_s if late and deadline_s is not None else limit_s
@@ -146,9 +143,11 @@ class Judge:
         self, question: Question, prompt: Prompt, until_s: float, *, late: bool
     ) -> Verdict | Unjudged:
         """What one prompt gives. `late`: when it is over at `until_s`, that is the event's deadline."""
-        task = _Judgement(self._renderer, self._engine, self._limits, question, prompt, until_s)
+        task = _Judgement(
+            self._renderer, self._engine, self._limits, question, prompt, until_s, clock=self._clock
+        )
         try:
-            return await (task.fast() if question.mode == "fast" else task.think())
+            return await task.outcome()
         except EngineTimeout:
             return Unjudged(reason="late" if late else "timed_out", steps=tuple(task.steps))
         except EngineFailed as error:
@@ -180,6 +179,8 @@ class _Judgement:
         question: Question,
         prompt: Prompt,
         deadline_s: float,
+        *,
+        clock: Clock,
     ) -> None:
         self._renderer = renderer
         self._engine = engine
@@ -187,31 +188,63 @@ class _Judgement:
         self._question = question
         self._prompt = prompt
         self._deadline_s = deadline_s
+        self._clock = clock
         self._fast: float | None = None
         self.steps: list[Step] = []
 
-    async def fast(self) -> Verdict | Unjudged:
+    async def outcome(self) -> Verdict | Unjudged:
+        """What the question's mode gives. Raises `EngineTimeout`, `EngineFailed` or `EngineDead`."""
+        match self._question.mode:
+            case "fast":
+                return await self._fast_verdict()
+            case "think":
+                if self._limits.think_score == "both":
+                    # Before the rationale: it leaves the prompt in the engine's cache for the call after it.
+                    await self._read_fast()
+                return await self._think()
+            case "adaptive":
+                return await self._adaptive()
+            case _:
+                assert_never(self._question.mode)
+
+    async def _adaptive(self) -> Verdict | Unjudged:
+        """The fast verdict where its score is certain; else thinking decides, also that there is none."""
+        try:
+            outcome = await self._fast_verdict()
+        except EngineFailed:  # in all tries of that call; thinking has tries of its own
+            return await self._think()
+        if isinstance(outcome, Unjudged) or self._uncertain(outcome.score):
+            return await self._think()
+        return outcome
+
+    def _uncertain(self, score: float | None) -> bool:
+        band = self._question.uncertain
+        return band is None or band.holds(score)
+
+    async def _fast_verdict(self) -> Verdict | Unjudged:
         """One token, directly after an empty rationale; the model names no categories."""
-        completion = await self._call(self._prompt + self._renderer.fast_suffix, 1)
+        completion = await self._read_fast()
         label = self._label_at(completion.token_ids, 0)
         if label is None:
             return self._unparseable("no_verdict")
         return Verdict(
             label=label,
-            score=p_unsafe(completion.verdict_logprobs[0]),
-            mode="fast",
+            score=self._fast,
+            mode=self._question.mode,
             steps=tuple(self.steps),
+            answered_in="fast",
         )
 
-    async def think(self) -> Verdict | Unjudged:
+    async def _read_fast(self) -> Completion:
+        completion = await self._call(self._prompt + self._renderer.fast_suffix, 1, "fast")
+        self._fast = p_unsafe(completion.verdict_logprobs[0]) if completion.verdict_logprobs else None
+        return completion
+
+    async def _think(self) -> Verdict | Unjudged:
         """A rationale within the budget, then the answer; a rationale that would go on is closed by force."""
         prompt, room = self._prompt, answer_room(self._renderer, self._limits)
         budget = min(self._limits.think_budget_tokens, room - len(prompt))
-        if self._limits.think_score == "both":
-            # Before the rationale: it leaves the prompt in the engine's cache for the call after it.
-            first = await self._call(prompt + self._renderer.fast_suffix, 1, "fast")
-            self._fast = p_unsafe(first.verdict_logprobs[0]) if first.verdict_logprobs else None
-        completion = await self._call(prompt, budget + self._limits.answer_tokens)
+        completion = await self._call(prompt, budget + self._limits.answer_tokens, "think")
         ids = completion.token_ids
         if completion.finish_reason != "length":
             return self._answer(ids, completion, decisive=self._decisive_position(ids))
@@ -219,18 +252,19 @@ class _Judgement:
             # Half an answer may read like a whole one: C1 of C10.
             return self._unparseable("cut_off")
         begun = ids[:budget] + self._renderer.forced_close
-        completion = await self._call(prompt + begun, self._limits.answer_tokens)
+        completion = await self._call(prompt + begun, self._limits.answer_tokens, "think")
         if completion.finish_reason == "length":
             return self._unparseable("cut_off")
         return self._answer(begun + completion.token_ids, completion, decisive=0)
 
-    async def _call(self, prompt: tuple[int, ...], max_tokens: int, mode: Mode | None = None) -> Completion:
+    async def _call(self, prompt: tuple[int, ...], max_tokens: int, way: Way) -> Completion:
         tokens = self._renderer.verdict_tokens
         parameters = EngineParameters(
             max_tokens=max_tokens,
             logprob_token_ids=(tokens.safe, tokens.unsafe),
             stop_token_ids=self._renderer.eos_token_ids,
         )
+        begun_s = self._clock()
         for attempt in range(1, self._limits.max_attempts + 1):
             try:
                 completion = await self._engine.generate(prompt, parameters, self._deadline_s)
@@ -241,10 +275,11 @@ class _Judgement:
                 break
         self.steps.append(
             Step(
-                mode=mode or self._question.mode,
+                mode=way,
                 prompt_tokens=len(prompt),
                 completion_tokens=len(completion.token_ids),
                 finish_reason=completion.finish_reason,
+                took_ms=round(max(0.0, self._clock() - begun_s) * 1000, 3),
             )
         )
         return completion
@@ -261,8 +296,9 @@ class _Judgement:
             score=None if decisive is None else self._score(completion, decisive, answer.label),
             codes=answer.codes,
             rationale=answer.rationale,
-            mode="think",
+            mode=self._question.mode,
             steps=tuple(self.steps),
+            answered_in="think",
         )
 
     def _score(self, completion: Completion, decisive: int, label: Literal["safe", "unsafe"]) -> float | None:

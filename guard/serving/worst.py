@@ -3,8 +3,8 @@
 - One window `unsafe`: the whole is `unsafe`, whatever else is known of the others.
 - `safe` needs a `safe` of every window. When there is none of one, and no other is `unsafe`, the whole is
   unjudged, for the reason of the newest such window.
-- The score is the highest one. An `unsafe` without a score counts as certain, so the whole has none either,
-  and the label decides.
+- The score is the highest one, and `answered_in` is the way in which it came about. An `unsafe` without a
+  score counts as certain, so the whole has none either, and the label decides.
 - The codes are those of all windows; the rationale is that of the worst one.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from schemas.identifiers import Way
 from schemas.policy import Policy, canonical_categories
 from schemas.verdict import Unjudged, Verdict, WindowVerdict
 
@@ -29,14 +30,23 @@ def worst(outcomes: Sequence[Verdict | Unjudged], policy: Policy) -> Verdict | U
     if unjudged and not unsafe:
         return msgspec.structs.replace(unjudged[0], steps=steps, windows=len(outcomes))
     named = {code for verdict in verdicts for code in verdict.codes}
+    chosen, score = max(unsafe or verdicts, key=_weight), _highest_score(verdicts)
     return msgspec.structs.replace(
-        max(unsafe or verdicts, key=_weight),
-        score=_highest_score(verdicts),
+        chosen,
+        score=score,
+        answered_in=_way_of(score, verdicts) or chosen.answered_in,
         codes=tuple(c.code for c in canonical_categories(policy) if c.code in named),
         steps=steps,
         windows=len(outcomes),
-        by_window=tuple(WindowVerdict(label=v.label, score=v.score, codes=v.codes) for v in verdicts),
+        by_window=tuple(
+            WindowVerdict(label=v.label, score=v.score, codes=v.codes, answered_in=v.answered_in)
+            for v in verdicts
+        ),
     )
+
+
+def _way_of(score: float | None, verdicts: Sequence[Verdict]) -> Way | None:
+    return next((v.answered_in for v in verdicts if score is not None and v.score == score), None)
 
 
 def _weight(verdict: Verdict) -> float:

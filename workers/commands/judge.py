@@ -26,7 +26,7 @@ from workers.commands.judge_start import EXIT_UNJUDGED, named_policy, results_al
 from workers.errors import UsageError
 from workers.judging import content_key, guards_used, make_judge, stored_checkpoint, stored_scales
 from workers.moderation.choose_policy import make_ready
-from workers.moderation.make_decision import read_score
+from workers.moderation.make_decision import read_score, worst_reading
 from workers.moderation.outcome import Yardstick
 from workers.settings import load_settings
 from workers.terminal import harmless
@@ -45,7 +45,7 @@ _PLACE: Final = re.compile(r" - at `\$\.(role|text)`\Z")
 @click.option(
     "--policy", "policy_name", help="Id of a loaded policy, or a policy file; else the default one."
 )
-@click.option("--mode", type=click.Choice(["think", "fast"]), help="Instead of the policy's.")
+@click.option("--mode", type=click.Choice(["think", "fast", "adaptive"]), help="Instead of the policy's.")
 @click.option("--role", type=click.Choice(["user", "assistant"]), default="user", show_default=True)
 @click.option(
     "--context",
@@ -103,6 +103,7 @@ def judge(
     checkpoint = stored_checkpoint(settings.guard)
     scales = stored_scales(settings.guard, checkpoint)
     chosen = make_ready(msgspec.structs.replace(policy, mode=question.mode, surfaces=(role,)), scales)
+    question = msgspec.structs.replace(question, uncertain=chosen.uncertain.get(role))
     guard = make_judge(settings.guard, checkpoint, content_key(settings.secrets))
     with results_alone_on_stdout():
         outcome, seconds, seen = asyncio.run(_ask(guard, question))
@@ -187,13 +188,15 @@ def _report(
     }
     match outcome:
         case Verdict():
-            score, kind = read_score(outcome.score, yardstick)
+            raw, way = worst_reading(outcome, yardstick)
+            score, kind = read_score(raw, yardstick.of(way))
             report |= {
                 "label": outcome.label,
+                "answered_in": way,
                 "score": score,
                 "score_kind": kind,
-                "raw_score": outcome.score,
-                "threshold": yardstick.threshold,
+                "raw_score": raw,
+                "threshold": yardstick.of(way).threshold,
                 "categories": [{"code": code, "title": titles[code]} for code in outcome.codes],
                 "rationale": outcome.rationale,
             }
@@ -226,7 +229,10 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield harmless(f"rationale   {report['rationale'] or '-'}")
     if covered := _covered(report["coverage"]):
         yield f"coverage    {covered}"
-    yield harmless(f"policy      {report['policy']} {report['policy_version']}, mode {report['mode']}")
+    mode = report["mode"]
+    if mode == "adaptive" and "answered_in" in report:
+        mode += f" (answered in {report['answered_in']})"
+    yield harmless(f"policy      {report['policy']} {report['policy_version']}, mode {mode}")
     checked = "verified" if guard["verified"] else "without manifest"
     yield harmless(f"guard       {guard['model']} ({checked}) on {guard['engine']} {guard['engine_version']}")
     yield f"took        {report['ms']} ms"

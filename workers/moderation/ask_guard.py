@@ -21,8 +21,9 @@ def question_of(asked: Asked) -> Question:
     """The turns as the guard reads them, the message last; the cache key is of the same texts."""
     turns = [Turn(role=turn.role, text=turn.text) for turn in asked.read.context]
     turns.append(Turn(role=asked.read.message.role, text=asked.read.message.text))
-    policy = asked.chosen.policy
-    return Question(policy=policy, turns=tuple(turns), mode=policy.mode)
+    policy, role = asked.chosen.policy, asked.read.message.role
+    uncertain = asked.chosen.uncertain.get(role)
+    return Question(policy=policy, turns=tuple(turns), mode=policy.mode, uncertain=uncertain)
 
 
 def deadline_ms(asked: Asked) -> float | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from guard.calibration import Scales
+import msgspec
+
+from guard.calibration import Scales, raw_band
 from guard.errors import UnsupportedRate
+from guard.scores import RawBand
 from schemas.decision import PolicyUsed
 from schemas.event import Event
-from schemas.identifiers import Role
+from schemas.identifiers import Mode, Role
 from schemas.policy import DEFAULT_THRESHOLD, Policy, canonical_categories, judgement_hash, policy_hash
 from workers.errors import SettingsError
 from workers.moderation.outcome import SEVERITY, ChosenPolicy, Rejection, Yardstick
@@ -24,7 +27,7 @@ class PolicyBook:
     """A snapshot of policies, made ready; an event is judged by the one in force when it was read.
 
     `scales` say how scores are read. Raises `SettingsError` naming the policy and the field for a
-    false-positive rate that they cannot resolve.
+    false-positive rate that they cannot resolve, or an uncertain band that neither of them gives.
     """
 
     def __init__(self, policies: PolicySet, scales: Scales = RAW) -> None:
@@ -60,20 +63,47 @@ def make_ready(policy: Policy, scales: Scales) -> ChosenPolicy:
         policy_hash=policy_hash(policy),
         judgement_hash=judgement_hash(policy),
     )
+    uncertain: dict[Role, RawBand] = {}
+    if policy.mode == "adaptive":
+        uncertain = {role: _band(policy, role, scales) for role in sorted(policy.surfaces)}
     return ChosenPolicy(
         policy=policy,
         used=used,
         surfaces=frozenset(policy.surfaces),
         by_code={category.code.casefold(): category for category in canonical_categories(policy)},
         strictest=max((category.action for category in policy.categories), key=SEVERITY.__getitem__),
-        yardsticks={role: _yardstick(policy, role, scales) for role in policy.surfaces},
+        yardsticks={role: _yardstick_of(policy, role, scales) for role in policy.surfaces},
+        uncertain=uncertain,
+        asking=" ".join(
+            [used.judgement_hash, policy.mode, *(f"{role}={uncertain[role]}" for role in uncertain)]
+        ),
     )
 
 
-def _yardstick(policy: Policy, role: Role, scales: Scales) -> Yardstick:
+def _band(policy: Policy, role: Role, scales: Scales) -> RawBand:
+    """The fast scores at which the policy thinks: its own band, else that of the calibration."""
+    curve = scales.curve("fast", role)
+    band = policy.uncertain_band or (None if curve is None else curve.uncertain_band)
+    if band is None:
+        why = scales.why("fast") or "the calibration of `fast` has none"
+        raise SettingsError(
+            f"policy {policy.id!r}: mode: `adaptive` needs to know where it thinks: expected an "
+            f"`uncertain_band` in the policy, since {why}; `rsafe train evaluate` fits a calibration"
+        )
+    return raw_band(band, curve)
+
+
+def _yardstick_of(policy: Policy, role: Role, scales: Scales) -> Yardstick:
+    if policy.mode != "adaptive":
+        return _yardstick(policy, role, scales, policy.mode)
+    think, fast = (_yardstick(policy, role, scales, way) for way in ("think", "fast"))
+    return msgspec.structs.replace(think, fast=fast)
+
+
+def _yardstick(policy: Policy, role: Role, scales: Scales, way: Mode) -> Yardstick:
     threshold = DEFAULT_THRESHOLD if policy.threshold is None else policy.threshold
     if policy.max_false_positive_rate is not None:
-        threshold = _resolve(policy, role, scales, "", policy.max_false_positive_rate)
+        threshold = _resolve(policy, role, scales, way, "", policy.max_false_positive_rate)
     by_code: dict[str, float] = {}
     overall = set()
     for category in policy.categories:
@@ -81,24 +111,33 @@ def _yardstick(policy: Policy, role: Role, scales: Scales) -> Yardstick:
         by_code[name] = threshold if category.threshold is None else category.threshold
         if category.max_false_positive_rate is not None:
             place = f"category {category.code}: "
-            by_code[name] = _resolve(policy, role, scales, place, category.max_false_positive_rate)
+            by_code[name] = _resolve(policy, role, scales, way, place, category.max_false_positive_rate)
         if category.max_false_positive_rate is not None or (
             category.threshold is None and policy.max_false_positive_rate is not None
         ):
             overall.add(name)
-    return Yardstick(scales.curve(policy.mode, role), threshold, by_code, frozenset(overall))
+    return Yardstick(scales.curve(way, role), threshold, by_code, frozenset(overall))
 
 
-def _resolve(policy: Policy, role: Role, scales: Scales, place: str, rate: float) -> float:
-    """The score that at most such a share of safe messages reaches."""
+def _resolve(policy: Policy, role: Role, scales: Scales, way: Mode, place: str, rate: float) -> float:
+    """The score that at most such a share of safe messages reaches.
+
+    With `adaptive` it is half the rate for each way: a message takes one of them, so the share that reaches
+    its way's threshold is at most the sum of the shares that would reach either (a union bound).
+    """
     field = f"policy {policy.id!r}: {place}max_false_positive_rate"
-    curve = scales.curve(policy.mode, role)
+    curve = scales.curve(way, role)
     if curve is None:
         raise SettingsError(
-            f"{field}: expected a `threshold` in its place, since {scales.why(policy.mode)}; "
+            f"{field}: expected a `threshold` in its place, since {scales.why(way)}; "
             "`rsafe train evaluate` fits a calibration"
         )
     try:
-        return curve.threshold(rate)
+        return curve.threshold(rate / 2 if policy.mode == "adaptive" else rate)
     except UnsupportedRate as error:
-        raise SettingsError(f"{field}: {error} (mode {policy.mode}, role {role})") from error
+        if policy.mode == "adaptive":
+            raise SettingsError(
+                f"{field}: expected at least {2 * curve.smallest_rate:g} with the mode `adaptive`, twice the "
+                f"smallest rate that the calibration's {curve.safe} safe rows support ({way}, role {role})"
+            ) from error
+        raise SettingsError(f"{field}: {error} (mode {way}, role {role})") from error

@@ -7,6 +7,7 @@ How a verdict becomes an action:
 - When no category is named or scored, the overall score is compared with the policy's threshold, and the
   most severe action of any of the policy's categories applies: it cannot be known which one is meant.
 - Without scores the label decides.
+- A verdict of `adaptive` is compared with the thresholds of the way in which it came about.
 - Of a message in text windows each window is weighed so, and the most severe action applies. A window without
   a verdict beside an unsafe one counts as `on_unjudged` says.
 
@@ -32,8 +33,8 @@ from schemas.decision import (
     Timings,
     Tokens,
 )
-from schemas.identifiers import Action, Role
-from schemas.verdict import Unjudged, Verdict
+from schemas.identifiers import Action, Role, Way
+from schemas.verdict import Step, Unjudged, Verdict
 from workers.moderation.outcome import (
     SEVERITY,
     Answer,
@@ -56,17 +57,20 @@ def weigh(answer: Answer, chosen: ChosenPolicy, role: Role) -> Weighed:
     """The answer under the policy; `role` is the message's."""
     match answer:
         case Judged(verdict=verdict):
-            yardstick = chosen.yardsticks[role]
-            score, kind = read_score(verdict.score, yardstick)
-            action, categories = apply_policy(verdict, score, chosen, yardstick)
+            ways = chosen.yardsticks[role]
+            raw, way = worst_reading(verdict, ways)
+            yardstick = ways.of(way)
+            score, kind = read_score(raw, yardstick)
+            action, categories = apply_policy(verdict, score, chosen, ways)
             return Weighed(
                 "judged",
                 action,
                 guard=answer.guard,
                 label=verdict.label,
+                answered_in=way,
                 score=score,
                 score_kind=kind,
-                raw_score=_rounded(verdict.score) if kind == "calibrated" else None,
+                raw_score=_rounded(raw) if kind == "calibrated" else None,
                 threshold=yardstick.threshold,
                 categories=categories,
                 rationale=answer.rationale or None,
@@ -124,6 +128,7 @@ def make_decision(asked: Asked, weighed: Weighed, source: Source, took: Took) ->
         reason=weighed.reason,
         detail=weighed.detail,
         label=weighed.label,
+        answered_in=weighed.answered_in,
         score=weighed.score,
         score_kind=weighed.score_kind,
         raw_score=weighed.raw_score,
@@ -140,7 +145,25 @@ def make_decision(asked: Asked, weighed: Weighed, source: Source, took: Took) ->
             total_ms=took.total_ms,
         ),
         tokens=source.tokens,
+        steps=source.steps,
         trace_id=asked.trace.trace_id,
+    )
+
+
+def worst_reading(verdict: Verdict, yardstick: Yardstick) -> tuple[float | None, Way]:
+    """The raw score that a decision shows, and its way.
+
+    Raw scores of two ways cannot be compared, so of text windows that went different ways it is the one that
+    is the highest as the decision shows it.
+    """
+    reading = (verdict.score, verdict.way)
+    if yardstick.fast is None or verdict.score is None:
+        return reading
+    readings = [(window.score, window.answered_in or verdict.way) for window in verdict.by_window]
+    return max(
+        (one for one in readings if one[0] is not None),
+        key=lambda one: read_score(one[0], yardstick.of(one[1]))[0] or 0.0,
+        default=reading,
     )
 
 
@@ -162,6 +185,7 @@ def apply_policy(
     """
     if verdict.by_window:
         return _worst_of_windows(verdict, chosen, yardstick)
+    yardstick = yardstick.of(verdict.way)
     codes = {code.casefold() for code in verdict.codes}
     scores = {code.casefold(): score for code, score in verdict.category_scores.items()}
     categories = []
@@ -196,8 +220,10 @@ def _worst_of_windows(
     """Each text window is weighed by itself: what is worst in one is not made milder by another."""
     weighed = []
     for window in verdict.by_window:
-        alone = Verdict(label=window.label, score=window.score, codes=window.codes)
-        weighed.append(apply_policy(alone, read_score(window.score, yardstick)[0], chosen, yardstick))
+        way = window.answered_in or verdict.way
+        alone = Verdict(label=window.label, score=window.score, codes=window.codes, answered_in=way)
+        shown, _ = read_score(window.score, yardstick.of(way))
+        weighed.append(apply_policy(alone, shown, chosen, yardstick))
     actions = [action for action, _ in weighed]
     if verdict.windows_unjudged:
         actions.append(chosen.policy.on_unjudged)
@@ -216,16 +242,19 @@ def answer_of(judgement: Judgement, guard: GuardUsed, *, shared: bool) -> tuple[
     """
     kept = judgement.kept
     if isinstance(kept, Unjudged):
-        return NotJudged(kept, guard), Source()
+        return NotJudged(kept, guard), Source() if shared else _cost(kept.steps)
     judged = Judged(kept.verdict, guard, kept.verdict.rationale)
     if shared:
         return judged, Source(CacheUse(hit=True, origin_decision=judgement.decision_id, age_ms=0.0))
-    steps = kept.verdict.steps
+    return judged, _cost(kept.verdict.steps)
+
+
+def _cost(steps: tuple[Step, ...]) -> Source:
     tokens = Tokens(
         prompt=sum(step.prompt_tokens for step in steps),
         completion=sum(step.completion_tokens for step in steps),
     )
-    return judged, Source(tokens=tokens)
+    return Source(tokens=tokens, steps=steps)
 
 
 @lru_cache(maxsize=4096)  # the broker stamps a whole batch with one time

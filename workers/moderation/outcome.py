@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from guard.calibration import Curve
+from guard.scores import RawBand
 from schemas.dead_letter import DeadLetter, DeadLetterReason
 from schemas.decision import (
     CacheUse,
@@ -20,9 +21,9 @@ from schemas.decision import (
     Tokens,
 )
 from schemas.event import Event
-from schemas.identifiers import Action, Label, Role
+from schemas.identifiers import Action, Label, Role, Way
 from schemas.policy import Category, Policy
-from schemas.verdict import Unjudged, Verdict
+from schemas.verdict import Step, Unjudged, Verdict
 from workers.moderation.trace import Trace
 from workers.ports import CachedVerdict, Record
 
@@ -47,6 +48,12 @@ class Yardstick(msgspec.Struct, frozen=True):
     """The threshold of each category, by code in lower case."""
     overall: frozenset[str]
     """Codes in lower case of categories with a rate: it is one of the overall score, not of their own."""
+    fast: Yardstick | None = None
+    """With `adaptive`, for what was answered at once; this one is then for what was thought about."""
+
+    def of(self, way: Way) -> Yardstick:
+        """The one for a verdict that came about so."""
+        return self.fast if way == "fast" and self.fast is not None else self
 
 
 class ChosenPolicy(msgspec.Struct, frozen=True):
@@ -61,6 +68,10 @@ class ChosenPolicy(msgspec.Struct, frozen=True):
     """The most severe action of any category."""
     yardsticks: dict[Role, Yardstick]
     """For each role that is judged."""
+    uncertain: dict[Role, RawBand]
+    """With `adaptive`, the band in force for each role that is judged; else empty."""
+    asking: str
+    """What of the policy changes an answer: equal texts, comparable verdicts."""
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
@@ -113,6 +124,7 @@ class Weighed(msgspec.Struct, frozen=True, gc=False):
     reason: str | None = None
     detail: str | None = None
     label: Label | None = None
+    answered_in: Way | None = None
     score: float | None = None
     score_kind: ScoreKind | None = None
     raw_score: float | None = None
@@ -137,6 +149,7 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 
     cache: CacheUse = CacheUse(hit=False)
     tokens: Tokens = Tokens()
+    steps: tuple[Step, ...] = ()
 
 
 class Judgement(msgspec.Struct, frozen=True, gc=False):

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from guard.rationale import mask
+from guard.scores import RawBand
 from schemas.decision import CacheUse, GuardUsed
 from schemas.event import Event
 from schemas.identifiers import Mode, Role
@@ -30,8 +31,9 @@ class VerdictKeys:
     `rsafe:1:verdict:{scope}:{judgement_hash}:{weights_digest}:{template}:{mode}-{asking}:{role}:{fingerprints}`
 
     `scope` is the tenant, or `*`; `asking` a digest of decoding parameters, parser and engine, so that a
-    stand-in's verdicts are never taken for a model's; `fingerprints` the HMACs of text and context, both
-    exactly as the guard sees them, with a dot between.
+    stand-in's verdicts are never taken for a model's, and with `adaptive` of the band in force, under which
+    it went one way or the other; `fingerprints` the HMACs of text and context, both exactly as the guard sees
+    them, with a dot between.
     """
 
     def __init__(
@@ -41,8 +43,8 @@ class VerdictKeys:
         guards: Mapping[Mode, GuardUsed],
     ) -> None:
         self._shared = fingerprints.of("") if scope == "shared" else None
-        self._asking = {mode: _asking(used) for mode, used in guards.items()}
-        self._prefixes: dict[tuple[str, str, Mode, Role], str] = {}
+        self._guards = guards
+        self._prefixes: dict[tuple[str, str, Role], str] = {}
 
     def key(self, event: Event, chosen: ChosenPolicy, content_mac: str, context_digest: str) -> str:
         """The key of an event as the guard reads it; the two fingerprints are the tenant's, of that."""
@@ -52,22 +54,25 @@ class VerdictKeys:
             tenant = ""
             content_mac = self._shared.text(message.text)
             context_digest = self._shared.context(event.context)
-        place = (tenant, chosen.used.judgement_hash, chosen.policy.mode, message.role)
-        prefix = self._prefixes.get(place) or self._make_prefix(place)
+        place = (tenant, chosen.asking, message.role)
+        prefix = self._prefixes.get(place) or self._make_prefix(place, chosen)
         return f"{prefix}{content_mac}.{context_digest}"
 
-    def _make_prefix(self, place: tuple[str, str, Mode, Role]) -> str:
-        tenant, digest, mode, role = place
+    def _make_prefix(self, place: tuple[str, str, Role], chosen: ChosenPolicy) -> str:
+        tenant, _, role = place
         scope = quote(tenant, safe="") or "*"
-        prefix = f"{KEY_PREFIX}:{scope}:{digest}:{self._asking[mode]}:{role}:"
+        asking = _asking(self._guards[chosen.policy.mode], chosen.uncertain.get(role))
+        prefix = f"{KEY_PREFIX}:{scope}:{chosen.used.judgement_hash}:{asking}:{role}:"
         if len(self._prefixes) >= 10_000:  # tenants times policies; made anew in a microsecond
             self._prefixes.clear()
         self._prefixes[place] = prefix
         return prefix
 
 
-def _asking(used: GuardUsed) -> str:
+def _asking(used: GuardUsed, uncertain: RawBand | None) -> str:
     how = f"{used.decoding}\0{used.parser_version}\0{used.engine}"
+    if uncertain is not None:  # under another band it might have gone the other way
+        how = f"{how}\0{uncertain}"
     digest = hashlib.sha256(how.encode()).hexdigest()[:_ASKING_LENGTH]
     return f"{used.weights_digest}:{quote(used.template_version, safe='')}:{used.mode}-{digest}"
 

@@ -70,6 +70,7 @@ def write_remembered(asked: Asked, cached: CachedVerdict, common: bytes, now_ms:
             total_ms=took.total_ms,
         ),
         _NO_TOKENS,
+        (),
         asked.trace.trace_id,
     )
     return b"%b,%b,%b" % (_encode(own)[:-1], common, _encode(volatile)[1:])

@@ -19,12 +19,16 @@ from guard.calibration import (
     Curve,
     FalsePositives,
     Scales,
+    UncertainBand,
     decode_calibration,
     encode_calibration,
     open_scales,
+    raw_band,
 )
 from guard.checkpoint import CALIBRATION, Checkpoint, open_checkpoint
 from guard.errors import CheckpointError, UnsupportedRate
+from guard.scores import RawBand
+from schemas.policy import Band
 from tests.model_folders import write_bare_folder
 from tests.unit.guard import calibrations
 
@@ -298,3 +302,63 @@ def test_the_shipped_checkpoints_error_is_within_its_bar() -> None:
     found = {bar["mode"]: bar for bar in manifest.gate["bars"] if bar["figure"] == "ece"}
     assert set(found) == {"fast", "think"}
     assert all(bar["met"] and bar["value"] <= bar["most"] == 0.05 for bar in found.values())
+
+
+# The uncertain band in raw scores
+
+
+@given(curves(), SHARE)
+def test_the_least_raw_score_of_a_calibrated_one_is_the_inverse(curve: Curve, calibrated: float) -> None:
+    least = curve.least_raw(calibrated)
+    if math.isinf(least):
+        assert curve.score(1.0) < calibrated
+        return
+    assert 0.0 <= least <= 1.0
+    assert curve.score(least) == pytest.approx(max(calibrated, curve.calibrated[0]), abs=1e-9)
+
+
+@given(curves(), st.tuples(SHARE, SHARE).map(sorted), SHARE)
+def test_a_raw_band_holds_what_the_calibrated_one_holds(curve: Curve, ends: list[float], raw: float) -> None:
+    low, high = ends
+    band = UncertainBand(low=low, high=high, inside=0, fast_right=0, think_right=0, adaptive_right=0)
+    calibrated = curve.score(raw)
+    if min(abs(calibrated - low), abs(calibrated - high)) < 1e-9 and calibrated not in (low, high):
+        return  # on an edge, where the interpolation rounds
+    steep = max((b - a) / (y - x) for x, y, a, b in _segments(curve))
+    if min(abs(calibrated - low), abs(calibrated - high)) <= 1e-15 * (1 + steep):
+        return
+    assert raw_band(band, curve).holds(raw) is band.holds(calibrated)
+
+
+def _segments(curve: Curve) -> list[tuple[float, float, float, float]]:
+    pairs = zip(curve.raw, curve.calibrated, strict=True)
+    return [(x, y, a, b) for (x, a), (y, b) in pairwise(pairs)]
+
+
+def test_without_a_curve_a_band_is_raw_already() -> None:
+    assert raw_band(Band(low=0.2, high=0.8), None) == RawBand(0.2, 0.8)
+    assert raw_band(Band(low=0.2, high=1.0), None).holds(1.0)
+    assert not raw_band(Band(low=1.0, high=1.0), None).holds(1.0)
+
+
+def test_a_band_beyond_the_curve_holds_nothing_of_it(folder: Path) -> None:
+    calibrations.write(folder, calibrations.content(folder))
+    curve = scales(folder).curve("fast", "user")
+    assert curve is not None
+    assert raw_band(Band(low=0.0, high=0.05), curve) == RawBand(0.0, 0.0)
+    assert raw_band(Band(low=0.96, high=0.99), curve) == RawBand(math.inf, math.inf)
+    # It ends where the curve does: scores of exactly 1, as there are many, are certain.
+    assert raw_band(Band(low=0.25, high=0.95), curve) == RawBand(0.5, 1.0)
+    assert not raw_band(Band(low=0.25, high=0.95), curve).holds(1.0)
+
+
+def test_adaptive_is_calibrated_where_both_of_its_ways_are(folder: Path) -> None:
+    calibrations.write(folder, calibrations.content(folder))
+    both = scales(folder)
+    assert (both.why("adaptive"), both.digest_of("adaptive")) == ("", both.digest)
+    calibrations.write(folder, calibrations.content(folder, modes={"fast": calibrations.mode()}))
+    one = scales(folder)
+    # Some of its scores are calibrated, and a decision has to say by what.
+    assert one.why("adaptive") == one.why("think") != ""
+    assert one.digest_of("adaptive") == one.digest
+    assert Scales(why_raw="none").digest_of("adaptive") is None

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 
 from guard.checkpoint import SHIPPED, Checkpoint, open_checkpoint
-from guard.errors import CheckpointError, EngineDead, EngineError, EngineFailed, UnsupportedError
+from guard.errors import CheckpointError, EngineDead, EngineError, EngineFailed
 from guard.normalise import NORMALISER
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.engine import Completion, EngineParameters
@@ -281,11 +281,6 @@ async def test_an_answer_that_nobody_wants_any_more_is_late(
     checkpoint: Checkpoint, renderer: PromptRenderer
 ) -> None:
     unjudged(await ask(checkpoint, renderer, deadline_s=0.0), "late")
-
-
-async def test_adaptive_is_refused_by_name(checkpoint: Checkpoint, renderer: PromptRenderer) -> None:
-    with pytest.raises(UnsupportedError, match="'adaptive' is not supported yet"):
-        await ask(checkpoint, renderer, asked=question(mode="adaptive"))
 
 
 class FixedEngine:

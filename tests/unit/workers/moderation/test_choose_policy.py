@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from guard.calibration import Curve, Scales
+from guard.calibration import Curve, Scales, UncertainBand
+from guard.scores import RawBand
 from schemas.identifiers import Mode, Role
-from schemas.policy import Category, Policy, judgement_hash, policy_hash
+from schemas.policy import Band, Category, Policy, judgement_hash, policy_hash
 from tests.unit.workers.moderation.builders import (
     make_book,
     make_curve,
@@ -105,3 +107,74 @@ def test_a_categorys_rate_is_refused_with_its_code() -> None:
     category = Category(code="C9", title="t", definition="d", max_false_positive_rate=0.001)
     with pytest.raises(SettingsError, match="policy 'p-1': category C9: max_false_positive_rate"):
         make_book(make_policy(categories=(category,)), scales=make_scales())
+
+
+ADAPTIVE = make_policy(mode="adaptive")
+BANDED = make_curve(
+    uncertain_band=UncertainBand(
+        low=0.2, high=0.6, inside=0.1, fast_right=0.9, think_right=1.0, adaptive_right=1.0
+    )
+)
+
+
+def test_an_adaptive_policy_has_the_calibrations_band_in_raw_scores() -> None:
+    chosen = make_ready(ADAPTIVE, make_scales(BANDED))
+    assert chosen.uncertain == {"user": RawBand(0.25, 0.75), "assistant": RawBand(0.25, 0.75)}
+    assert make_ready(make_policy(mode="fast"), make_scales(BANDED)).uncertain == {}
+
+
+def test_a_policys_own_band_goes_before_the_calibrations() -> None:
+    own = make_policy(mode="adaptive", uncertain_band=Band(low=0.3, high=0.6))
+    assert make_ready(own, make_scales(BANDED)).uncertain["user"] == RawBand(0.5, 0.75)
+    # Without a calibration of fast it is one of raw scores.
+    assert make_ready(own, RAW).uncertain["user"] == RawBand(0.3, 0.6)
+    assert make_ready(own, make_scales(modes=["think"])).uncertain["user"] == RawBand(0.3, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("scales", "why"),
+    [(RAW, "no calibration is in use"), (make_scales(), "the calibration of `fast` has none")],
+)
+def test_an_adaptive_policy_without_a_band_is_refused_with_what_to_do(scales: Scales, why: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        make_book(ADAPTIVE, scales=scales)
+    assert str(error.value) == (
+        "policy 'p-1': mode: `adaptive` needs to know where it thinks: expected an `uncertain_band` in the "
+        f"policy, since {why}; `rsafe train evaluate` fits a calibration"
+    )
+
+
+def test_each_way_of_an_adaptive_policy_is_read_by_its_own_curve() -> None:
+    fast, think = BANDED, make_curve()
+    curves: dict[tuple[Mode, Role], Curve] = {("fast", "user"): fast, ("think", "user"): think}
+    scales = Scales(why_raw="", digest="d" * 64, curves=curves)
+    found = yardstick(make_policy(mode="adaptive", surfaces=("user",)), scales)
+    assert found.of("fast").curve is fast
+    assert found.of("think").curve is think
+
+
+def test_a_rate_is_halved_between_the_two_ways_of_an_adaptive_policy() -> None:
+    rated = make_policy(mode="adaptive", threshold=None, max_false_positive_rate=0.2)
+    found = yardstick(rated, make_scales(BANDED))
+    at_once = yardstick(
+        msgspec.structs.replace(rated, mode="fast", max_false_positive_rate=0.1), make_scales()
+    )
+    assert found.of("fast").threshold == found.of("think").threshold == at_once.threshold
+    assert found.of("fast").by_code == found.by_code
+
+
+def test_a_rate_of_which_no_half_can_be_resolved_is_refused() -> None:
+    rated = make_policy(mode="adaptive", threshold=None, max_false_positive_rate=0.015)
+    with pytest.raises(SettingsError) as error:
+        make_book(rated, scales=make_scales(BANDED))
+    assert str(error.value) == (
+        "policy 'p-1': max_false_positive_rate: expected at least 0.02 with the mode `adaptive`, twice the "
+        "smallest rate that the calibration's 1000 safe rows support (think, role user)"
+    )
+
+
+def test_a_rate_needs_a_calibration_of_both_ways() -> None:
+    own = Band(low=0.3, high=0.6)
+    rated = make_policy(mode="adaptive", threshold=None, max_false_positive_rate=0.2, uncertain_band=own)
+    with pytest.raises(SettingsError, match="max_false_positive_rate: expected a `threshold` in its place"):
+        make_book(rated, scales=make_scales(modes=["fast"]))

@@ -12,11 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard.calibration import FalsePositives
+from guard.calibration import FalsePositives, Scales, UncertainBand
+from guard.scores import RawBand
 from schemas.decision import GuardUsed
 from schemas.event import Event
 from schemas.identifiers import Mode, Role
-from schemas.policy import Category, Crosswalk, Policy, PolicyExample, canonical_categories, judgement_hash
+from schemas.policy import (
+    Band,
+    Category,
+    Crosswalk,
+    Policy,
+    PolicyExample,
+    canonical_categories,
+    judgement_hash,
+)
 from tests.unit.workers.moderation.builders import (
     FINGERPRINTS,
     GUARD,
@@ -35,6 +44,7 @@ TEXT: Final = st.text(min_size=1, max_size=20)
 NAME: Final = st.text("abcXYZ019-", min_size=1, max_size=12)
 SHARE: Final = st.floats(0, 1)
 RATE: Final = st.floats(0, 1, exclude_min=True)
+BAND: Final = st.tuples(SHARE, SHARE).map(lambda ends: Band(low=min(ends), high=max(ends)))
 RATED: Final = "max_false_positive_rate"  # stands in the place of a threshold, never beside one
 DIGEST: Final = st.text("0123456789abcdef", min_size=64, max_size=64)
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
@@ -67,7 +77,8 @@ POLICY: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
     "threshold": (SHARE, False),
     RATED: (RATE, False),
     "surfaces": (st.sampled_from([ROLES, ROLES[:1], ROLES[1:]]), False),
-    "mode": (st.sampled_from(["fast", "think"]), True),
+    "mode": (st.sampled_from(MODES), True),
+    "uncertain_band": (st.none() | BAND, True),  # with `adaptive`, else it changes nothing
     "on_unjudged": (st.sampled_from(["review", "allow", "block"]), False),
     "on_unavailable": (st.sampled_from(["hold", "review", "allow", "block"]), False),
     "deadline_ms": (st.none() | st.integers(1, 10_000), False),
@@ -86,7 +97,7 @@ GUARD_USED: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
     "parser_version": (TEXT, True),
     "engine": (st.sampled_from(["scripted", "vllm", "remote"]), True),
     "engine_version": (NAME, False),
-    "mode": (st.sampled_from(["fast", "think"]), True),
+    "mode": (st.sampled_from(MODES), True),
     "decoding": (TEXT, True),
     "calibration_digest": (st.none() | DIGEST, False),  # applied when a decision is made, on hits too
 }
@@ -104,7 +115,12 @@ SOME: Final = Policy(id="p", version="1", categories=(Category(code="C", title="
 EXAMPLES_OF_EACH: Final = settings(max_examples=25)
 # Every rate can be resolved.
 SCALES: Final = make_scales(
-    make_curve(false_positives=FalsePositives(rates=(5e-324, 1.0), scores=(1.0, 0.0)))
+    make_curve(
+        false_positives=FalsePositives(rates=(5e-324, 1.0), scores=(1.0, 0.0)),
+        uncertain_band=UncertainBand(
+            low=0.2, high=0.6, inside=0.1, fast_right=0.9, think_right=1.0, adaptive_right=1.0
+        ),
+    )
 )
 KEPT: Final = CachedVerdict(make_verdict(), "o", 0, "masked", "m", "c", True, "1")
 
@@ -130,14 +146,21 @@ def with_field(before: Rated, name: str, value: Any) -> Rated:
     return msgspec.structs.replace(before, **{name: value, **({"threshold": None} if name == RATED else {})})
 
 
-def key_of(policy: Policy, guard: GuardUsed, event: Event) -> str:
+def key_of(policy: Policy, guard: GuardUsed, event: Event, scales: Scales = SCALES) -> str:
     """The key of an event under a policy and the guard in that policy's mode, in the default scope."""
-    chosen = make_book(default=policy, scales=SCALES).choose(event)
+    chosen = make_book(default=policy, scales=scales).choose(event)
     assert isinstance(chosen, ChosenPolicy)
     used = msgspec.structs.replace(guard, mode=policy.mode)
     own = FINGERPRINTS.of(event.tenant)
     keys = VerdictKeys("tenant", FINGERPRINTS, {policy.mode: used})
     return keys.key(event, chosen, own.text(event.message.text), own.context(event.context))
+
+
+def in_force(policy: Policy, scales: Scales = SCALES) -> RawBand:
+    """The band by which an adaptive policy is judged, in raw scores."""
+    chosen = make_book(default=policy, scales=scales).choose(make_event())
+    assert isinstance(chosen, ChosenPolicy)
+    return chosen.uncertain[policy.surfaces[0]]
 
 
 async def answers(kept_under: str, asked_by: str) -> bool:
@@ -159,6 +182,8 @@ async def test_a_changed_field_of_the_policy_is_another_question_or_not_as_class
     changed = with_field(policy, name, value) if name != "tenant" else policy
     if name == "categories":
         another = judgement_hash(policy) != judgement_hash(changed)
+    elif name == "uncertain_band":
+        another = policy.mode == "adaptive" and in_force(policy) != in_force(changed)
     else:
         another = another and value != getattr(policy, name)
     event = make_event()
@@ -218,3 +243,46 @@ async def test_another_tenant_role_or_text_is_never_answered_from_it(name: str, 
     old, new = (key_of(SOME, GUARD, make_event(**{name: value})) for value in (first, second))
     same = await answers(old, new)
     assert same is not (another and first != second)
+
+
+@given(POLICIES, BAND)
+async def test_a_calibration_that_moves_the_band_asks_anew_in_adaptive_alone(
+    policy: Policy, band: Band
+) -> None:
+    moved = UncertainBand(
+        low=band.low, high=band.high, inside=0, fast_right=1, think_right=1, adaptive_right=1
+    )
+    changed = make_scales(msgspec.structs.replace(SCALES.curves["fast", "user"], uncertain_band=moved))
+    event = make_event(role=policy.surfaces[0])
+    same = await answers(key_of(policy, GUARD, event), key_of(policy, GUARD, event, changed))
+    if policy.mode == "adaptive":
+        assert same is (in_force(policy) == in_force(policy, changed))
+    else:
+        assert same
+
+
+async def test_each_role_has_the_band_of_its_own_curve() -> None:
+    curve, policy = SCALES.curves["fast", "user"], msgspec.structs.replace(SOME, mode="adaptive")
+    steeper = msgspec.structs.replace(curve, calibrated=(0.0, 0.5, 1.0))
+    other = make_scales(curve)
+    curves = {**other.curves, ("fast", "assistant"): steeper}
+    changed = Scales(why_raw="", digest="d" * 64, curves=curves)
+    of_user, of_assistant = (make_event(role=role) for role in ROLES)
+    assert key_of(policy, GUARD, of_user) == key_of(policy, GUARD, of_user, changed)
+    assert key_of(policy, GUARD, of_assistant) != key_of(policy, GUARD, of_assistant, changed)
+
+
+async def test_a_prefix_that_was_made_for_a_role_that_is_not_judged_is_no_judged_ones() -> None:
+    """Both policies have the same wording and band; each judges another role."""
+    banded = msgspec.structs.replace(SOME, mode="adaptive", uncertain_band=Band(low=0.2, high=0.6))
+    event = make_event(role="assistant")
+    of_users, of_assistants = (
+        make_book(default=msgspec.structs.replace(banded, surfaces=(role,)), scales=SCALES).choose(event)
+        for role in ROLES
+    )
+    assert isinstance(of_users, ChosenPolicy)
+    assert isinstance(of_assistants, ChosenPolicy)
+    used = msgspec.structs.replace(GUARD, mode="adaptive")
+    keys, fresh = (VerdictKeys("tenant", FINGERPRINTS, {"adaptive": used}) for _ in range(2))
+    keys.key(event, of_users, "t", "c")
+    assert keys.key(event, of_assistants, "t", "c") == fresh.key(event, of_assistants, "t", "c")

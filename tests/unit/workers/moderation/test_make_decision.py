@@ -11,7 +11,7 @@ from guard.calibration import Curve, Scales
 from guard.serving.worst import worst
 from schemas.decision import CategoryDecision, Decision
 from schemas.identifiers import Action, Mode, Role
-from schemas.policy import Category
+from schemas.policy import Band, Category
 from schemas.verdict import Unjudged, Verdict, WindowVerdict
 from tests.unit.workers.moderation.builders import (
     GUARD,
@@ -167,6 +167,14 @@ def test_any_timestamp_of_the_broker_can_be_written(timestamp_ms: int) -> None:
     )
 
 
+def test_a_judgement_without_a_verdict_costs_who_asked_first_as_well() -> None:
+    steps = make_verdict().steps
+    judgement = Judgement("first", Unjudged(reason="unparseable", steps=steps), 1.0, 0.5)
+    (_, paid), (_, free) = (answer_of(judgement, GUARD, shared=shared) for shared in (False, True))
+    assert (paid.tokens.prompt, paid.steps) == (10, steps)
+    assert (free.tokens.prompt, free.steps) == (0, ())
+
+
 def test_who_asked_first_bears_the_tokens_and_the_others_say_whose_verdict_it_is() -> None:
     kept = CachedVerdict(make_verdict(), "first", 0, "masked", "m", "c", True, "1")
     judgement = Judgement("first", kept, 1.0, 0.5)
@@ -174,6 +182,7 @@ def test_who_asked_first_bears_the_tokens_and_the_others_say_whose_verdict_it_is
     assert own == shared == Judged(kept.verdict, GUARD, kept.verdict.rationale)
     assert (paid.cache.hit, paid.tokens.prompt, paid.tokens.completion) == (False, 10, 5)
     assert (free.cache.hit, free.cache.origin_decision, free.tokens.prompt) == (True, "first", 0)
+    assert (paid.steps, free.steps) == (kept.verdict.steps, ())
 
 
 def test_categories_of_equal_severity_do_not_hide_each_other() -> None:
@@ -322,3 +331,90 @@ def test_whoever_reads_a_decision_can_work_out_what_was_violated(
     assert decision.threshold is not None
     if not codes:
         assert (decision.action == "block") == (shown >= decision.threshold)
+
+
+def adaptive(scales: Scales = CALIBRATED, **changes: Any) -> ChosenPolicy:
+    return make_chosen(scales=scales, mode="adaptive", uncertain_band=Band(low=0.2, high=0.8), **changes)
+
+
+# The fast curve is lower: the same raw score is worth less.
+TWO_CURVES = Scales(
+    why_raw="",
+    digest="d" * 64,
+    curves={
+        (mode, role): curve
+        for mode, curve in (("think", make_curve()), ("fast", make_curve(calibrated=(0.0, 0.1, 0.5))))
+        for role in ("user", "assistant")
+    },
+)
+
+
+@pytest.mark.parametrize("mode", ["fast", "think"])
+def test_every_judged_decision_says_which_way_it_went(mode: Any) -> None:
+    chosen = make_chosen(mode=mode)
+    assert decided(make_verdict(mode=mode, answered_in=mode), chosen).answered_in == mode
+    assert decided(make_verdict(mode=mode), chosen).answered_in == mode  # kept before there was the field
+    assert decide(make_asked(), NotJudged(Unjudged(reason="late"))).answered_in is None
+
+
+@pytest.mark.parametrize(("way", "score", "action"), [("fast", 0.3, "allow"), ("think", 0.6, "block")])
+def test_a_score_is_read_by_the_curve_of_the_way_it_went(way: Any, score: float, action: str) -> None:
+    verdict = make_verdict(label="unsafe", score=0.75, mode="adaptive", answered_in=way)
+    decision = decided(verdict, adaptive(TWO_CURVES))
+    assert (decision.answered_in, decision.score, decision.raw_score) == (way, score, 0.75)
+    assert (decision.score_kind, decision.action) == ("calibrated", action)
+
+
+def test_the_kind_of_a_score_is_that_of_the_way_it_went() -> None:
+    chosen = adaptive(make_scales(modes=["think"]))
+    kinds = {
+        way: decided(make_verdict(score=0.75, mode="adaptive", answered_in=way), chosen).score_kind
+        for way in ("fast", "think")
+    }
+    assert kinds == {"fast": "raw", "think": "calibrated"}
+
+
+def test_the_threshold_of_a_rate_is_that_of_the_way_it_went() -> None:
+    chosen = adaptive(TWO_CURVES, threshold=None, max_false_positive_rate=0.02)
+    shown = {
+        way: decided(make_verdict(score=0.9, mode="adaptive", answered_in=way), chosen)
+        for way in ("fast", "think")
+    }
+    assert {way: decision.threshold for way, decision in shown.items()} == {"fast": 0.42, "think": 0.78}
+    assert all(decision.action == "block" for decision in shown.values())
+
+
+def test_windows_that_went_different_ways_are_each_read_by_their_own_curve() -> None:
+    windows = [
+        make_verdict(label="unsafe", score=0.8, mode="adaptive", answered_in="fast", rationale=""),
+        make_verdict(label="safe", score=0.6, mode="adaptive", answered_in="think"),
+    ]
+    chosen = adaptive(TWO_CURVES, threshold=0.35)
+    whole = worst(windows, chosen.policy)
+    assert isinstance(whole, Verdict)
+    assert (whole.score, whole.answered_in) == (0.8, "fast")
+    # 0.8 raw is 0.34 by the fast curve, 0.6 raw is 0.42 by the other.
+    decision = decided(whole, chosen)
+    assert (decision.score, decision.raw_score, decision.answered_in) == (0.42, 0.6, "think")
+    assert decision.action == "block"
+    assert decided(whole, adaptive(TWO_CURVES, threshold=0.43)).action == "allow"
+
+
+WAYS: st.SearchStrategy[Any] = st.sampled_from(["fast", "think"])
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), WAYS), min_size=2, max_size=4), st.floats(0, 1))
+def test_the_score_of_windows_is_the_highest_as_shown_and_decides(
+    windows: list[tuple[float, Any]], threshold: float
+) -> None:
+    chosen = adaptive(TWO_CURVES, threshold=threshold)
+    verdicts = [make_verdict(score=score, mode="adaptive", answered_in=way) for score, way in windows]
+    whole = worst(verdicts, chosen.policy)
+    assert isinstance(whole, Verdict)
+    decision = decided(whole, chosen)
+    alone = [decided(verdict, chosen) for verdict in verdicts]
+    assert decision.score == max(one.score or 0.0 for one in alone)
+    assert decision.action == max((one.action for one in alone), key=ORDER.index)
+    assert decision.threshold == threshold
+    assert decision.score is not None
+    assert (decision.action == "block") == (decision.score >= threshold)

@@ -6,8 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from guard.serving.judge import MODES
 from schemas.decision import GuardUsed
 from schemas.event import Event
+from schemas.policy import Band
 from tests.unit.workers.moderation.builders import (
     FINGERPRINTS,
     GUARD,
@@ -30,9 +32,8 @@ def key_of(
 ) -> str:
     event, chosen = event or make_event(), chosen or make_chosen()
     own = FINGERPRINTS.of(event.tenant)
-    keys = VerdictKeys(
-        scope, FINGERPRINTS, {"think": guard, "fast": msgspec.structs.replace(guard, mode="fast")}
-    )
+    guards = {mode: msgspec.structs.replace(guard, mode=mode) for mode in MODES}
+    keys = VerdictKeys(scope, FINGERPRINTS, guards)
     return keys.key(event, chosen, own.text(event.message.text), own.context(event.context))
 
 
@@ -56,6 +57,7 @@ def test_policy_and_weights_are_plain_segments() -> None:
         key_of(make_event(context=(make_turn("before"),))),
         key_of(make_event(tenant="acme:other")),
         key_of(chosen=make_chosen(mode="fast")),
+        key_of(chosen=make_chosen(mode="adaptive", uncertain_band=Band(low=0.2, high=0.8))),
         key_of(guard=msgspec.structs.replace(GUARD, weights_digest="v" * 64)),
         key_of(guard=msgspec.structs.replace(GUARD, template_version="t-2")),
         key_of(guard=msgspec.structs.replace(GUARD, decoding="sampled")),
@@ -80,6 +82,14 @@ def test_whatever_changes_an_answer_changes_the_key(other: str) -> None:
 )
 def test_what_does_not_change_an_answer_does_not_change_the_key(same: str) -> None:
     assert key_of() == same
+
+
+def test_a_band_is_part_of_the_key_where_it_is_in_force_alone() -> None:
+    bands = [Band(low=0.2, high=0.8), Band(low=0.2, high=0.9)]
+    of_adaptive = {key_of(chosen=make_chosen(mode="adaptive", uncertain_band=band)) for band in bands}
+    assert len(of_adaptive) == 2
+    assert all(":adaptive-" in key for key in of_adaptive)
+    assert {key_of(chosen=make_chosen(uncertain_band=band)) for band in bands} == {key_of()}
 
 
 def test_tenants_share_verdicts_only_when_told() -> None:
