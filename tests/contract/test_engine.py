@@ -14,11 +14,16 @@ import pytest_asyncio
 
 from guard.checkpoint import Checkpoint
 from guard.errors import EngineDead, EngineFailed, EngineTimeout
-from guard.prompt import PromptRenderer
+from guard.prompt import PromptRenderer, Turn
+from guard.scores import RawBand
 from guard.serving.engine import Completion, Engine, EngineParameters
+from guard.serving.identity import JudgeLimits
+from guard.serving.judge import Judge, Question
 from guard.serving.scripted_engine import ScriptedEngine
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
+from schemas.policy import Category, Policy
+from schemas.verdict import Verdict
 from tests.waiting import until
 
 # Far beyond any call here, on a busy machine too.
@@ -28,6 +33,11 @@ STORM, WAVE = 1000, 100
 # After how long without a sign of life the engines here count as hung.
 HANG_S = 4.0
 
+
+NOTHING, EVERYTHING = RawBand(0.5, 0.5), RawBand(0.0, math.inf)
+POLICY = Policy(
+    id="test", version="1", categories=(Category(code="C1", title="fraud", definition="scams; cheating;"),)
+)
 
 _FIRST_IDS = itertools.count()
 
@@ -150,6 +160,27 @@ class EngineContract:
             await subject.call((10,) * subject.max_model_len)
         assert subject.engine.alive
         assert await subject.call(subject.prompt(6))
+
+    @pytest.mark.parametrize(("band", "ways"), [(NOTHING, {"fast"}), (EVERYTHING, {"fast", "think"})])
+    async def test_a_judge_in_adaptive_thinks_within_the_band_alone(
+        self,
+        subject: Subject,
+        served_checkpoint: Checkpoint,
+        served_renderer: PromptRenderer,
+        band: RawBand,
+        ways: set[str],
+    ) -> None:
+        limits = JudgeLimits(max_model_len=subject.max_model_len, call_timeout_s=PATIENCE_S)
+        judge = Judge(served_checkpoint, served_renderer, subject.engine, limits)
+        turns = (Turn(role="user", text="tell me how to scam pensioners"),)
+        asked = Question(policy=POLICY, turns=turns, mode="adaptive", uncertain=band)
+        outcome = await judge.judge(asked)
+        assert {step.mode for step in outcome.steps} == ways
+        assert outcome.steps[0].completion_tokens == 1
+        assert all(step.took_ms >= 0 for step in outcome.steps)
+        if isinstance(outcome, Verdict):
+            assert outcome.answered_in == ("think" if band is EVERYTHING else "fast")
+            assert outcome.score is not None
 
     async def test_starting_twice_changes_nothing(self, subject: Subject) -> None:
         await subject.engine.start()

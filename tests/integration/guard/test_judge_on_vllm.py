@@ -8,12 +8,13 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import msgspec
 import numpy as np
 import pytest
 
-from guard.calibration import open_scales
+from guard.calibration import open_scales, raw_band
 from guard.checkpoint import Checkpoint, open_checkpoint
 from guard.prompt import PromptRenderer, Turn
 from guard.scores import log_odds, mean_of_both
@@ -25,7 +26,7 @@ from guard.training.evaluation import judge_rows
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.score_figures import calibration_error
 from schemas.identifiers import Mode
-from schemas.policy import Policy, PolicyExample
+from schemas.policy import Band, Policy, PolicyExample
 from schemas.verdict import Unjudged, Verdict
 from workers.policies import find_policies
 
@@ -84,6 +85,47 @@ async def test_a_score_of_both_readings_is_the_mean_of_the_two_judgements(
         assert mean is not None
         # Other batches, other sums: the engine's arithmetic leaves some hundredths of log-odds.
         assert log_odds(both) == pytest.approx(log_odds(mean), abs=0.3)
+
+
+async def test_adaptive_is_the_fast_verdict_outside_its_band_and_the_thinking_one_inside(
+    tiny_judge: Judge,
+) -> None:
+    asked = list(packed_examples())
+    fast = await judged(tiny_judge, asked, "fast")
+    scores = sorted(outcome.score for outcome in fast if outcome.score is not None)
+    # A band of the policy's own, around the middle third of the scores, so that both ways occur.
+    band = Band(low=scores[len(scores) // 3], high=scores[2 * len(scores) // 3])
+    banded = [(msgspec.structs.replace(policy, uncertain_band=band), example) for policy, example in asked]
+    adaptive, think = await judged(tiny_judge, banded, "adaptive"), await judged(tiny_judge, asked, "think")
+    ways = [outcome.answered_in for outcome in adaptive]
+    assert set(ways) == {"fast", "think"}
+    for one, at_once, thought in zip(adaptive, fast, think, strict=True):
+        same = at_once if one.answered_in == "fast" else thought
+        assert (one.label, one.codes, one.rationale) == (same.label, same.codes, same.rationale)
+        assert [step.mode for step in one.steps] == (
+            ["fast"] if one.answered_in == "fast" else ["fast", "think"]
+        )
+        assert all(step.took_ms > 0 for step in one.steps)
+        assert one.score is not None
+        assert same.score is not None
+        # Other batches, other sums: the engine's arithmetic leaves some hundredths of log-odds.
+        assert log_odds(one.score) == pytest.approx(log_odds(same.score), abs=0.3)
+    # Each went the way that its fast score demands; the edges themselves are scores, which may move a little.
+    inside = [raw_band(band, None).holds(outcome.score) for outcome in fast]
+    assert sum((way == "think") != held for way, held in zip(ways, inside, strict=True)) <= 4
+
+
+async def judged(judge: Judge, asked: Sequence[tuple[Policy, PolicyExample]], mode: Mode) -> list[Verdict]:
+    questions = []
+    for policy, example in asked:
+        band = policy.uncertain_band
+        one = question(policy, example.text, mode, example.role)
+        questions.append(
+            msgspec.structs.replace(one, uncertain=None if band is None else raw_band(band, None))
+        )
+    outcomes = await asyncio.gather(*map(judge.judge, questions))
+    assert all(isinstance(outcome, Verdict) for outcome in outcomes)
+    return [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
 
 
 async def test_the_shipped_calibration_holds_for_rows_that_nobody_saw(tiny_judge: Judge) -> None:

@@ -16,7 +16,7 @@ from tests.waiting import PATIENCE_S
 STABLE_FIELDS = [
     name
     for name in Decision.__struct_fields__
-    if name not in ("score", "raw_score", "cache", "timings", "tokens", "trace_id", "categories")
+    if name not in ("score", "raw_score", "cache", "timings", "tokens", "steps", "trace_id", "categories")
 ]
 
 
@@ -67,6 +67,45 @@ def test_kill_and_restart_lose_nothing_and_repeat_the_same_decisions(topics: Top
     topics.start()
     wait_for(lambda: topics.committed() == 900, "everything committed")
     assert_complete(topics, 900)
+
+
+ADAPTIVE = """
+id: adaptive
+version: "1"
+mode: adaptive
+uncertain_band: {low: 0.3, high: 0.5}
+categories:
+  - {code: X1, title: Rivals, definition: acme; globex}
+"""
+
+
+def test_an_adaptive_policy_goes_both_ways_and_says_so(topics: Topics) -> None:
+    folder = topics.folder / "policies"
+    folder.mkdir()
+    (folder / "adaptive.yaml").write_text(ADAPTIVE)
+    policies = {"RSAFE_POLICIES__PATH": str(folder), "RSAFE_POLICIES__DEFAULT": "adaptive"}
+    worker = topics.start(**policies)
+    topics.produce(*events(120, topics.name))
+    topics.wait_decided(120)
+    shown = worker.get("/metrics")
+    assert worker.stop() == 0
+    decisions = assert_complete(topics, 120)
+    by_text: dict[str, set[str | None]] = {}
+    for decision in decisions:
+        by_text.setdefault(decision.content_mac, set()).add(decision.answered_in)
+        steps = [step.mode for step in decision.steps]
+        if decision.cache.hit:
+            assert steps == []
+        else:
+            assert steps == (["fast"] if decision.answered_in == "fast" else ["fast", "think"])
+    assert all(len(ways) == 1 for ways in by_text.values())
+    assert set.union(*by_text.values()) == {"fast", "think"}
+    for way in ("fast", "think"):
+        asked = sum(not one.cache.hit and one.answered_in == way for one in decisions)
+        assert f'rsafe_guard_verdicts_total{{answered_in="{way}",mode="adaptive"}} {asked}.0' in shown
+    (folder / "adaptive.yaml").write_text(ADAPTIVE.replace("uncertain_band", "# uncertain_band"))
+    assert topics.start(**policies).process.wait(PATIENCE_S) == 2
+    assert "policy 'adaptive': mode: `adaptive` needs" in topics.workers[-1].log.read_text().splitlines()[-1]
 
 
 def test_two_workers_share_and_take_over(topics: Topics) -> None:

@@ -16,7 +16,7 @@ BODY: dict[str, Any] = json.loads(
     (FOLDER / "examples" / "decision" / "v1" / "good_judged.json").read_text("utf-8")
 )
 FIELDS = sorted(SCHEMA["properties"])
-VOLATILE = {"score", "raw_score", "cache", "timings", "tokens", "trace_id"}
+VOLATILE = {"score", "raw_score", "cache", "timings", "tokens", "steps", "trace_id"}
 
 
 def found(first: dict[str, Any], other: dict[str, Any]) -> set[tuple[str, str]]:

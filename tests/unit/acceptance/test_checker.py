@@ -343,6 +343,7 @@ def test_volatile_fields_are_read_from_the_schema() -> None:
         ("timings",),
         ("cache",),
         ("tokens",),
+        ("steps",),
         ("trace_id",),
         ("score",),
         ("raw_score",),

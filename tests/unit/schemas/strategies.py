@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from schemas.identifiers import CategoryCode, Identifier, Role, Sha256
-from schemas.policy import Category, Policy, PolicyExample
+from schemas.policy import Band, Category, Policy, PolicyExample
 
 _PATTERNS = {
     name: get_args(kind)[1].pattern
@@ -74,6 +74,9 @@ def _of(kind: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.Metadata(type=inner):
             return _of(inner)
         case inspect.StructType(cls=cls):
+            if cls is Band:
+                ends = st.tuples(st.floats(0, 1), st.floats(0, 1))
+                return ends.map(lambda pair: Band(low=min(pair), high=max(pair)))
             if cls is PolicyExample:
                 return _build(cls, kind.fields, codes=st.just(()))
             if cls is Category:

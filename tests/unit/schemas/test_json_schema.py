@@ -53,7 +53,7 @@ def test_every_struct_and_field_is_described(noun: Noun) -> None:
 def test_volatile_fields_of_a_decision_are_marked() -> None:
     schema = wire_schema(next(noun for noun in NOUNS if noun.name == "decision"))
     marked = {name for name, field in schema["properties"].items() if field.get("x-volatile")}
-    assert marked == {"score", "raw_score", "cache", "timings", "tokens", "trace_id"}
+    assert marked == {"score", "raw_score", "cache", "timings", "tokens", "steps", "trace_id"}
     inner = schema["$defs"]["CategoryDecision"]["properties"]
     assert {name for name, field in inner.items() if field.get("x-volatile")} == {"score"}
 

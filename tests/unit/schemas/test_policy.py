@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schemas.identifiers import FieldError
 from schemas.json_schema import NOUNS, wire_schema
 from schemas.policy import (
+    Band,
     Category,
     Crosswalk,
     Policy,
@@ -42,6 +43,7 @@ POLICY_CHANGES: dict[str, Any] = {
     RATED: 0.01,
     "surfaces": ("user",),
     "mode": "fast",
+    "uncertain_band": Band(low=0.2, high=0.8),
     "on_unjudged": "block",
     "on_unavailable": "allow",
     "deadline_ms": 5,
@@ -108,6 +110,13 @@ def test_a_changed_threshold_keeps_the_judgement_hash() -> None:
 def test_a_policy_without_a_rate_keeps_the_hash_that_it_had_before_rates_existed() -> None:
     assert POLICY.threshold == 0.5
     assert policy_hash(POLICY) == policy_hash(msgspec.structs.replace(POLICY, threshold=None))
+
+
+def test_a_band_ends_where_it_begins_or_above() -> None:
+    assert Band(low=0.4, high=0.4).high == 0.4
+    with pytest.raises(FieldError) as caught:
+        Band(low=0.4, high=0.3)
+    assert caught.value.path == ("high",)
 
 
 def test_either_a_threshold_or_a_rate_and_not_both() -> None:

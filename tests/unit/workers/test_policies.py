@@ -126,13 +126,13 @@ def test_two_policies_of_one_tenant_are_refused_naming_both(folder: Path) -> Non
 
 def test_the_problems_of_all_files_are_told_together(folder: Path) -> None:
     (folder / "c.yaml").write_text("- 1\n", encoding="utf-8")
-    (folder / "d.yaml").write_text(_document("d", mode="adaptive"), encoding="utf-8")
+    (folder / "d.yaml").write_text(_document("d", mode="slow"), encoding="utf-8")
     with pytest.raises(SettingsError) as caught:
         load_policies(str(folder), "")
     first, second = str(caught.value).splitlines()
     assert first.startswith(f"{folder}/c.yaml:1: ")
     assert second.startswith(f"{folder}/d.yaml:")
-    assert "not available in this version" in second
+    assert "mode: expected one of fast, think, adaptive" in second
 
 
 def test_an_absent_path_is_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.policy import Band
 from workers.policy_files import MAX_FILE_BYTES, PolicyFileError, read_policy_file
 
 GOOD = """\
@@ -138,9 +139,24 @@ def test_an_unknown_field_like_no_other_is_told_with_all_of_its_place(
     assert f"{field}: unknown field; expected one of {fields}" in _problem(tmp_path, text)
 
 
-def test_adaptive_is_refused_by_name(tmp_path: Path) -> None:
-    expected = "7: mode: `adaptive` is not available in this version; use `fast` or `think`"
-    assert _problem(tmp_path, GOOD + "mode: adaptive\n") == expected
+def test_an_adaptive_policy_may_have_a_band_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(GOOD + "mode: adaptive\nuncertain_band: {low: 0.2, high: 0.8}\n", encoding="utf-8")
+    (found,) = read_policy_file(path)
+    assert (found.policy.mode, found.policy.uncertain_band) == ("adaptive", Band(low=0.2, high=0.8))
+
+
+@pytest.mark.parametrize(
+    ("band", "expected"),
+    [
+        ("{low: 0.8, high: 0.2}", "7: uncertain_band.high: expected at least the value of low"),
+        ("{low: 0.8, hihg: 0.9}", "7: uncertain_band.hihg: unknown field; did you mean high?"),
+        ("{low: 0.8}", "7: uncertain_band.high: missing, and required"),
+        ("{low: 0.8, high: 1.5}", "7: uncertain_band.high: expected a number, at most 1"),
+    ],
+)
+def test_a_band_that_is_none_is_told_with_its_place(tmp_path: Path, band: str, expected: str) -> None:
+    assert _problem(tmp_path, GOOD + f"uncertain_band: {band}\n") == expected
 
 
 @pytest.mark.parametrize(

@@ -172,3 +172,16 @@ def test_changes_of_the_links_are_counted_and_told(parts: Any) -> None:
     shown = text(metrics)
     assert 'rsafe_link_renewals_total{link="kafka",outcome="refused"} 2.0' in shown
     assert 'rsafe_link_renewals_total{link="kafka",outcome="used"} 1.0' in shown
+
+
+def test_verdicts_are_counted_by_the_way_they_went(parts: Any) -> None:
+    telemetry, metrics, *_ = parts
+    for way in ("fast", "fast", "think"):
+        telemetry.asked(make_verdict(mode="adaptive", answered_in=way), 0.1)
+    telemetry.asked(make_verdict(mode="fast"), 0.1)
+    telemetry.asked(Unjudged(reason="unparseable"), 0.1)
+    shown = text(metrics)
+    assert 'rsafe_guard_verdicts_total{answered_in="fast",mode="adaptive"} 2.0' in shown
+    assert 'rsafe_guard_verdicts_total{answered_in="think",mode="adaptive"} 1.0' in shown
+    assert 'rsafe_guard_verdicts_total{answered_in="fast",mode="fast"} 1.0' in shown
+    assert 'rsafe_guard_answers_total{answer="unjudged"} 1.0' in shown

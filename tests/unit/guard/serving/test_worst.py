@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,3 +107,15 @@ def test_no_window_is_worse_than_the_whole(outcomes: list[Verdict | Unjudged]) -
     if whole.score is not None:
         assert all(verdict.score is None or verdict.score <= whole.score for verdict in verdicts)
     assert whole.windows - whole.windows_unjudged == len(whole.by_window) == len(verdicts)
+
+
+def test_the_way_is_that_of_the_score() -> None:
+    windows = [
+        msgspec.structs.replace(said("unsafe", 0.6, rationale="bad"), answered_in="think"),
+        msgspec.structs.replace(said("safe", 0.7), answered_in="fast"),
+    ]
+    whole = verdict_of(*windows)
+    assert (whole.label, whole.score, whole.answered_in, whole.rationale) == ("unsafe", 0.7, "fast", "bad")
+    assert [window.answered_in for window in whole.by_window] == ["think", "fast"]
+    certain = msgspec.structs.replace(said("unsafe", None), answered_in="think")
+    assert verdict_of(*windows, certain).answered_in == "think"

@@ -203,3 +203,22 @@ def test_an_absent_checkpoint_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     error = failure("text")
     assert isinstance(error, GuardError)
     assert "/no/such/folder" in str(error)
+
+
+def test_adaptive_says_which_way_it_went(tmp_path: Path) -> None:
+    path = tmp_path / "adaptive.yaml"
+    for band, way, steps in (("{low: 0, high: 0}", "fast", ["fast"]), ("{low: 0, high: 1}", "think", None)):
+        path.write_text(POLICY + f"uncertain_band: {band}\n")
+        arguments = ("--policy", str(path), "--mode", "adaptive", "meet me at the casino")
+        report = json.loads(run(*arguments, "--json").stdout)
+        assert (report["mode"], report["answered_in"]) == ("adaptive", way)
+        assert [step["mode"] for step in report["steps"]] == (steps or ["fast", "think"])
+        assert f"mode adaptive (answered in {way})" in run(*arguments).stdout
+
+
+def test_adaptive_without_a_band_is_refused_before_anything_is_started(policy_file: Path) -> None:
+    error = failure("--policy", str(policy_file), "--mode", "adaptive", "text")
+    assert isinstance(error, SettingsError)
+    assert "expected an `uncertain_band` in the policy, since the engine `scripted` runs no model" in str(
+        error
+    )

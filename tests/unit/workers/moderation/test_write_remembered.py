@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.decision import Decision
 from schemas.event import Event
-from schemas.policy import Policy
+from schemas.policy import Band, Policy
 from tests.unit.schemas.strategies import instances, policies
 from tests.unit.workers.moderation.builders import GUARD, make_asked, make_book, make_event, make_record
 from workers.moderation.make_decision import make_decision, weigh
@@ -19,11 +19,12 @@ from workers.moderation.write_remembered import in_common, write_remembered
 from workers.ports import CachedVerdict
 
 
-def without_rates(policy: Policy) -> Policy:
-    """They need a calibration, which is another test's."""
+def without_calibration(policy: Policy) -> Policy:
+    """Rates need one, and so does `adaptive` without a band of its own; that is another test's."""
     replace = msgspec.structs.replace
     categories = tuple(replace(one, max_false_positive_rate=None) for one in policy.categories)
-    return replace(policy, categories=categories, max_false_positive_rate=None)
+    band = policy.uncertain_band or Band(low=0.2, high=0.8)
+    return replace(policy, categories=categories, max_false_positive_rate=None, uncertain_band=band)
 
 
 times = st.floats(0, 1e15)
@@ -45,7 +46,7 @@ def test_what_is_written_is_the_decision_that_would_be_made(
     timestamp_ms: int,
     trace: Trace,
 ) -> None:
-    chosen = make_book(default=without_rates(policy)).choose(make_event())
+    chosen = make_book(default=without_calibration(policy)).choose(make_event())
     assert isinstance(chosen, ChosenPolicy)
     first, event = (
         make_asked(one, chosen, record=make_record(timestamp_ms=timestamp_ms), trace=trace) for one in events
