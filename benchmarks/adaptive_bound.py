@@ -2,10 +2,10 @@
 
     python -m benchmarks.adaptive_bound [--rounds 5] [--checkpoint tiny] [--band LOW HIGH]
 
-Held-out rows of the tiny checkpoint's generator, drawn by a seed that nothing else uses, through one vLLM. The
-modes take turns; each judges the same rows, as many at a time, with the scores that the worker would use. Marks
-of its own for each turn keep the conversations out of the engine's prefix cache; the policies are in it for all.
-`--band`: two calibrated scores in the place of the calibration's band, as a policy may give them.
+Held-out rows of the tiny checkpoint's generator, drawn by a seed that nothing else uses, through one vLLM.
+The modes take turns; each judges the same rows, as many at a time, with the scores that the worker would use.
+Boundary marks of its own keep each pass's conversations out of the engine's prefix cache; the policies are in
+it for all. `--band`: two calibrated scores in the place of the calibration's band, as a policy may give them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ MOST_F1_LOST: Final = 0.01
 """… at an F1 that is not lower by more."""
 
 
-class Turn(msgspec.Struct, frozen=True):
+class Pass(msgspec.Struct, frozen=True):
     """One mode over all rows. Tokens of all calls together."""
 
     mode: Mode
@@ -89,7 +89,7 @@ class Bench:
             found |= {role: str(band) for role, band in chosen.uncertain.items()}
         return found
 
-    async def turn(self, mode: Mode, number: int) -> Turn:
+    async def judge_all(self, mode: Mode, number: int) -> Pass:
         """All rows in a mode; `number` gives the marks."""
         secret = f"{mode} {number}".encode()
         renderer = PromptRenderer(self._checkpoint.path, self._checkpoint.template, secret)
@@ -114,7 +114,7 @@ class Bench:
         outcomes = await asyncio.gather(*map(one, questions))
         seconds = time.monotonic() - started
         steps = [step for outcome in outcomes for step in outcome.steps]
-        return Turn(
+        return Pass(
             mode=mode,
             seconds=seconds,
             said=[self._violates(judge, mode, place, outcome) for place, outcome in enumerate(outcomes)],
@@ -156,22 +156,22 @@ def interval(truths: Sequence[bool], first: Sequence[bool], second: Sequence[boo
     return round(cuts[0], 4), round(cuts[-1], 4)
 
 
-def report(bench: Bench, turns: Sequence[Turn], checkpoint: str) -> None:
+def report(bench: Bench, passes: Sequence[Pass], checkpoint: str) -> None:
     """The table: medians over the rounds, and of the ratios within each round."""
     count, truths = len(bench.truths), bench.truths
-    by_mode = {mode: [turn for turn in turns if turn.mode == mode] for mode in MODES}
-    speed = {mode: [count / turn.seconds for turn in mine] for mode, mine in by_mode.items()}
-    quality = {mode: [f1(truths, turn.said) for turn in mine] for mode, mine in by_mode.items()}
+    by_mode = {mode: [one_pass for one_pass in passes if one_pass.mode == mode] for mode in MODES}
+    speed = {mode: [count / one_pass.seconds for one_pass in mine] for mode, mine in by_mode.items()}
+    quality = {mode: [f1(truths, one_pass.said) for one_pass in mine] for mode, mine in by_mode.items()}
     lines = [
         (
             f"`{mode}`",
             middle(speed[mode]),
             "–" if mode == "think" else middle(ratios(speed[mode], speed["think"]), 2),
             middle(quality[mode], 4),
-            f"{statistics.median(turn.thought for turn in mine) / count:.1%}",
-            f"{statistics.median(turn.prompt_tokens for turn in mine) / count:.0f}",
-            f"{statistics.median(turn.completion_tokens for turn in mine) / count:.1f}",
-            f"{statistics.median(turn.unjudged for turn in mine) / count:.1%}",
+            f"{statistics.median(one_pass.thought for one_pass in mine) / count:.1%}",
+            f"{statistics.median(one_pass.prompt_tokens for one_pass in mine) / count:.0f}",
+            f"{statistics.median(one_pass.completion_tokens for one_pass in mine) / count:.1f}",
+            f"{statistics.median(one_pass.unjudged for one_pass in mine) / count:.1%}",
         )
         for mode, mine in by_mode.items()
     ]
@@ -197,11 +197,11 @@ def report(bench: Bench, turns: Sequence[Turn], checkpoint: str) -> None:
     markdown = (
         "# Adaptive-bound: thinking where it pays\n\n"
         + table(head, lines)
-        + f"\nMedians and ranges of {len(turns) // len(MODES)} rounds in turns, {count:,} held-out rows "
+        + f"\nMedians and ranges of {len(passes) // len(MODES)} rounds in turns, {count:,} held-out rows "
         + f"(`{'`, `'.join(HELD_OUT_SETS)}`; {ROWS} each, seed {SEED:,}), {CONCURRENT} at a time; tokens a "
         + f"decision. F1 of decisions, `adaptive` less `think`: {-lost:+.4f} (95 % bootstrap interval "
-        + f"{low:+.4f} to {high:+.4f}). Wanted: at least {LEAST_RATIO:g} times the decisions at an F1 not more "
-        + f"than {MOST_F1_LOST:g} lower; {'met' if met else 'not met'}.\n"
+        + f"{low:+.4f} to {high:+.4f}). Wanted: at least {LEAST_RATIO:g} times the decisions at an F1 not "
+        + f"more than {MOST_F1_LOST:g} lower; {'met' if met else 'not met'}.\n"
         + f"Checkpoint `{checkpoint}`; scores: {kind}; uncertain raw fast scores: {bands}.\n"
         + facts_line(facts)
     )
@@ -215,7 +215,7 @@ def report(bench: Bench, turns: Sequence[Turn], checkpoint: str) -> None:
         "f1_lost": round(lost, 4),
         "met": met,
         "f1": quality,
-        "rounds": [msgspec.structs.replace(turn, said=[]) for turn in turns],
+        "rounds": [msgspec.structs.replace(one_pass, said=[]) for one_pass in passes],
     }
     write_results("adaptive_bound", markdown, data)
 
@@ -224,18 +224,18 @@ async def run(name: str, rounds: int, band: Band | None) -> None:
     """All rounds and the report."""
     sets = evaluation_sets(ROWS, SEED)
     bench = Bench(open_checkpoint(name), [row for one in HELD_OUT_SETS for row in sets[one]], band)
-    turns: list[Turn] = []
+    passes: list[Pass] = []
     try:
         say("starting vLLM")
-        await bench.turn("fast", 0)  # untimed: it leaves the policies in the engine's cache
+        await bench.judge_all("fast", 0)  # untimed: it leaves the policies in the engine's cache
         for number in range(1, rounds + 1):
             first = number % len(MODES)
             for mode in (*MODES[first:], *MODES[:first]):
-                turns.append(await bench.turn(mode, number))
-                say(f"round {number}, {mode}: {len(bench.truths) / turns[-1].seconds:,.0f}/s")
+                passes.append(await bench.judge_all(mode, number))
+                say(f"round {number}, {mode}: {len(bench.truths) / passes[-1].seconds:,.0f}/s")
     finally:
         await bench.close()
-    report(bench, turns, name)
+    report(bench, passes, name)
 
 
 def main() -> None:

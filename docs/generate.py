@@ -148,6 +148,8 @@ LABEL_VALUES: Final = {
     ("rsafe_decisions_total", "action"): worker_metrics.ACTIONS,
     ("rsafe_decisions_total", "cache"): worker_metrics.CACHE,
     ("rsafe_guard_answers_total", "answer"): worker_metrics.ANSWERS,
+    ("rsafe_guard_verdicts_total", "mode"): worker_metrics.MODES,
+    ("rsafe_guard_verdicts_total", "answered_in"): worker_metrics.WAYS,
     ("rsafe_guard_restarts_total", "outcome"): worker_metrics.RESTARTS,
     ("rsafe_commits_total", "outcome"): worker_metrics.COMMITS,
     ("rsafe_discarded_records_total", "why"): worker_metrics.WHY_DISCARDED,

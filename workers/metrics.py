@@ -20,6 +20,8 @@ STATUSES: Final[tuple[str, ...]] = get_args(Status)
 ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 CACHE: Final = ("hit", "miss")
 ANSWERS: Final = ("verdict", "unjudged")
+MODES: Final[tuple[str, ...]] = get_args(Mode)
+WAYS: Final[tuple[str, ...]] = get_args(Way)
 UNEXPECTED: Final = ("reading", "judging", "deciding")
 OPERATIONS: Final = ("connect", "recall", "keep", "lease")
 LEASES: Final = ("taken", "answered", "in_vain", "unavailable")
@@ -116,8 +118,8 @@ class Metrics:
         self.verdicts = counter(
             "rsafe_guard_verdicts_total",
             "Verdicts of the guard, by the mode in which it was asked and the way in which it answered.",
-            ("mode", get_args(Mode)),
-            ("answered_in", get_args(Way)),
+            ("mode", MODES),
+            ("answered_in", WAYS),
         )
         self.prompt_tokens = counter("rsafe_guard_prompt_tokens_total", "Tokens that the guard read.")
         self.completion_tokens = counter(
