@@ -376,7 +376,7 @@ def test_the_kind_of_a_score_is_that_of_the_way_it_went() -> None:
 def test_the_threshold_of_a_rate_is_that_of_the_way_it_went() -> None:
     chosen = adaptive(TWO_CURVES, threshold=None, max_false_positive_rate=0.02)
     shown = {
-        way: decided(make_verdict(score=0.9, mode="adaptive", answered_in=way), chosen)
+        way: decided(make_verdict(score=0.91, mode="adaptive", answered_in=way), chosen)
         for way in ("fast", "think")
     }
     # Rounded up, as every rate's.
