@@ -84,7 +84,7 @@ class Category(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Band(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The fast scores of which a policy in the mode `adaptive` is unsure: from `low`, below `high` or to 1."""
+    """The fast scores of which an `adaptive` policy is unsure: from `low`, below `high`, or to 1."""
 
     low: Annotated[Probability, Meta(extra_json_schema=_POLICY)]
     """The least score of which it is not sure; calibrated where fast scores are, else raw."""
