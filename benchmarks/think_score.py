@@ -65,6 +65,10 @@ class Sampling:
         self.name, self.version = engine.name, engine.version
         self.alive = True
 
+    @property
+    def calls_in_flight(self) -> int:
+        return self._engine.calls_in_flight
+
     async def start(self) -> None: ...
     async def gone(self) -> None: ...
     async def close(self) -> None: ...

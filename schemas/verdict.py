@@ -31,6 +31,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Why the engine stopped: `stop`, `length` and the like."""
     took_ms: Milliseconds = 0.0
     """Milliseconds of the call, tries that failed included."""
+    cached_tokens: Count = 0
+    """Of the prompt's tokens, those that the engine had from earlier prompts (prefix caching)."""
 
 
 class WindowVerdict(msgspec.Struct, frozen=True, kw_only=True):

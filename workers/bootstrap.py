@@ -207,6 +207,10 @@ def make_stream(
     fingerprints = TenantFingerprints(content_key(settings.secrets))
     guards = guards_used(judge, checked.scales)
     suspects, broker_clock = Suspects(), BrokerClock(clock.now_ms, clock.monotonic_s)
+    budget = GuardBudget(
+        calls=settings.guard.max_concurrency, tokens=stream.in_flight_tokens, clock=clock.monotonic_s
+    )
+    telemetry.watch_guard(lambda: judge.calls_in_flight, lambda: budget.waiting)
     path = ModerationPath(
         options=PathOptions(
             limits=EventLimits(**settings.limits.model_dump()),
@@ -224,9 +228,7 @@ def make_stream(
         guards=guards,
         guard=judge,
         cache=_tiers(settings.cache.local_bytes, shared, clock, broker_clock),
-        budget=GuardBudget(
-            calls=settings.guard.max_concurrency, tokens=stream.in_flight_tokens, clock=clock.monotonic_s
-        ),
+        budget=budget,
         outage=outage,
         suspects=suspects,
         clock=broker_clock,

@@ -16,6 +16,7 @@ from workers.terminal import harmless
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "worker": ("workers.commands.worker:worker", "Judge the events of the topic until stopped."),
     "judge": ("workers.commands.judge:judge", "Judge one message, without Kafka."),
+    "rederive": ("workers.commands.rederive:rederive", "Rebuild what the guard read of a decision."),
     "policy": ("workers.commands.policy:policy", "Check, show and hash policies."),
     "topics": ("workers.commands.topics:topics", "Create the topics; what a user of Kafka must be allowed."),
     "produce": ("workers.commands.produce:produce", "Publish events from a JSON lines file."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -54,28 +55,37 @@ def guards_used(judge: Judge, scales: Scales) -> dict[Mode, GuardUsed]:
     }
 
 
-def make_judge(guard: GuardSettings, checkpoint: Checkpoint, key: bytes) -> Judge:
+def prompt_secret(key: bytes) -> bytes:
+    """What keys the boundary marks of prompts; `key` is the content key."""
+    return hmac.digest(key, _PROMPTS, "sha256")
+
+
+def make_judge(
+    guard: GuardSettings, checkpoint: Checkpoint, key: bytes, *, limits: JudgeLimits | None = None
+) -> Judge:
     """The judge that the settings describe, not started; `key` is the content key.
+
+    `limits`: those of an earlier judge; of the settings only the time-out and the tries count then.
 
     Messages can break it where the environment asks for that (`fault_hooks`). Raises
     `guard.errors.GuardError`: an unusable tokenizer, a length over the model's, or the name of an engine that
     is not there yet.
     """
-    length = guard.max_model_len or checkpoint.max_model_len
-    return build_judge(
-        guard.engine,
-        checkpoint,
-        secret=hmac.digest(key, _PROMPTS, "sha256"),
-        limits=JudgeLimits(
-            max_model_len=length,
+    if limits is None:
+        limits = JudgeLimits(
+            max_model_len=guard.max_model_len or checkpoint.max_model_len,
             think_budget_tokens=guard.think_budget_tokens,
             answer_tokens=guard.answer_tokens,
-            call_timeout_s=guard.call_timeout_ms / 1000,
-            max_attempts=guard.max_attempts,
             max_text_windows=guard.max_text_windows,
             text_window_overlap_tokens=guard.text_window_overlap_tokens,
             think_score=stored_scales(guard, checkpoint).think_score,
-        ),
+        )
+    length = limits.max_model_len
+    return build_judge(
+        guard.engine,
+        checkpoint,
+        secret=prompt_secret(key),
+        limits=replace(limits, call_timeout_s=guard.call_timeout_ms / 1000, max_attempts=guard.max_attempts),
         options=VllmOptions(
             max_model_len=length,
             max_concurrency=guard.max_concurrency,

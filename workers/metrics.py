@@ -122,8 +122,18 @@ class Metrics:
             ("answered_in", WAYS),
         )
         self.prompt_tokens = counter("rsafe_guard_prompt_tokens_total", "Tokens that the guard read.")
+        self.cached_prompt_tokens = counter(
+            "rsafe_guard_cached_prompt_tokens_total",
+            "Of the tokens that the guard read, those that its prefix cache held.",
+        )
         self.completion_tokens = counter(
             "rsafe_guard_completion_tokens_total", "Tokens that the guard wrote."
+        )
+        self.guard_calls = gauge(
+            "rsafe_guard_calls", "Calls at the engine, running or queued in it; a question may have several."
+        )
+        self.guard_waiting = gauge(
+            "rsafe_guard_waiting_questions", "Questions read that wait for a place at the guard."
         )
         self.guard_seconds = Histogram(
             "rsafe_guard_seconds", "Seconds from a question to the guard to its answer.", registry

@@ -103,6 +103,7 @@ class Telemetry:
             self._metrics.verdicts.labels(answer.mode, answer.way).inc()
         self._metrics.guard_seconds.observe(seconds)
         self._metrics.prompt_tokens.inc(sum(step.prompt_tokens for step in answer.steps))
+        self._metrics.cached_prompt_tokens.inc(sum(step.cached_tokens for step in answer.steps))
         self._metrics.completion_tokens.inc(sum(step.completion_tokens for step in answer.steps))
 
     def suspected(self, deaths: int) -> None:
@@ -136,6 +137,11 @@ class Telemetry:
         metrics.window_records.set_function(lambda: stream.load.records)
         metrics.window_bytes.set_function(lambda: stream.load.size)
         metrics.window_tokens.set_function(lambda: stream.load.tokens)
+
+    def watch_guard(self, calls: Callable[[], int], waiting: Callable[[], int]) -> None:
+        """Show how many calls are at the engine, and how many questions wait before the guard."""
+        self._metrics.guard_calls.set_function(calls)
+        self._metrics.guard_waiting.set_function(waiting)
 
     def beat(self, in_flight: int) -> None:
         self._health.beat()

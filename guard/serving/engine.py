@@ -31,6 +31,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """Per token, in the same order: natural log-probabilities of `safe` and `unsafe` at its position."""
     finish_reason: str
     """`stop`: a stop id ended it; `length`: it was cut at `max_tokens` or at the model's length."""
+    cached_tokens: int = 0
+    """Tokens of the prompt that the engine had computed before (prefix caching) and did not compute again."""
 
 
 class Engine(Protocol):
@@ -47,6 +49,11 @@ class Engine(Protocol):
     @property
     def alive(self) -> bool:
         """Whether calls can be answered: started, not closed, not dead."""
+        ...
+
+    @property
+    def calls_in_flight(self) -> int:
+        """Calls that it works on or keeps waiting; 0 while it is not running."""
         ...
 
     async def start(self) -> None:

@@ -98,6 +98,10 @@ class _Changed:
     def alive(self) -> bool:
         return self._engine.alive
 
+    @property
+    def calls_in_flight(self) -> int:
+        return self._engine.calls_in_flight
+
     async def start(self) -> None:
         await self._engine.start()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Final
 
 from guard.normalise import NORMALISER
 from guard.scores import ThinkScore
@@ -76,3 +77,28 @@ class GuardIdentity:
             mode=mode,
             decoding=self.decoding(mode),
         )
+
+
+# What stands for which limit in `GuardIdentity.decoding`.
+_COUNTS: Final = {
+    "length": "max_model_len",
+    "think": "think_budget_tokens",
+    "answer": "answer_tokens",
+    "windows": "max_text_windows",
+    "overlap": "text_window_overlap_tokens",
+}
+
+
+def read_limits(decoding: str) -> JudgeLimits:
+    """The limits of which `GuardIdentity.decoding` made this text; what it does not name has its default.
+
+    Raises ValueError for a text that names no length. That everything was understood is known when
+    `decoding` makes the same text of the result.
+    """
+    words = dict(word.split("=", 1) for word in decoding.split() if "=" in word)
+    found: dict[str, Any] = {field: int(words[word]) for word, field in _COUNTS.items() if word in words}
+    if "max_model_len" not in found:
+        raise ValueError("expected the model's length")
+    if words.get("score") == "both":
+        found["think_score"] = "both"
+    return JudgeLimits(**found)

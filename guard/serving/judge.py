@@ -87,6 +87,11 @@ class Judge:
     def alive(self) -> bool:
         return self._engine.alive
 
+    @property
+    def calls_in_flight(self) -> int:
+        """Calls at the engine: running, or queued in it. A question may have several."""
+        return self._engine.calls_in_flight
+
     async def start(self) -> None:
         """Bring the engine up; after a death, anew.
 
@@ -280,6 +285,7 @@ class _Judgement:
                 completion_tokens=len(completion.token_ids),
                 finish_reason=completion.finish_reason,
                 took_ms=round(max(0.0, self._clock() - begun_s) * 1000, 3),
+                cached_tokens=completion.cached_tokens,
             )
         )
         return completion

@@ -47,6 +47,7 @@ async def complete(
         token_ids=tuple(answer.token_ids),
         verdict_logprobs=verdict_pairs(answer.logprobs, len(answer.token_ids), parameters.logprob_token_ids),
         finish_reason=answer.finish_reason,
+        cached_tokens=result.num_cached_tokens or 0,
     )
 
 

@@ -49,7 +49,7 @@ class VllmEngine:
 
     @property
     def calls_in_flight(self) -> int:
-        """Requests that vLLM has not finished and not aborted."""
+        """Requests that vLLM has not finished and not aborted: those that run, and those that it queues."""
         return self._running.llm.get_num_unfinished_requests() if self._running is not None else 0
 
     @property

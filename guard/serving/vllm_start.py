@@ -39,6 +39,8 @@ class VllmOptions:
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """`auto` on the CPU: as the weights are stored."""
     load_format: Literal["auto", "safetensors", "dummy"] = "auto"
+    prefix_caching: bool = True
+    """Whether prompts share what they begin with; off only in benchmarks, which compare."""
     cpu_kv_cache_gib: int = 1
     gpu_memory_utilization: float = 0.9
     hang_timeout_s: float = 20.0
@@ -128,7 +130,7 @@ def engine_arguments(folder: Path, options: VllmOptions, *, cpu: bool) -> dict[s
         "load_format": options.load_format,
         "max_model_len": options.max_model_len,
         "max_num_seqs": options.max_concurrency,
-        "enable_prefix_caching": True,
+        "enable_prefix_caching": options.prefix_caching,
         "enable_log_requests": False,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,

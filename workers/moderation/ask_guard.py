@@ -8,7 +8,10 @@ from typing import Any, Generic, TypeVar
 
 from guard.errors import EngineDead, GuardError
 from guard.prompt import Turn
+from guard.scores import RawBand
 from guard.serving.judge import Question
+from schemas.event import Event
+from schemas.policy import Policy
 from schemas.verdict import Unjudged, Verdict
 from workers.moderation.outcome import Asked
 from workers.ports import Guard
@@ -18,11 +21,18 @@ Shared = TypeVar("Shared")
 
 
 def question_of(asked: Asked) -> Question:
-    """The turns as the guard reads them, the message last; the cache key is of the same texts."""
-    turns = [Turn(role=turn.role, text=turn.text) for turn in asked.read.context]
-    turns.append(Turn(role=asked.read.message.role, text=asked.read.message.text))
-    policy, role = asked.chosen.policy, asked.read.message.role
-    uncertain = asked.chosen.uncertain.get(role)
+    """What is asked of an event; the cache key is of the same texts."""
+    chosen = asked.chosen
+    return question_about(asked.read, chosen.policy, chosen.uncertain.get(asked.read.message.role))
+
+
+def question_about(read: Event, policy: Policy, uncertain: RawBand | None = None) -> Question:
+    """The turns of an event as the guard reads them (`as_read`), the message last.
+
+    `uncertain`: with `adaptive`, the fast scores at which it thinks.
+    """
+    turns = [Turn(role=turn.role, text=turn.text) for turn in read.context]
+    turns.append(Turn(role=read.message.role, text=read.message.text))
     return Question(policy=policy, turns=tuple(turns), mode=policy.mode, uncertain=uncertain)
 
 

@@ -7,7 +7,7 @@ from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
 from guard.errors import EngineNotReady
-from schemas.verdict import Unjudged
+from schemas.verdict import Step, Unjudged
 from tests.unit.workers.moderation.builders import GUARD, make_asked, make_verdict
 from workers.health import Health
 from workers.metrics import Metrics
@@ -52,6 +52,28 @@ def test_decisions_are_counted_by_what_they_are(parts: Any) -> None:
     assert 'rsafe_unjudged_total{reason="late"} 2.0' in shown
     assert 'rsafe_decision_seconds_bucket{le="0.025"} 3.0' in shown
     assert 'rsafe_decision_seconds_bucket{le="0.01"} 0.0' in shown
+
+
+def test_tokens_that_the_prefix_cache_held_are_counted_beside_all_that_were_read(parts: Any) -> None:
+    telemetry, metrics, *_ = parts
+    steps = tuple(
+        Step(mode="think", prompt_tokens=100, completion_tokens=9, finish_reason="stop", cached_tokens=held)
+        for held in (64, 96)
+    )
+    telemetry.asked(Unjudged(reason="unparseable", steps=steps), 0.1)
+    shown = text(metrics)
+    assert "rsafe_guard_prompt_tokens_total 200.0" in shown
+    assert "rsafe_guard_cached_prompt_tokens_total 160.0" in shown
+
+
+def test_calls_at_the_guard_and_questions_before_it_are_shown_as_they_are(parts: Any) -> None:
+    telemetry, metrics, *_ = parts
+    calls, waiting = [1], [2]
+    telemetry.watch_guard(lambda: calls[0], lambda: waiting[0])
+    calls[0], waiting[0] = 7, 40
+    shown = text(metrics)
+    assert "rsafe_guard_calls 7.0" in shown
+    assert "rsafe_guard_waiting_questions 40.0" in shown
 
 
 def test_remembered_decisions_are_counted_by_the_batch(parts: Any) -> None:

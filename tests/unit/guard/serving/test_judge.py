@@ -289,6 +289,7 @@ class FixedEngine:
     name = "fixed"
     version = "1"
     alive = True
+    calls_in_flight = 0
 
     def __init__(self, *completions: Completion) -> None:
         self._completions = list(completions)

@@ -45,15 +45,20 @@ class Vllm:
     """One call of vLLM: an output with the finish reason, or the error; `errored` when its process ended."""
 
     def __init__(
-        self, finish: str = "stop", error: BaseException | None = None, errored: bool = False
+        self,
+        finish: str = "stop",
+        error: BaseException | None = None,
+        errored: bool = False,
+        cached: int | None = 0,
     ) -> None:
-        self.finish, self.error, self.errored = finish, error, errored
+        self.finish, self.error, self.errored, self.cached = finish, error, errored, cached
 
     async def generate(self, *_: object) -> AsyncIterator[SimpleNamespace]:
         if self.error is not None:
             raise self.error
         yield SimpleNamespace(
-            outputs=[SimpleNamespace(token_ids=[5], logprobs=None, finish_reason=self.finish)]
+            outputs=[SimpleNamespace(token_ids=[5], logprobs=None, finish_reason=self.finish)],
+            num_cached_tokens=self.cached,
         )
 
 
@@ -90,6 +95,11 @@ def vllm_error(kind: str = "VLLMError") -> Exception:
 
 async def test_a_completion_comes_through() -> None:
     assert (await call(Vllm("length"))).token_ids == (5,)
+
+
+@pytest.mark.parametrize(("told", "counted"), [(32, 32), (0, 0), (None, 0)])
+async def test_a_completion_says_what_the_prefix_cache_held(told: int | None, counted: int) -> None:
+    assert (await call(Vllm(cached=told))).cached_tokens == counted
 
 
 async def test_the_end_of_the_process_is_not_a_failed_call() -> None:

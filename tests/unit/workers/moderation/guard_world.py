@@ -116,8 +116,9 @@ class GuardWorld:
         cache: bool = True,
         turns: Turns | None = None,
         judge_limits: Mapping[str, Any] | None = None,
+        secret: bytes = b"secret",
     ) -> None:
-        renderer = PromptRenderer(checkpoint.path, checkpoint.template, b"secret")
+        renderer = PromptRenderer(checkpoint.path, checkpoint.template, secret)
         self.engine = ScriptedEngine(
             renderer,
             delay_s=delay_s,
