@@ -32,7 +32,7 @@ from workers.moderation.normalise_event import as_read
 
 
 class NotOfDecision(UsageError):
-    """Event, policy, checkpoint or guard are not those of the decision; the sentence begins with the field."""
+    """Event, policy, checkpoint or guard are not the decision's; the sentence begins with the field."""
 
 
 class Rebuilt(msgspec.Struct, frozen=True):

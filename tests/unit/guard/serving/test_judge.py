@@ -391,6 +391,15 @@ async def test_a_forced_answer_spelt_with_other_tokens_has_no_score() -> None:
     assert (outcome.label, outcome.score) == ("unsafe", None)
 
 
+@pytest.mark.parametrize("mode", ["fast", "think"])
+async def test_a_step_says_what_the_prefix_cache_held(
+    checkpoint: Checkpoint, renderer: PromptRenderer, mode: Mode
+) -> None:
+    cached = Completion(token_ids=(0,), verdict_logprobs=(None,), finish_reason="stop", cached_tokens=96)
+    outcome = await Judge(checkpoint, renderer, FixedEngine(cached), LIMITS).judge(question(mode=mode))
+    assert [step.cached_tokens for step in outcome.steps] == [96]
+
+
 BOTH = JudgeLimits(max_model_len=MODEL_LENGTH, think_budget_tokens=40, answer_tokens=24, think_score="both")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from guard.errors import EngineAbsent, EngineNotReady
 from guard.serving import vllm_start
-from guard.serving.vllm_start import VllmOptions, require_vllm, start_vllm
+from guard.serving.vllm_start import VllmOptions, engine_arguments, require_vllm, start_vllm
 
 
 def test_an_absent_system_library_is_named_before_anything_is_loaded(
@@ -66,3 +66,11 @@ def test_a_core_that_a_signal_ended_was_killed(code: int, killed: bool) -> None:
 
 def test_a_core_that_ended_without_an_exit_code_yet_counts_as_killed() -> None:
     assert vllm_start._BY_SIGNAL.search("initialization failed. Failed core proc(s): {}")
+
+
+def test_prompts_share_what_they_begin_with_unless_a_benchmark_switches_that_off(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    for cpu in (True, False):
+        usual = engine_arguments(tmp_path, VllmOptions(max_model_len=64), cpu=cpu)
+        off = engine_arguments(tmp_path, VllmOptions(max_model_len=64, prefix_caching=False), cpu=cpu)
+        assert (usual["enable_prefix_caching"], off["enable_prefix_caching"]) == (True, False)

@@ -1,0 +1,1 @@
+"""Tests of what the benchmarks work out; what they measure is not tested."""
