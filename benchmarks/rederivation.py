@@ -147,8 +147,9 @@ async def judged(
             written: list[int] = []
             _WRITTEN.set(written)
             answer = await judge.judge(Question(policy=policy_of(row), turns=row.exchange.turns, mode=mode))
-            verdict = answer if isinstance(answer, Verdict) else None
-            return Said(verdict and verdict.label, verdict and verdict.score, written)
+            if isinstance(answer, Verdict):
+                return Said(answer.label, answer.score, written)
+            return Said(None, None, written)
 
     numbers = list(range(len(rows)))
     random.Random(order).shuffle(numbers)

@@ -38,10 +38,12 @@ async def complete(
         if task is not None and task.cancelling() == 0:  # nobody did: a socket was closed under the call
             raise EngineDead("the process of vLLM ended") from None
         raise
-    answer = None if result is None else result.outputs[0]
-    if answer is not None and answer.finish_reason == "abort":
+    if result is None:
+        raise EngineFailed("vLLM ended the call without a completion")
+    answer = result.outputs[0]
+    if answer.finish_reason == "abort":
         raise EngineDead("vLLM is ending")
-    if answer is None or answer.finish_reason not in ("stop", "length"):
+    if answer.finish_reason not in ("stop", "length"):
         raise EngineFailed("vLLM ended the call without a completion")
     return Completion(
         token_ids=tuple(answer.token_ids),

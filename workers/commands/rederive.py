@@ -11,9 +11,10 @@ from typing import Any, Final
 import click
 import msgspec
 
+from guard.calibration import Scales
 from guard.serving.fitting import Fitted
 from guard.serving.judge import Judge, Question
-from schemas.decision import Decision
+from schemas.decision import Decision, GuardUsed
 from schemas.event import Event
 from schemas.policy import Policy
 from schemas.verdict import Unjudged, Verdict
@@ -109,7 +110,7 @@ async def _ask(judge: Judge, question: Question) -> Verdict | Unjudged:
 
 
 def judged_again(
-    outcome: Verdict | Unjudged, used: Any, policy: Policy, decided: Decision, scales: Any
+    outcome: Verdict | Unjudged, used: GuardUsed, policy: Policy, decided: Decision, scales: Scales
 ) -> Weighed:
     """The outcome under the policy, as a decision would have it."""
     answer = NotJudged(outcome, used) if isinstance(outcome, Unjudged) else Judged(outcome, used, "")

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guard.checkpoint import SHIPPED, Checkpoint, open_checkpoint
@@ -159,7 +159,7 @@ async def test_every_call_of_a_decision_begins_with_its_prompt(
     assert received[2][-len(renderer.forced_close) :] == renderer.forced_close
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.sampled_from([*PIECES, "word ", STORY]), max_size=20).map("".join),
     st.lists(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), max_size=4),
