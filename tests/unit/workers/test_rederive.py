@@ -49,6 +49,9 @@ EVENTS: dict[str, dict[str, Any]] = {
     "empty": {"text": ""},
 }
 
+# `prompt_digest` of the prompt of `normalised`.
+PINNED = "42d0f7e3fbc18676c8643a2fc5ed5c4db44b5ac05f57113bfb0a39aa2d649219"
+
 Ids = tuple[int, ...]
 Decide = Callable[..., Awaitable[tuple[Decision, Event, list[Ids]]]]
 
@@ -309,4 +312,4 @@ def test_the_prompts_of_this_template_are_what_they_were(checkpoint: Checkpoint)
         limits=JudgeLimits(max_model_len=2048),
     )
     assert isinstance(found, Fitted)
-    assert [prompt_digest(prompt) for prompt in found.prompts] == ["PINNED"]
+    assert [prompt_digest(prompt) for prompt in found.prompts] == [PINNED]
