@@ -84,10 +84,10 @@ class Pass(msgspec.Struct, frozen=True):
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """What a setting gave: mode → passes. `refused`: why it does not run here."""
+    """What a setting gave in a mode. `refused`: why it does not run here."""
 
-    alone: dict[str, list[Pass]] = {}
-    together: dict[str, list[Pass]] = {}
+    alone: list[Pass] = []
+    together: list[Pass] = []
     refused: str = ""
 
 
@@ -110,29 +110,38 @@ class Listening(VllmEngine):
         await self._running.llm.reset_prefix_cache()
 
 
-async def listen(checkpoint: Checkpoint, setting: Setting, rows: Sequence[Row]) -> Heard:
-    """All passes under one setting."""
-    options = VllmOptions(max_model_len=checkpoint.max_model_len, **setting.changes)
-    engine = Listening(checkpoint.path, options)
+async def listen(checkpoint: Checkpoint, name: str, rows: Sequence[Row], folder: Path) -> None:
+    """All passes under one setting; what was kept before is left out."""
+    setting = SETTINGS[name]
+    engine = Listening(
+        checkpoint.path, VllmOptions(max_model_len=checkpoint.max_model_len, **setting.changes)
+    )
     limits = JudgeLimits(max_model_len=checkpoint.max_model_len, call_timeout_s=600.0)
     renderer = PromptRenderer(checkpoint.path, checkpoint.template, b"re-derivation")
     judge = Judge(checkpoint, renderer, engine, limits)
-    heard = Heard()
     try:
-        await engine.start()
         for mode in MODES:
-            alone = [await judged(judge, engine, rows, mode, 1)]
-            heard.together[mode] = [
-                await judged(judge, engine, rows, mode, CONCURRENT, order) for order in range(setting.batches)
-            ]
-            if setting.batches > 1:
-                alone.append(await judged(judge, engine, rows, mode, 1, 1))
-            heard.alone[mode] = alone
-    except GuardError as error:
-        return Heard(refused=type(error).__name__)
+            place, started = place_of(folder, f"{name}-{mode}", rows_digest({"": rows})), time.monotonic()
+            if recall(place, Heard) is not None:
+                continue
+            try:
+                await engine.start()
+                heard = await _listen(judge, engine, rows, mode, setting.batches)
+            except GuardError as error:
+                heard = Heard(refused=type(error).__name__)
+            keep(place, heard, round(time.monotonic() - started, 1))
     finally:
         await engine.close()
-    return heard
+
+
+async def _listen(
+    judge: Judge, engine: Listening, rows: Sequence[Row], mode: MeasuredMode, batches: int
+) -> Heard:
+    alone = [await judged(judge, engine, rows, mode, 1)]
+    together = [await judged(judge, engine, rows, mode, CONCURRENT, order) for order in range(batches)]
+    if batches > 1:
+        alone.append(await judged(judge, engine, rows, mode, 1, 1))
+    return Heard(alone, together)
 
 
 async def judged(
@@ -190,39 +199,38 @@ def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
     return next((at for at, equal in enumerate(same) if not equal), min(len(one), len(other)))
 
 
-def report(heard: Mapping[str, Heard], rows: int) -> None:
+def report(heard: Mapping[tuple[str, MeasuredMode], Heard], rows: int) -> None:
     """The table."""
     lines, data = [], {}
-    for name, found in heard.items():
+    for (name, mode), found in heard.items():
+        place = f"{name}, {mode}"
         if found.refused:
-            lines.append((SETTINGS[name].title, "–", *["–"] * 6, f"does not start here: {found.refused}"))
-            data[name] = {"refused": found.refused}
+            lines.append((SETTINGS[name].title, mode, f"does not run here: {found.refused}", *["–"] * 6))
+            data[place] = {"refused": found.refused}
             continue
-        data[name] = {}
-        for mode in MODES:
-            alone, together = found.alone[mode], found.together[mode]
-            one = agreement(alone[0].said, [each.said for each in together])
-            again = agreement(alone[0].said, [each.said for each in alone[1:]]) if alone[1:] else None
-            rate = rows / float(np.median([each.seconds for each in together]))
-            data[name][mode] = {
-                "batch": one,
-                "alone_again": again,
-                "per_second": round(rate, 1),
-                "per_second_alone": round(rows / alone[0].seconds, 1),
-            }
-            lines.append(
-                (
-                    SETTINGS[name].title,
-                    mode,
-                    f"{one['labels']:.2%} ({one['labels_worst']:.2%})",
-                    f"{one['written']:.2%}",
-                    f"{one['equal_scores']:.1%}",
-                    f"{one['score_99']:.1e}",
-                    f"{one['score_max']:.1e}",
-                    "–" if again is None else f"{again['labels']:.2%}, {again['score_max']:.1e}",
-                    f"{rate:,.0f} / {rows / alone[0].seconds:,.0f}",
-                )
+        alone, together = found.alone, found.together
+        one = agreement(alone[0].said, [each.said for each in together])
+        again = agreement(alone[0].said, [each.said for each in alone[1:]]) if alone[1:] else None
+        rate = rows / float(np.median([each.seconds for each in together]))
+        data[place] = {
+            "batch": one,
+            "alone_again": again,
+            "per_second": round(rate, 1),
+            "per_second_alone": round(rows / alone[0].seconds, 1),
+        }
+        lines.append(
+            (
+                SETTINGS[name].title,
+                mode,
+                f"{one['labels']:.2%} ({one['labels_worst']:.2%})",
+                f"{one['written']:.2%}",
+                f"{one['equal_scores']:.1%}",
+                f"{one['score_99']:.1e}",
+                f"{one['score_max']:.1e}",
+                "–" if again is None else f"{again['labels']:.2%}, {again['score_max']:.1e}",
+                f"{rate:,.0f} / {rows / alone[0].seconds:,.0f}",
             )
+        )
     head = (
         "Engine",
         "mode",
@@ -258,17 +266,15 @@ def main() -> None:
     checkpoint = open_checkpoint(options.checkpoint)
     heard = {}
     for name, setting in SETTINGS.items():
-        place = place_of(options.keep, name, rows_digest({"": rows}))
-        known = recall(place, Heard)
-        if known is None and name in (options.only or SETTINGS):
+        if name in (options.only or SETTINGS):
             os.environ.update(setting.environment)
-            started = time.monotonic()
-            known = asyncio.run(listen(checkpoint, setting, rows)), round(time.monotonic() - started, 1)
-            keep(place, *known)
+            asyncio.run(listen(checkpoint, name, rows, options.keep))
             for variable in setting.environment:
                 del os.environ[variable]
-        if known is not None:
-            heard[name] = known[0]
+        for mode in MODES:
+            known = recall(place_of(options.keep, f"{name}-{mode}", rows_digest({"": rows})), Heard)
+            if known is not None:
+                heard[name, mode] = known[0]
     report(heard, len(rows))
 
 
