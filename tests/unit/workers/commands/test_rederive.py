@@ -42,11 +42,15 @@ async def decided(event: dict[str, Any], mode: Any) -> Decision:
     """What a worker with the same key, and limits of its own, decides."""
     checkpoint = open_checkpoint("tiny")
     world = GuardWorld(
-        checkpoint, make_policy(mode=mode), judge_limits=LIMITS, secret=prompt_secret(b"key"), cache=False
+        checkpoint,
+        make_policy(id="house", mode=mode),
+        judge_limits=LIMITS,
+        secret=prompt_secret(b"key"),
+        cache=False,
     )
     await world.judge.start()
     try:
-        (publication,) = await world.run(event_record(1, policy="p-1", **event))
+        (publication,) = await world.run(event_record(1, policy="house", **event))
     finally:
         await world.close()
     return decision_of(publication)
@@ -62,7 +66,7 @@ async def write(tmp_path: Path) -> Write:
 
     def to_files(mode: str = "think", event: dict[str, Any] | None = None, **changes: Any) -> Files:
         decision = msgspec.structs.replace(made[mode], **changes)
-        policy = msgspec.to_builtins(make_policy(mode=mode))
+        policy = msgspec.to_builtins(make_policy(id="house", mode=mode))
         (tmp_path / "decision.json").write_bytes(msgspec.json.encode(decision) + b"\n")
         (tmp_path / "event.json").write_bytes(msgspec.json.encode(make_event(**EVENT | (event or {}))))
         (tmp_path / "policy.yaml").write_text(yaml.safe_dump(_present(policy)))
@@ -100,7 +104,8 @@ def test_a_decision_agrees_with_itself(write: Write, mode: str) -> None:
 
 
 def test_what_differs_is_named_and_ends_with_an_exit_code_of_its_own(write: Write) -> None:
-    result = run(write(label="unsafe", score=0.99))
+    label = json.loads(run(write(), "--json").stdout)["compared"]["label"]["now"]
+    result = run(write(label="safe" if label == "unsafe" else "unsafe", score=0.99))
     assert result.exit_code == EXIT_DIFFERS
     shown = {line.split()[0]: line for line in result.stdout.splitlines()}
     assert "DIFFERS" in shown["label"]
