@@ -201,7 +201,8 @@ def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
 
 def report(heard: Mapping[tuple[str, MeasuredMode], Heard], rows: int) -> None:
     """The table."""
-    lines, data = [], {}
+    lines: list[tuple[str, ...]] = []
+    data: dict[str, Any] = {}
     for (name, mode), found in heard.items():
         place = f"{name}, {mode}"
         if found.refused:
