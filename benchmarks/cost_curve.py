@@ -127,8 +127,9 @@ def _context(renderer: PromptRenderer, rows: Sequence[Row], at: int, tokens: int
     while tokens > 0:
         text = rows[(at + 7 * len(turns) + 1) % len(rows)].exchange.turns[-1].text
         turns.append(Turn(role="user" if len(turns) % 2 else "assistant", text=text))
-        # With some boundary mark: they differ little in their tokens.
-        tokens -= len(renderer.conversation_ids("a1b2c3", turns[-1:]))
+        # With some boundary mark: they differ little in their tokens. The last one is the message's.
+        mark = "a1b2c3"
+        tokens -= len(renderer.conversation_ids(mark, turns[-1:])) - len(renderer.conversation_ids(mark, ()))
     return turns
 
 
