@@ -143,8 +143,10 @@ class Bench:
                 "RSAFE_KAFKA__GROUP_ID": self._run,
                 "RSAFE_GUARD__ENGINE": "vllm",
                 "RSAFE_GUARD__CHECKPOINT": checkpoint_name,
-                # Both are to make the same calls: a calibrated `think` would ask for the fast verdict, too.
+                # Both are to make the same calls: a calibrated `think` would ask for the fast verdict, too,
+                # and an unsafe verdict for its categories.
                 "RSAFE_GUARD__CALIBRATION": "off",
+                "RSAFE_GUARD__CATEGORY_SCORES": "off",
                 "RSAFE_CACHE__TTL_S": "0",
                 "RSAFE_CACHE__LOCAL_BYTES": "0",
                 "RSAFE_POLICIES__PATH": str(self._policies_file),

@@ -36,7 +36,7 @@ class RawBand(NamedTuple):
 _MOST_LOG_ODDS: Final = 30.0
 
 
-def p_unsafe(pair: tuple[float, float] | None) -> float | None:
+def p_unsafe(pair: tuple[float, ...] | None) -> float | None:
     """p(unsafe) from the log-probabilities (safe, unsafe), normalised over the two; None where undefined."""
     if pair is None:
         return None

@@ -55,9 +55,9 @@ class CategoryDecision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     violated: bool
     """Whether the category counts as violated."""
     score: Annotated[Probability | None, Meta(extra_json_schema=VOLATILE)] = None
-    """p(violated), where the mode gives one."""
+    """p(violated), where the guard was asked for it; at most the message's score."""
     score_kind: ScoreKind | None = None
-    """Whether that score was calibrated; absent without one."""
+    """`calibrated` where it is the message's score, and that is; else `raw`; absent without a score."""
 
 
 class PolicyUsed(msgspec.Struct, frozen=True, kw_only=True, gc=False):

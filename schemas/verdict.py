@@ -44,6 +44,8 @@ class WindowVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """p(unsafe) at the verdict token, raw; absent where the engine gives no log-probs."""
     codes: tuple[CategoryCode, ...] = ()
     """Categories that the model named."""
+    category_scores: dict[CategoryCode, Probability] = {}
+    """p(violated) of each category that may be meant, raw, where the guard is asked for it."""
     answered_in: Way | None = None
     """Which way this window's verdict came about; absent: that of the verdict."""
 
@@ -62,7 +64,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     codes: tuple[CategoryCode, ...] = ()
     """Categories that the model named; of several text windows in canonical order."""
     category_scores: dict[CategoryCode, Probability] = {}
-    """p(violated) per category, where the mode gives it."""
+    """p(violated) of each category that may be meant, raw, where the guard is asked for it; up to `score`."""
     rationale: str = ""
     """The model's reasoning, masked as the setting says."""
     mode: Mode = "think"

@@ -79,6 +79,7 @@ def make_judge(
             max_text_windows=guard.max_text_windows,
             text_window_overlap_tokens=guard.text_window_overlap_tokens,
             think_score=stored_scales(guard, checkpoint).think_score,
+            category_scores=guard.category_scores == "on",
         )
     length = limits.max_model_len
     return build_judge(

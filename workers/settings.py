@@ -170,6 +170,8 @@ class GuardSettings(_Group):
     """Longest rationale; then the think part is closed by force and the verdict asked for."""
     answer_tokens: Positive = 32
     """Room for the verdict and the codes after the rationale."""
+    category_scores: Literal["on", "off"] = "on"
+    """Whether an `unsafe` verdict gets a score for each category of its policy: one more short call."""
     call_timeout_ms: Positive = 30_000
     """Longest judgement, retries included, else `timed_out`; `hang_timeout_ms` and two seconds, or more."""
     max_attempts: Positive = 2

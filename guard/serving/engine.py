@@ -1,14 +1,17 @@
-"""What the judge asks of an engine: token ids in, token ids and the log-probabilities of two of them out."""
+"""What the judge asks of an engine: token ids in, token ids and the log-probabilities of chosen ones out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 # Seconds on a clock that only goes forward; deadlines are instants on the same clock.
 Clock = Callable[[], float]
+
+# As many ids as vLLM gives log-probabilities of in one call.
+MOST_LOGPROBS: Final = 128
 
 
 class EngineParameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,8 +19,9 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True):
 
     max_tokens: int
     """Longest completion; 1 or more."""
-    logprob_token_ids: tuple[int, int]
-    """The ids that begin `safe` and `unsafe` at the decisive position."""
+    logprob_token_ids: tuple[int, ...]
+    """Ids whose log-probabilities are wanted at every position, 1 to `MOST_LOGPROBS` different ones: those
+    that begin `safe` and `unsafe` at the decisive position, or those with which codes of categories go on."""
     stop_token_ids: tuple[int, ...] = ()
     """Ids that end the completion; the one that ended it is part of it."""
     temperature: float = 0.0
@@ -27,8 +31,9 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine answered."""
 
     token_ids: tuple[int, ...]
-    verdict_logprobs: tuple[tuple[float, float] | None, ...]
-    """Per token, in the same order: natural log-probabilities of `safe` and `unsafe` at its position."""
+    verdict_logprobs: tuple[tuple[float, ...] | None, ...]
+    """Per token, in the same order: natural log-probabilities, at its position, of the ids asked for; None
+    where the engine does not give all of them."""
     finish_reason: str
     """`stop`: a stop id ended it; `length`: it was cut at `max_tokens` or at the model's length."""
     cached_tokens: int = 0

@@ -107,7 +107,9 @@ class Fitting:
         """Tokens of a prompt of the whole conversation, and of one for which something was cut."""
         limits, length = self._limits, self._limits.max_model_len
         if mode == "fast":
-            room = length - len(self._renderer.fast_suffix) - 1
+            # An unsafe verdict is followed by its codes, where they are asked for.
+            answer = limits.answer_tokens if limits.category_scores else 0
+            room = length - len(self._renderer.fast_suffix) - 1 - answer
             return room, room
         room, most = answer_room(self._renderer, limits), limits.think_budget_tokens
         wanted = max(_SHORTEST_BUDGET_TOKENS, length // _RATIONALE_SHARE)

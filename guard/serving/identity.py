@@ -31,6 +31,8 @@ class JudgeLimits:
     """Tokens that neighbouring windows share: what is no longer stands whole in one of them."""
     think_score: ThinkScore = "verdict"
     """What the score of `think` is made of; `both` asks for the fast verdict, too: one more call."""
+    category_scores: bool = False
+    """Whether an `unsafe` verdict gets a score for each category: one more short call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,20 @@ class GuardIdentity:
     def decoding(self, mode: Mode) -> str:
         """Canonical text of engine, decoding and the form of texts; equal ones, comparable verdicts."""
         limits = self.limits
-        how, score = "tokens=1", ""
+        # The codes of an unsafe verdict have as much room as an answer.
+        how = f"tokens=1 answer={limits.answer_tokens}" if limits.category_scores else "tokens=1"
+        score = ""
         if mode != "fast":
             score = "" if limits.think_score == "verdict" else f" score={limits.think_score}"
             how = f"think={limits.think_budget_tokens} answer={limits.answer_tokens}"
         if mode == "adaptive":  # its band differs by policy and role, and stands in the cache key by itself
-            how = f"tokens=1 or {how}"
+            how = f"fast or {how}"
+        codes = " codes=scored" if limits.category_scores else ""
         # What is left out, and where a long message is cut, hangs on these in every mode.
         return (
             f"{self.engine} greedy {how} length={limits.max_model_len} "
             f"windows={limits.max_text_windows} overlap={limits.text_window_overlap_tokens} "
-            f"text={NORMALISER}{score}"
+            f"text={NORMALISER}{score}{codes}"
         )
 
     def used(self, mode: Mode) -> GuardUsed:
@@ -101,4 +106,6 @@ def read_limits(decoding: str) -> JudgeLimits:
         raise ValueError("expected the model's length")
     if words.get("score") == "both":
         found["think_score"] = "both"
+    if words.get("codes") == "scored":
+        found["category_scores"] = True
     return JudgeLimits(**found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, Literal, TypeVar, assert_never
 
 import msgspec
@@ -17,6 +18,7 @@ from guard.checkpoint import Checkpoint
 from guard.errors import EngineFailed, EngineTimeout
 from guard.prompt import PromptRenderer, Turn
 from guard.scores import RawBand, mean_of_both, p_unsafe
+from guard.serving.category_scores import CategoryScores
 from guard.serving.engine import Clock, Completion, Engine, EngineParameters
 from guard.serving.fitting import Fitted, Fitting, Prompt, answer_room
 from guard.serving.identity import GuardIdentity, JudgeLimits
@@ -71,6 +73,7 @@ class Judge:
         self._clock = clock
         self._seal = Seal(checkpoint)
         self._fitting = Fitting(renderer, limits)
+        self._categories = CategoryScores(renderer)
         self.identity = GuardIdentity(
             model=checkpoint.name,
             checkpoint_digest=checkpoint.checkpoint_digest,
@@ -152,7 +155,7 @@ class Judge:
             self._renderer, self._engine, self._limits, question, prompt, until_s, clock=self._clock
         )
         try:
-            return await task.outcome()
+            return await task.with_categories(await task.outcome(), self._categories)
         except EngineTimeout:
             return Unjudged(reason="late" if late else "timed_out", steps=tuple(task.steps))
         except EngineFailed as error:
@@ -195,6 +198,8 @@ class _Judgement:
         self._deadline_s = deadline_s
         self._clock = clock
         self._fast: float | None = None
+        self._until_unsafe: Prompt = ()
+        """All ids up to the `unsafe` of the verdict, that included; none without one."""
         self.steps: list[Step] = []
 
     async def outcome(self) -> Verdict | Unjudged:
@@ -232,6 +237,7 @@ class _Judgement:
         label = self._label_at(completion.token_ids, 0)
         if label is None:
             return self._unparseable("no_verdict")
+        self._until_unsafe = self._prompt + self._renderer.fast_suffix + completion.token_ids[:1]
         return Verdict(
             label=label,
             score=self._fast,
@@ -252,7 +258,10 @@ class _Judgement:
         completion = await self._call(prompt, budget + self._limits.answer_tokens, "think")
         ids = completion.token_ids
         if completion.finish_reason != "length":
-            return self._answer(ids, completion, decisive=self._decisive_position(ids))
+            decisive = self._decisive_position(ids)
+            if decisive is not None:
+                self._until_unsafe = prompt + ids[: decisive + 1]
+            return self._answer(ids, completion, decisive=decisive)
         if self._renderer.template.think_close in self._renderer.decode(ids):
             # Half an answer may read like a whole one: C1 of C10.
             return self._unparseable("cut_off")
@@ -260,13 +269,30 @@ class _Judgement:
         completion = await self._call(prompt + begun, self._limits.answer_tokens, "think")
         if completion.finish_reason == "length":
             return self._unparseable("cut_off")
+        self._until_unsafe = prompt + begun + completion.token_ids[:1]
         return self._answer(begun + completion.token_ids, completion, decisive=0)
 
-    async def _call(self, prompt: tuple[int, ...], max_tokens: int, way: Way) -> Completion:
+    async def with_categories(
+        self, outcome: Verdict | Unjudged, categories: CategoryScores
+    ) -> Verdict | Unjudged:
+        """An unsafe verdict with a score for each category, where that is wanted and can be had."""
+        if not self._limits.category_scores or isinstance(outcome, Unjudged) or outcome.label == "safe":
+            return outcome
+        call = partial(self._codes, outcome.way)
+        named = await categories.add(outcome, self._question.policy, self._until_unsafe, call)
+        return msgspec.structs.replace(named, steps=tuple(self.steps))
+
+    async def _codes(self, way: Way, prompt: Prompt, wanted: tuple[int, ...]) -> Completion:
+        return await self._call(prompt, self._limits.answer_tokens, way, wanted=wanted)
+
+    async def _call(
+        self, prompt: Prompt, max_tokens: int, way: Way, *, wanted: tuple[int, ...] = ()
+    ) -> Completion:
+        """One completion; `wanted` are ids whose log-probabilities are asked for instead of the verdicts'."""
         tokens = self._renderer.verdict_tokens
         parameters = EngineParameters(
             max_tokens=max_tokens,
-            logprob_token_ids=(tokens.safe, tokens.unsafe),
+            logprob_token_ids=wanted or (tokens.safe, tokens.unsafe),
             stop_token_ids=self._renderer.eos_token_ids,
         )
         begun_s = self._clock()

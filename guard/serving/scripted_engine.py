@@ -23,6 +23,8 @@ from guard.serving.engine import Clock, Completion, EngineParameters
 _RATIONALE: Final = " scripted answer, no model read this."
 # p(unsafe) at which the scripted answer turns; a fifth of all prompts come out as unsafe.
 _UNSAFE_SHARE: Final = 0.2
+# How sure it is of a code that it names.
+_SURE: Final = 0.8
 
 
 @dataclass
@@ -141,15 +143,23 @@ class ScriptedEngine:
     def _answer(self, prompt: tuple[int, ...], parameters: EngineParameters) -> Completion:
         share = _share(prompt)
         label: Literal["safe", "unsafe"] = "unsafe" if share < _UNSAFE_SHARE else "safe"
-        ids = self._ids(prompt, label)[: parameters.max_tokens]
+        tokens, wanted = self._renderer.verdict_tokens, parameters.logprob_token_ids
+        if wanted == (tokens.safe, tokens.unsafe) or self._completion is not None:
+            ids = self._ids(prompt, label)
+        else:  # codes, or whatever else there is to choose from
+            ids = (sorted(wanted)[int(share * 1e9) % len(wanted)], *self._renderer.eos_token_ids[:1])
+        ids = ids[: parameters.max_tokens]
         stops = [i for i, token in enumerate(ids) if token in parameters.stop_token_ids]
         if stops:
             ids = ids[: stops[0] + 1]
         score = 0.5 + (_UNSAFE_SHARE - share) / 2  # above one half where the label is `unsafe`
         pair = (math.log1p(-score), math.log(score))
+        verdict = wanted == (tokens.safe, tokens.unsafe)
         return Completion(
             token_ids=ids,
-            verdict_logprobs=(pair,) * len(ids),
+            verdict_logprobs=(pair,) * len(ids)
+            if verdict
+            else tuple(_chosen(wanted, token) for token in ids),
             finish_reason="stop" if stops else "length",
         )
 
@@ -163,6 +173,12 @@ class ScriptedEngine:
         if prompt[-len(suffix) :] == suffix:  # the verdict alone is asked for
             return answer[len(suffix) :] + end
         return renderer.encoder.structure(_RATIONALE) + answer + end
+
+
+def _chosen(wanted: tuple[int, ...], token: int) -> tuple[float, ...]:
+    """Log-probabilities of the ids, most of it that of the token."""
+    other = math.log((1 - _SURE) / len(wanted))
+    return tuple(math.log(_SURE) if one == token else other for one in wanted)
 
 
 async def _wait(run: _Run, seconds: float) -> None:

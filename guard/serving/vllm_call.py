@@ -47,7 +47,9 @@ async def complete(
         raise EngineFailed("vLLM ended the call without a completion")
     return Completion(
         token_ids=tuple(answer.token_ids),
-        verdict_logprobs=verdict_pairs(answer.logprobs, len(answer.token_ids), parameters.logprob_token_ids),
+        verdict_logprobs=wanted_logprobs(
+            answer.logprobs, len(answer.token_ids), parameters.logprob_token_ids
+        ),
         finish_reason=answer.finish_reason,
         cached_tokens=result.num_cached_tokens or 0,
     )
@@ -68,15 +70,15 @@ def _sampling(parameters: EngineParameters) -> Any:
     )
 
 
-def verdict_pairs(
-    logprobs: Any, length: int, wanted: tuple[int, int]
-) -> tuple[tuple[float, float] | None, ...]:
-    """One pair per position from vLLM's flat form: slices of `token_ids` and `logprobs`."""
+def wanted_logprobs(
+    logprobs: Any, length: int, wanted: tuple[int, ...]
+) -> tuple[tuple[float, ...] | None, ...]:
+    """One entry per position, in the order wanted, from vLLM's flat form: slices of two lists."""
     if logprobs is None:
         return (None,) * length
-    pairs: list[tuple[float, float] | None] = []
+    entries: list[tuple[float, ...] | None] = []
     for start, end in zip(logprobs.start_indices, logprobs.end_indices, strict=True):
         found = dict(zip(logprobs.token_ids[start:end], logprobs.logprobs[start:end], strict=True))
-        both = all(token in found for token in wanted)
-        pairs.append((found[wanted[0]], found[wanted[1]]) if both else None)
-    return tuple(pairs)
+        known = all(token in found for token in wanted)
+        entries.append(tuple([found[token] for token in wanted]) if known else None)
+    return tuple(entries)

@@ -5,7 +5,8 @@
   unjudged, for the reason of the newest such window.
 - The score is the highest one, and `answered_in` is the way in which it came about. An `unsafe` without a
   score counts as certain, so the whole has none either, and the label decides.
-- The codes are those of all windows; the rationale is that of the worst one.
+- The codes are those of all windows, and a category has its highest score; the rationale is that of the
+  worst window.
 """
 
 from __future__ import annotations
@@ -30,16 +31,28 @@ def worst(outcomes: Sequence[Verdict | Unjudged], policy: Policy) -> Verdict | U
     if unjudged and not unsafe:
         return msgspec.structs.replace(unjudged[0], steps=steps, windows=len(outcomes))
     named = {code for verdict in verdicts for code in verdict.codes}
+    scores: dict[str, float] = {}
+    for verdict in verdicts:
+        for code, one in verdict.category_scores.items():
+            scores[code] = max(one, scores.get(code, 0.0))
+    codes = [category.code for category in canonical_categories(policy)]
     chosen, score = max(unsafe or verdicts, key=_weight), _highest_score(verdicts)
     return msgspec.structs.replace(
         chosen,
         score=score,
         answered_in=_way_of(score, verdicts) or chosen.answered_in,
-        codes=tuple(c.code for c in canonical_categories(policy) if c.code in named),
+        codes=tuple(code for code in codes if code in named),
+        category_scores={code: scores[code] for code in codes if code in scores},
         steps=steps,
         windows=len(outcomes),
         by_window=tuple(
-            WindowVerdict(label=v.label, score=v.score, codes=v.codes, answered_in=v.answered_in)
+            WindowVerdict(
+                label=v.label,
+                score=v.score,
+                codes=v.codes,
+                category_scores=v.category_scores,
+                answered_in=v.answered_in,
+            )
             for v in verdicts
         ),
     )

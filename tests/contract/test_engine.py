@@ -16,7 +16,7 @@ from guard.checkpoint import Checkpoint
 from guard.errors import EngineDead, EngineFailed, EngineTimeout
 from guard.prompt import PromptRenderer, Turn
 from guard.scores import RawBand
-from guard.serving.engine import Completion, Engine, EngineParameters
+from guard.serving.engine import MOST_LOGPROBS, Completion, Engine, EngineParameters
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge, Question
 from guard.serving.scripted_engine import ScriptedEngine
@@ -83,6 +83,31 @@ class EngineContract:
             assert pair is not None
             assert all(math.isfinite(value) and value <= 0 for value in pair)
             assert math.fsum(math.exp(value) for value in pair) <= 1.0001
+
+    async def test_log_probabilities_of_any_ids_come_in_the_order_asked_for(self, subject: Subject) -> None:
+        """In one batch with calls that ask for other ids and for fewer."""
+        many = tuple(dict.fromkeys((0, *subject.pair, *range(100, 100 + MOST_LOGPROBS - 3))))
+        asked = [many, subject.pair, tuple(reversed(many)), many[:5], subject.pair[:1]]
+        found = await asyncio.gather(*(self._logprobs(subject, wanted) for wanted in asked))
+        for wanted, values in zip(asked, found, strict=True):
+            assert len(values) == len(wanted)
+            assert all(math.isfinite(value) and value <= 0 for value in values)
+            assert math.fsum(map(math.exp, values)) <= 1.0001
+        all_, pair, turned, first, one = found
+        assert turned == pytest.approx(all_[::-1], abs=0.01)
+        if not isinstance(subject.engine, ScriptedEngine):  # whose numbers are of what is asked
+            assert first == pytest.approx(all_[:5], abs=0.01)
+            assert pair == pytest.approx([all_[many.index(token)] for token in subject.pair], abs=0.01)
+            assert one == pytest.approx(pair[:1], abs=0.01)
+
+    async def _logprobs(self, subject: Subject, wanted: tuple[int, ...]) -> tuple[float, ...]:
+        parameters = EngineParameters(max_tokens=1, logprob_token_ids=wanted)
+        completion = await subject.engine.generate(
+            subject.prompt(), parameters, time.monotonic() + PATIENCE_S
+        )
+        (values,) = completion.verdict_logprobs
+        assert values is not None
+        return values
 
     async def test_the_same_prompt_gets_the_same_answer(self, subject: Subject) -> None:
         first, second = await subject.call(subject.prompt()), await subject.call(subject.prompt())

@@ -11,19 +11,18 @@ from typing import Any, Final
 import click
 import msgspec
 
-from guard.calibration import Scales
 from guard.serving.fitting import Fitted
 from guard.serving.judge import Judge, Question
 from schemas.decision import Decision, GuardUsed
 from schemas.event import Event
 from schemas.policy import Policy
 from schemas.verdict import Unjudged, Verdict
-from workers.commands.judge import _results_alone_on_stdout
+from workers.commands.judge_start import results_alone_on_stdout, started
 from workers.errors import UsageError
 from workers.judging import content_key, guards_used, make_judge, stored_checkpoint, stored_scales
 from workers.moderation.choose_policy import make_ready
 from workers.moderation.make_decision import weigh
-from workers.moderation.outcome import Judged, NotJudged, Rejection, Weighed
+from workers.moderation.outcome import ChosenPolicy, Judged, NotJudged, Rejection, Weighed
 from workers.moderation.read_event import EventLimits, decode_event
 from workers.policies import load_policies
 from workers.policy_files import read_policy_file
@@ -83,9 +82,13 @@ def rederive(
         require_guard(decided.guard, judge.identity)
         scales = stored_scales(settings.guard, checkpoint)
         used = guards_used(judge, scales)[decided.guard.mode]
-        with _results_alone_on_stdout():
-            outcome = asyncio.run(_ask(judge, rebuilt.question))
-        again = judged_again(outcome, used, rebuilt.question.policy, decided, scales)
+        chosen = make_ready(rebuilt.question.policy, scales)
+        # With `adaptive` it thinks where the policy or this calibration says so; for another one the way may
+        # differ, and then that is said.
+        question = msgspec.structs.replace(rebuilt.question, uncertain=chosen.uncertain.get(decided.role))
+        with results_alone_on_stdout():
+            outcome = asyncio.run(_ask(judge, question))
+        again = judged_again(outcome, used, chosen, decided)
         same_calibration = used.calibration_digest == decided.guard.calibration_digest
         report["compared"] = compare(decided, again, tolerance, action=same_calibration)
         report["engine_version"] = {"then": decided.guard.engine_version, "now": used.engine_version}
@@ -100,21 +103,16 @@ def rederive(
 
 
 async def _ask(judge: Judge, question: Question) -> Verdict | Unjudged:
-    if judge.identity.engine.startswith("vllm"):
-        click.echo("starting vLLM, which takes a minute or two …", err=True)
-    await judge.start()
-    try:
+    async with started(judge):
         return await judge.judge(question)
-    finally:
-        await judge.close()
 
 
 def judged_again(
-    outcome: Verdict | Unjudged, used: GuardUsed, policy: Policy, decided: Decision, scales: Scales
+    outcome: Verdict | Unjudged, used: GuardUsed, chosen: ChosenPolicy, decided: Decision
 ) -> Weighed:
     """The outcome under the policy, as a decision would have it."""
     answer = NotJudged(outcome, used) if isinstance(outcome, Unjudged) else Judged(outcome, used, "")
-    return weigh(answer, make_ready(policy, scales), decided.role)
+    return weigh(answer, chosen, decided.role)
 
 
 def compare(then: Decision, now: Weighed, tolerance: float, *, action: bool) -> dict[str, dict[str, Any]]:
@@ -125,6 +123,7 @@ def compare(then: Decision, now: Weighed, tolerance: float, *, action: bool) -> 
     pairs: dict[str, tuple[Any, Any]] = {
         "status": (then.status, now.status),
         "label": (then.label, now.label),
+        "answered_in": (then.answered_in, now.answered_in),
         "raw_score": (_raw(then), _raw(now)),
         "codes": ([one.code for one in then.categories], [one.code for one in now.categories]),
         "windows": (then.coverage.windows, now.windows),

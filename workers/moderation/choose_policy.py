@@ -105,18 +105,13 @@ def _yardstick(policy: Policy, role: Role, scales: Scales, way: Mode) -> Yardsti
     if policy.max_false_positive_rate is not None:
         threshold = _resolve(policy, role, scales, way, "", policy.max_false_positive_rate)
     by_code: dict[str, float] = {}
-    overall = set()
     for category in policy.categories:
         name = category.code.casefold()
         by_code[name] = threshold if category.threshold is None else category.threshold
         if category.max_false_positive_rate is not None:
             place = f"category {category.code}: "
             by_code[name] = _resolve(policy, role, scales, way, place, category.max_false_positive_rate)
-        if category.max_false_positive_rate is not None or (
-            category.threshold is None and policy.max_false_positive_rate is not None
-        ):
-            overall.add(name)
-    return Yardstick(scales.curve(way, role), threshold, by_code, frozenset(overall))
+    return Yardstick(scales.curve(way, role), threshold, by_code)
 
 
 def _resolve(policy: Policy, role: Role, scales: Scales, way: Mode, place: str, rate: float) -> float:

@@ -12,8 +12,9 @@ How a verdict becomes an action:
   a verdict beside an unsafe one counts as `on_unjudged` says.
 
 Scores are compared as the decision shows them: calibrated where the policy's mode and the message's role have
-a calibration, and rounded. A category's own score stays raw; where its threshold is a false-positive rate,
-which is one of the overall score, the overall score is compared.
+a calibration, and rounded. A category's own score is shown as the same part of the overall score as it is of
+the raw one. So it is never above that, and a category with a false-positive rate, which is one of the overall
+score, is hit no more often than the rate says.
 """
 
 from __future__ import annotations
@@ -195,16 +196,16 @@ def apply_policy(
     for name, category in chosen.by_code.items() if named else ():
         if name not in named:
             continue
-        score = _rounded(scores.get(name))
+        score, kind = _category_score(scores.get(name), verdict.score, shown, yardstick)
         threshold = yardstick.by_code[name]
-        violated = (overall if score is None or name in yardstick.overall else score) >= threshold
+        violated = (overall if score is None else score) >= threshold
         categories.append(
             CategoryDecision(
                 code=category.code,
                 threshold=threshold,
                 violated=violated,
                 score=score,
-                score_kind=None if score is None else "raw",
+                score_kind=kind,
             )
         )
         if violated and SEVERITY[category.action] > SEVERITY[action]:
@@ -221,7 +222,13 @@ def _worst_of_windows(
     weighed = []
     for window in verdict.by_window:
         way = window.answered_in or verdict.way
-        alone = Verdict(label=window.label, score=window.score, codes=window.codes, answered_in=way)
+        alone = Verdict(
+            label=window.label,
+            score=window.score,
+            codes=window.codes,
+            category_scores=window.category_scores,
+            answered_in=way,
+        )
         shown, _ = read_score(window.score, yardstick.of(way))
         weighed.append(apply_policy(alone, shown, chosen, yardstick))
     actions = [action for action, _ in weighed]
@@ -229,10 +236,29 @@ def _worst_of_windows(
         actions.append(chosen.policy.on_unjudged)
     named: dict[str, CategoryDecision] = {}
     for category in (category for _, categories in weighed for category in categories):
-        if category.violated or category.code not in named:
+        other = named.get(category.code)
+        if other is None or _how_sure(category) > _how_sure(other):
             named[category.code] = category
     ordered = [named[category.code] for category in chosen.by_code.values() if category.code in named]
     return max(actions, key=SEVERITY.__getitem__), tuple(ordered)
+
+
+def _category_score(
+    own: float | None, raw: float | None, shown: float | None, yardstick: Yardstick
+) -> tuple[float | None, ScoreKind | None]:
+    """A category's score as a decision shows it, and its kind: calibrated only where it is the message's."""
+    if own is None:
+        return None, None
+    if raw is None or shown is None:
+        return _rounded(own), "raw"
+    if own >= raw:
+        return shown, "raw" if yardstick.curve is None else "calibrated"
+    return _rounded(shown * own / raw), "raw"
+
+
+def _how_sure(category: CategoryDecision) -> tuple[bool, float]:
+    # Without a score of its own it has that of its window, which is not known here.
+    return category.violated, 1.0 if category.score is None else category.score
 
 
 def answer_of(judgement: Judgement, guard: GuardUsed, *, shared: bool) -> tuple[Judged | NotJudged, Source]:

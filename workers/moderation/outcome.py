@@ -46,8 +46,6 @@ class Yardstick(msgspec.Struct, frozen=True):
     threshold: float
     by_code: dict[str, float]
     """The threshold of each category, by code in lower case."""
-    overall: frozenset[str]
-    """Codes in lower case of categories with a rate: it is one of the overall score, not of their own."""
     fast: Yardstick | None = None
     """With `adaptive`, for what was answered at once; this one is then for what was thought about."""
 

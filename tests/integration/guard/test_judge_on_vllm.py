@@ -128,6 +128,40 @@ async def judged(judge: Judge, asked: Sequence[tuple[Policy, PolicyExample]], mo
     return [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
 
 
+@pytest.mark.parametrize("mode", ["think", "fast"])
+async def test_an_unsafe_message_has_a_score_for_each_category_that_may_be_meant(
+    tiny_judge: Judge,
+    vllm_engine: VllmEngine,
+    served_checkpoint: Checkpoint,
+    served_renderer: PromptRenderer,
+    mode: Mode,
+) -> None:
+    limits = JudgeLimits(
+        max_model_len=served_checkpoint.max_model_len, call_timeout_s=120.0, category_scores=True
+    )
+    judge = Judge(served_checkpoint, served_renderer, vllm_engine, limits)
+    asked = [(policy, e) for policy, e in packed_examples() if len(policy.categories) > 1]
+    outcomes = await asyncio.gather(*(judge.judge(question(p, e.text, mode, e.role)) for p, e in asked))
+    right = []
+    for (policy, example), verdict in zip(asked, outcomes, strict=True):
+        assert isinstance(verdict, Verdict)
+        assert verdict.score is not None
+        if verdict.label == "safe":
+            assert (verdict.category_scores, len(verdict.steps)) == ({}, 1)
+            continue
+        assert verdict.category_scores.keys() <= {category.code for category in policy.categories}
+        assert max(verdict.category_scores.values()) == verdict.score
+        assert all(0.0 <= score <= verdict.score for score in verdict.category_scores.values())
+        before, codes = verdict.steps
+        assert codes.prompt_tokens > before.prompt_tokens
+        assert 1 <= codes.completion_tokens <= 4
+        if example.label == "unsafe":
+            likeliest = max(verdict.category_scores, key=verdict.category_scores.__getitem__)
+            right.append(likeliest in example.codes and verdict.codes == example.codes[:1])
+    assert len(right) > 10
+    assert sum(right) >= 0.85 * len(right)
+
+
 async def test_the_shipped_calibration_holds_for_rows_that_nobody_saw(tiny_judge: Judge) -> None:
     """A seed of its own, hardly enough rows: the figures of the model card are of ten times as many."""
     sets = evaluation_sets(40, 777)
@@ -214,6 +248,6 @@ def test_the_command_prints_its_answer_and_nothing_else(tiny_judge: Judge) -> No
     assert report["guard"]["verified"]
     assert report["score_kind"] == "calibrated"
     assert report["raw_score"] > report["score"] > 0.5  # the model is too sure
-    assert [step["mode"] for step in report["steps"]] == ["fast", "think"]
+    assert [step["mode"] for step in report["steps"]] == ["fast", "think", "think"]  # and the codes
     assert len(report["guard"]["calibration_digest"]) == 64
     assert "pensioners" not in shown.stderr

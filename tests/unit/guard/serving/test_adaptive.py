@@ -57,6 +57,7 @@ class ScoredEngine:
     name = "scored"
     version = "1"
     alive = True
+    calls_in_flight = 0
 
     def __init__(
         self, fast: float | None, answer: str = ANSWER, *, token: str = "", fails: EngineError | None = None

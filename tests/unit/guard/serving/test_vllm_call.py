@@ -11,7 +11,7 @@ import pytest
 from guard.errors import EngineDead, EngineFailed
 from guard.serving import vllm_call
 from guard.serving.engine import Completion, EngineParameters
-from guard.serving.vllm_call import complete, verdict_pairs
+from guard.serving.vllm_call import complete, wanted_logprobs
 
 SAFE, UNSAFE = 7, 9
 
@@ -30,15 +30,21 @@ def flat(*positions: dict[int, float]) -> SimpleNamespace:
 
 def test_each_position_gives_the_pair_in_the_order_asked_for() -> None:
     logprobs = flat({3: -0.5, SAFE: -1.0, UNSAFE: -2.0}, {UNSAFE: -0.1, SAFE: -3.0})
-    assert verdict_pairs(logprobs, 2, (SAFE, UNSAFE)) == ((-1.0, -2.0), (-3.0, -0.1))
+    assert wanted_logprobs(logprobs, 2, (SAFE, UNSAFE)) == ((-1.0, -2.0), (-3.0, -0.1))
+
+
+def test_any_number_of_ids_may_be_asked_for() -> None:
+    logprobs = flat({3: -0.5, SAFE: -1.0, UNSAFE: -2.0, 4: -7.0}, {4: -0.1, UNSAFE: -3.0, SAFE: -4.0})
+    assert wanted_logprobs(logprobs, 2, (4, SAFE, UNSAFE)) == ((-7.0, -1.0, -2.0), (-0.1, -4.0, -3.0))
+    assert wanted_logprobs(logprobs, 2, (UNSAFE,)) == ((-2.0,), (-3.0,))
 
 
 def test_a_position_that_lacks_one_of_them_has_no_pair() -> None:
-    assert verdict_pairs(flat({3: -0.5, SAFE: -1.0}), 1, (SAFE, UNSAFE)) == (None,)
+    assert wanted_logprobs(flat({3: -0.5, SAFE: -1.0}), 1, (SAFE, UNSAFE)) == (None,)
 
 
 def test_without_log_probabilities_no_position_has_a_pair() -> None:
-    assert verdict_pairs(None, 3, (SAFE, UNSAFE)) == (None, None, None)
+    assert wanted_logprobs(None, 3, (SAFE, UNSAFE)) == (None, None, None)
 
 
 class Vllm:

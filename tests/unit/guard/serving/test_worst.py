@@ -50,6 +50,19 @@ def test_codes_of_all_windows_are_named_once_in_canonical_order() -> None:
     assert whole.codes == ("C1", "C2", "C10")
 
 
+def test_a_category_has_the_highest_score_of_all_windows() -> None:
+    one = msgspec.structs.replace(said("unsafe", 0.6, "C10"), category_scores={"C10": 0.6, "C2": 0.3})
+    other = msgspec.structs.replace(said("unsafe", 0.9, "C1"), category_scores={"C1": 0.9, "C10": 0.2})
+    whole = verdict_of(one, said("safe", 0.1), other)
+    assert whole.category_scores == {"C1": 0.9, "C2": 0.3, "C10": 0.6}
+    assert list(whole.category_scores) == ["C1", "C2", "C10"]
+    assert [window.category_scores for window in whole.by_window] == [
+        one.category_scores,
+        {},
+        other.category_scores,
+    ]
+
+
 def test_the_worst_of_several_is_the_one_with_the_highest_score_the_newest_first() -> None:
     assert verdict_of(said("unsafe", 0.7, rationale="a"), said("unsafe", 0.9, rationale="b")).rationale == "b"
     assert verdict_of(said("unsafe", 0.7, rationale="a"), said("unsafe", 0.7, rationale="b")).rationale == "a"

@@ -69,14 +69,12 @@ def test_a_rate_becomes_the_score_that_the_calibration_gives_for_it() -> None:
     assert found.threshold == 0.78
     # A category's own threshold stays what it says; the others have the policy's.
     assert found.by_code == {"c1": 0.78, "c2": 0.8, "c3": 0.78}
-    assert found.overall == {"c1", "c3"}
 
 
 def test_a_category_without_a_threshold_has_the_policys() -> None:
     found = yardstick(make_policy(threshold=0.4), RAW)
     assert (found.curve, found.threshold) == (None, 0.4)
     assert found.by_code == {"c1": 0.4, "c2": 0.8, "c3": 0.4}
-    assert found.overall == frozenset()
 
 
 def test_only_roles_that_are_judged_need_a_calibration() -> None:

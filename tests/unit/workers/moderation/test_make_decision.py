@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.calibration import Curve, Scales
+from guard.serving.category_scores import category_scores
 from guard.serving.worst import worst
 from schemas.decision import CategoryDecision, Decision
 from schemas.identifiers import Action, Mode, Role
@@ -81,7 +82,13 @@ def applied(verdict: Verdict, chosen: ChosenPolicy) -> tuple[Action, tuple[Categ
             "allow",
             {"C1": False},
         ),
-        ({"label": "safe", "score": 0.1, "category_scores": {"C3": 0.7}}, "review", {"C3": True}),
+        (
+            {"label": "unsafe", "score": 0.9, "codes": ("C2",), "category_scores": {"C2": 0.9, "C3": 0.6}},
+            "block",
+            {"C2": True, "C3": True},
+        ),
+        # A category is never surer than the message.
+        ({"label": "safe", "score": 0.1, "category_scores": {"C3": 0.7}}, "allow", {"C3": False}),
         # Without scores the label decides.
         ({"label": "unsafe", "score": None}, "block", {}),
         ({"label": "safe", "score": None}, "allow", {}),
@@ -232,6 +239,24 @@ def test_a_mild_window_does_not_hide_one_that_names_nothing() -> None:
     assert applied(verdict, make_chosen())[0] == "block"
 
 
+def test_of_several_windows_a_category_shows_its_highest_score() -> None:
+    windows = tuple(
+        WindowVerdict(label="unsafe", score=score, codes=("C1",), category_scores=scores)
+        for score, scores in (
+            (0.7, {"C1": 0.7, "C3": 0.2}),
+            (0.9, {"C1": 0.9, "C3": 0.6}),
+            (0.8, {"C1": 0.8}),
+        )
+    )
+    verdict = make_verdict(label="unsafe", score=0.9, codes=("C1",), windows=3, by_window=windows)
+    action, categories = applied(verdict, make_chosen())
+    assert action == "review"
+    assert [(one.code, one.score, one.violated) for one in categories] == [
+        ("C1", 0.9, True),
+        ("C3", 0.6, True),
+    ]
+
+
 def test_a_decision_says_how_the_conversation_was_cut() -> None:
     one = WindowVerdict(label="unsafe", score=0.9, codes=("C1",))
     verdict = make_verdict(
@@ -304,15 +329,17 @@ def test_a_category_has_its_own_rate() -> None:
     assert (category.threshold, category.violated, decision.action) == (0.42, True, "review")
 
 
-def test_a_categorys_own_score_stays_raw_and_its_rate_is_one_of_the_overall_score() -> None:
+def test_a_categorys_own_score_is_a_part_of_the_calibrated_one_and_its_rate_is_one_of_that() -> None:
     chosen = make_chosen(
         scales=CALIBRATED,
         categories=(RATED, Category(code="T", title="t", definition="t", threshold=0.5)),
     )
-    verdict = make_verdict(label="safe", score=0.1, category_scores={"R": 0.99, "T": 0.6})
-    rated, plain = decided(verdict, chosen).categories
-    assert (rated.score, rated.score_kind, rated.violated) == (0.99, "raw", False)
-    assert (plain.score, plain.score_kind, plain.violated) == (0.6, "raw", True)
+    verdict = make_verdict(label="unsafe", score=0.75, category_scores={"R": 0.5, "T": 0.75})
+    decision = decided(verdict, chosen)
+    rated, plain = decision.categories
+    assert (rated.score, rated.score_kind) == (0.4, "raw")  # two thirds of 0.6, raw 0.75
+    assert (rated.threshold, rated.violated) == (0.42, False)
+    assert (plain.score, plain.score_kind, plain.violated) == (decision.score, "calibrated", True)
 
 
 @given(
@@ -418,3 +445,25 @@ def test_the_score_of_windows_is_the_highest_as_shown_and_decides(
     assert decision.threshold == threshold
     assert decision.score is not None
     assert (decision.action == "block") == (decision.score >= threshold)
+
+
+@given(
+    st.floats(0.01, 1),
+    st.dictionaries(st.sampled_from(["C1", "C2", "C3"]), st.floats(0, 1), min_size=1),
+    st.floats(0, 1),
+    st.booleans(),
+)
+def test_scores_of_categories_never_let_pass_what_the_overall_score_does_not(
+    score: float, weights: dict[str, float], threshold: float, calibrated: bool
+) -> None:
+    categories = tuple(Category(code=code, title=code, definition=code) for code in ("C1", "C2", "C3"))
+    chosen = make_chosen(scales=CALIBRATED if calibrated else RAW, threshold=threshold, categories=categories)
+    scores = category_scores(score, weights, ())
+    decision = decided(make_verdict(label="unsafe", score=score, category_scores=scores), chosen)
+    assert decision.score is not None
+    assert (decision.action == "block") == (decision.score >= threshold)
+    for category in decision.categories:
+        assert category.score is not None
+        assert category.score <= decision.score
+        assert category.violated == (category.score >= category.threshold)
+        assert category.score_kind in ("raw", decision.score_kind)
