@@ -26,8 +26,8 @@ from workers.commands.judge_start import EXIT_UNJUDGED, named_policy, results_al
 from workers.errors import UsageError
 from workers.judging import content_key, guards_used, make_judge, stored_checkpoint, stored_scales
 from workers.moderation.choose_policy import make_ready
-from workers.moderation.make_decision import read_score, worst_reading
-from workers.moderation.outcome import Yardstick
+from workers.moderation.make_decision import apply_policy, read_score, worst_reading
+from workers.moderation.outcome import ChosenPolicy
 from workers.settings import load_settings
 from workers.terminal import harmless
 
@@ -108,7 +108,7 @@ def judge(
     with results_alone_on_stdout():
         outcome, seconds, seen = asyncio.run(_ask(guard, question))
     used = guards_used(guard, scales)[question.mode]
-    report = _report(used, question, outcome, seconds, chosen.yardsticks[role])
+    report = _report(used, question, outcome, seconds, chosen)
     explanation = None
     if explained:
         in_prompts = explain(guard.renderer, question, came, seen)
@@ -177,7 +177,7 @@ def _report(
     question: Question,
     outcome: Verdict | Unjudged,
     seconds: float,
-    yardstick: Yardstick,
+    chosen: ChosenPolicy,
 ) -> dict[str, Any]:
     titles = {c.code: c.title for c in canonical_categories(question.policy)}
     report: dict[str, Any] = {
@@ -188,8 +188,10 @@ def _report(
     }
     match outcome:
         case Verdict():
+            yardstick = chosen.yardsticks[question.turns[-1].role]
             raw, way = worst_reading(outcome, yardstick)
             score, kind = read_score(raw, yardstick.of(way))
+            action, categories = apply_policy(outcome, score, chosen, yardstick)
             report |= {
                 "label": outcome.label,
                 "answered_in": way,
@@ -197,7 +199,16 @@ def _report(
                 "score_kind": kind,
                 "raw_score": raw,
                 "threshold": yardstick.of(way).threshold,
-                "categories": [{"code": code, "title": titles[code]} for code in outcome.codes],
+                "action": action,
+                "categories": [
+                    {
+                        "code": one.code,
+                        "title": titles[one.code],
+                        "score": one.score,
+                        "violated": one.violated,
+                    }
+                    for one in categories
+                ],
                 "rationale": outcome.rationale,
             }
         case Unjudged():
@@ -224,7 +235,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         score = "unknown" if report["score"] is None else f"{report['score']:.4f} {report['score_kind']}"
         yield f"verdict     {report['label']}"
         yield f"p(unsafe)   {score}, threshold {report['threshold']}"
-        named = ", ".join(f"{c['code']} {c['title']}" for c in report["categories"])
+        named = ", ".join(map(_named, report["categories"]))
         yield harmless(f"categories  {named or '-'}")
         yield harmless(f"rationale   {report['rationale'] or '-'}")
     if covered := _covered(report["coverage"]):
@@ -236,6 +247,11 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     checked = "verified" if guard["verified"] else "without manifest"
     yield harmless(f"guard       {guard['model']} ({checked}) on {guard['engine']} {guard['engine_version']}")
     yield f"took        {report['ms']} ms"
+
+
+def _named(category: dict[str, Any]) -> str:
+    score = "" if category["score"] is None else f" {category['score']:.4f}"
+    return f"{category['code']} {category['title']}{score}"
 
 
 def _covered(coverage: dict[str, int]) -> str:

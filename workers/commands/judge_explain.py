@@ -11,9 +11,10 @@ from guard.calibration import Scales
 from guard.serving.explanation import PromptRead, PromptsRead, TurnRead
 from guard.serving.judge import Question, Seen
 from schemas.decision import GuardUsed
+from schemas.identifiers import Mode
 from schemas.policy import Category, Policy, canonical_categories
 from schemas.verdict import Unjudged, Verdict
-from workers.moderation.make_decision import read_score, weigh
+from workers.moderation.make_decision import read_score, weigh, worst_reading
 from workers.moderation.outcome import ChosenPolicy, Judged, NotJudged, Yardstick
 from workers.terminal import harmless
 
@@ -89,7 +90,9 @@ def explain_verdict(
 ) -> Explanation:
     """What was read, what came of it, and what the policy makes of that."""
     role = question.turns[-1].role
-    yardstick = chosen.yardsticks[role]
+    ways = chosen.yardsticks[role]
+    raw, way = (None, None) if isinstance(outcome, Unjudged) else worst_reading(outcome, ways)
+    yardstick = ways if way is None else ways.of(way)
     outcomes: Sequence[Verdict | Unjudged] = () if seen is None else seen.outcomes
     known = NotJudged(outcome, used) if isinstance(outcome, Unjudged) else Judged(outcome, used, "")
     weighed = weigh(known, chosen, role)
@@ -101,10 +104,8 @@ def explain_verdict(
         opening=read.opening,
         opening_tokens=read.opening_tokens,
         mark=read.mark,
-        prompts=tuple(
-            _window(prompt, one, yardstick) for prompt, one in zip(read.prompts, outcomes, strict=True)
-        ),
-        score=_score(question, outcome, yardstick, scales),
+        prompts=tuple(_window(prompt, one, ways) for prompt, one in zip(read.prompts, outcomes, strict=True)),
+        score=_score(raw, way or question.mode, yardstick, scales),
         thresholds=tuple(_thresholds(question.policy, yardstick)),
         named=tuple(CategoryRead(code=one.code, violated=one.violated) for one in weighed.categories),
         action=weighed.action,
@@ -115,24 +116,21 @@ def explain_verdict(
 def _window(prompt: PromptRead, outcome: Verdict | Unjudged, yardstick: Yardstick) -> WindowRead:
     if isinstance(outcome, Unjudged):
         return WindowRead(prompt=prompt, unjudged=outcome.reason)
-    score, _ = read_score(outcome.score, yardstick)
+    score, _ = read_score(outcome.score, yardstick.of(outcome.way))
     return WindowRead(prompt=prompt, label=outcome.label, score=score, raw_score=outcome.score)
 
 
-def _score(
-    question: Question, outcome: Verdict | Unjudged, yardstick: Yardstick, scales: Scales
-) -> ScoreRead:
-    raw = outcome.score if isinstance(outcome, Verdict) else None
+def _score(raw: float | None, way: Mode, yardstick: Yardstick, scales: Scales) -> ScoreRead:
     shown, _ = read_score(raw, yardstick)
     curve = yardstick.curve
     if curve is None:
-        return ScoreRead(raw=raw, shown=shown, why_raw=scales.why(question.mode))
+        return ScoreRead(raw=raw, shown=shown, why_raw=scales.why(way))
     return ScoreRead(
         raw=raw,
         shown=shown,
         safe_rows=curve.safe,
         unsafe_rows=curve.unsafe,
-        calibration_digest=scales.digest_of(question.mode),
+        calibration_digest=scales.digest_of(way),
     )
 
 

@@ -14,7 +14,7 @@ from guard.prompt import Turn, as_read
 from guard.rationale import mask
 from guard.serving.judge import Question
 from schemas.decision import CategoryDecision, GuardUsed, ScoreKind
-from schemas.identifiers import Action, Label, Mode
+from schemas.identifiers import Action, Label, Mode, Way
 from schemas.policy import Policy
 from schemas.verdict import Step, Unjudged, Verdict
 from workers.lines.read import Line, Message
@@ -48,6 +48,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     action: Action | None = None
     """What the policy says shall be done."""
     label: Label | None = None
+    answered_in: Way | None = None
+    """With `adaptive`, which way it went."""
     score: float | None = None
     score_kind: ScoreKind | None = None
     raw_score: float | None = None
@@ -140,7 +142,12 @@ class Answering:
             return self._refused(line, chosen, message.id)
         if message.turns[-1].role not in chosen.surfaces:
             return self._weighed(line, message, chosen, weigh(NotApplicable(), chosen, "user"))
-        question = Question(policy=chosen.policy, turns=as_read(message.turns), mode=chosen.policy.mode)
+        question = Question(
+            policy=chosen.policy,
+            turns=as_read(message.turns),
+            mode=chosen.policy.mode,
+            uncertain=chosen.uncertain.get(message.turns[-1].role),
+        )
         async with self._budget.hold(Claim(self._guard.estimate_tokens(question))):
             asked_s = self._clock()
             answer = await ask_guard(question, self._guard)
@@ -180,6 +187,7 @@ class Answering:
             id=message.id,
             action=weighed.action,
             label=weighed.label,
+            answered_in=weighed.answered_in,
             score=weighed.score,
             score_kind=weighed.score_kind,
             raw_score=weighed.score if weighed.score_kind == "raw" else weighed.raw_score,
