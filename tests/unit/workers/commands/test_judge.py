@@ -108,7 +108,7 @@ def test_message_and_context_are_normalised_before_they_are_judged(policy_file: 
         context.write_text(json.dumps({"role": "user", "text": before}))
         found = run("--policy", str(policy_file), "--context", str(context), "--json", text)
         report = json.loads(found.stdout)
-        assert report["guard"]["decoding"].endswith(f"text={NORMALISER}")
+        assert report["guard"]["decoding"].endswith(f"text={NORMALISER} codes=scored")
         return float(report["score"])
 
     plain = score("meet me at the casino", "hello")

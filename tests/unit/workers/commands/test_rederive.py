@@ -13,7 +13,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 from guard.checkpoint import open_checkpoint
+from guard.serving.judge import MODES
 from schemas.decision import Decision
+from schemas.identifiers import Mode
+from schemas.policy import Band
 from tests.unit.workers.moderation.builders import make_event, make_policy, make_turn
 from tests.unit.workers.moderation.guard_world import GuardWorld, decision_of, event_record
 from workers.commands.rederive import EXIT_DIFFERS, rederive
@@ -27,7 +30,9 @@ EVENT: dict[str, Any] = {
     "text": "meet me at the casino",
     "context": (make_turn("hello", "assistant"),),
 }
-LIMITS = {"max_model_len": 300, "think_budget_tokens": 50, "answer_tokens": 24}
+LIMITS = {"max_model_len": 300, "think_budget_tokens": 50, "answer_tokens": 24, "category_scores": True}
+# The scripted engine's scores of unsafe messages are above 0.5.
+BANDS = {"adaptive": Band(low=0.0, high=0.5)}
 
 Files = tuple[str, str, str]
 
@@ -43,7 +48,7 @@ async def decided(event: dict[str, Any], mode: Any) -> Decision:
     checkpoint = open_checkpoint("tiny")
     world = GuardWorld(
         checkpoint,
-        make_policy(id="house", mode=mode),
+        make_policy(id="house", mode=mode, uncertain_band=BANDS.get(mode)),
         judge_limits=LIMITS,
         secret=prompt_secret(b"key"),
         cache=False,
@@ -62,11 +67,11 @@ Write = Callable[..., Files]
 @pytest.fixture
 async def write(tmp_path: Path) -> Write:
     """Writes decision, event and policy; the decision with changes."""
-    made = {mode: await decided(EVENT, mode) for mode in ("fast", "think")}
+    made = {mode: await decided(EVENT, mode) for mode in MODES}
 
-    def to_files(mode: str = "think", event: dict[str, Any] | None = None, **changes: Any) -> Files:
+    def to_files(mode: Mode = "think", event: dict[str, Any] | None = None, **changes: Any) -> Files:
         decision = msgspec.structs.replace(made[mode], **changes)
-        policy = msgspec.to_builtins(make_policy(id="house", mode=mode))
+        policy = msgspec.to_builtins(make_policy(id="house", mode=mode, uncertain_band=BANDS.get(mode)))
         (tmp_path / "decision.json").write_bytes(msgspec.json.encode(decision) + b"\n")
         (tmp_path / "event.json").write_bytes(msgspec.json.encode(make_event(**EVENT | (event or {}))))
         (tmp_path / "policy.yaml").write_text(yaml.safe_dump(_present(policy)))
@@ -87,15 +92,14 @@ def run(files: Files, *options: str) -> Result:
     return CliRunner().invoke(rederive, [decision, event, "--policy", policy, *options])
 
 
-@pytest.mark.parametrize("mode", ["fast", "think"])
-def test_a_decision_agrees_with_itself(write: Write, mode: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_decision_agrees_with_itself(write: Write, mode: Mode) -> None:
     result = run(write(mode), "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["agrees"]
-    assert {"status", "label", "raw_score", "codes", "windows", "turns_left_out", "action"} == {
-        *report["compared"]
-    }
+    fields = {"status", "label", "answered_in", "raw_score", "codes", "windows", "turns_left_out", "action"}
+    assert fields == {*report["compared"]}
     (prompt,) = report["prompts"]
     assert len(prompt["sha256"]) == 64
     assert report["compared"]["raw_score"]["then"] == pytest.approx(
