@@ -69,7 +69,7 @@ def test_the_explained_prompt_has_as_many_tokens_as_the_engine_was_asked(tiny_ju
     report = json.loads(done.stdout)
     explained = report["explanation"]
     (prompt,) = explained["prompts"]
-    # Before it stands the call for the fast reading, after it the one for the codes; both end in words of ours.
+    # Before it stands the call for the fast reading, after it the one for the codes.
     thought = next(step for step in report["steps"] if step["mode"] == "think")
     assert prompt["prompt"]["tokens"] == thought["prompt_tokens"]
     assert explained["steps"] == report["steps"]
