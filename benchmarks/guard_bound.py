@@ -2,9 +2,12 @@
 
     python -m benchmarks.guard_bound [--rounds 5] [--checkpoint tiny]
 
-The worker and vLLM's offline engine stay up side by side and take turns: the same rendered prompts, the same
-engine arguments, the same number of sequences at a time. Each round has new messages, so that nothing but the
-policy is known, and that to both (vLLM's prefix cache). The verdict cache is off.
+The worker and vLLM's offline engine stay up side by side and take turns: the same calls on the same rendered
+prompts, the same engine arguments, the same number of sequences at a time. Each round has new messages, so
+that nothing but the policy is known, and that to both (vLLM's prefix cache). The verdict cache is off,
+everything else is on: calibrated scores, in `think` of both readings, and scores of categories. vLLM alone
+makes these calls in waves, each of them over all messages; what is read off the answers between two waves is
+not timed.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from benchmarks.vllm_alone import Answer, Request
 from benchmarks.workload import draw, turns_of, write_policies
 from guard.checkpoint import Checkpoint, open_checkpoint
 from guard.prompt import PromptRenderer
+from guard.serving.category_scores import CategoryScores
 from guard.serving.engine import EngineParameters
 from schemas.event import Event
 from schemas.keys import record_key
@@ -44,6 +48,7 @@ from schemas.policy import Policy
 from workers.adapters.embedded import LocalStack
 from workers.adapters.embedded_addresses import Addresses
 from workers.demo.worker_process import WorkerProcess
+from workers.judging import stored_scales
 from workers.policies import load_policies
 from workers.settings import Settings, load_settings
 
@@ -115,12 +120,15 @@ class Bench:
     """Both contenders up, on one broker."""
 
     messages: ClassVar[Mapping[Timed, int]] = MESSAGES
+    switches: ClassVar[Mapping[str, str]] = {}
+    """Settings of the worker beside its defaults."""
 
     def __init__(self, addresses: Addresses, folder: Path, checkpoint_name: str) -> None:
         self._settings = load_settings()
         self._servers = addresses.bootstrap_servers
         self._folder = folder
         self._checkpoint = open_checkpoint(checkpoint_name)
+        self._scales = stored_scales(self._settings.guard, self._checkpoint)
         secret = uuid.uuid4().hex
         self._renderer = PromptRenderer(self._checkpoint.path, self._checkpoint.template, secret.encode())
         packs = load_policies("", "community").by_id
@@ -143,10 +151,7 @@ class Bench:
                 "RSAFE_KAFKA__GROUP_ID": self._run,
                 "RSAFE_GUARD__ENGINE": "vllm",
                 "RSAFE_GUARD__CHECKPOINT": checkpoint_name,
-                # Both are to make the same calls: a calibrated `think` would ask for the fast verdict, too,
-                # and an unsafe verdict for its categories.
-                "RSAFE_GUARD__CALIBRATION": "off",
-                "RSAFE_GUARD__CATEGORY_SCORES": "off",
+                **self.switches,
                 "RSAFE_CACHE__TTL_S": "0",
                 "RSAFE_CACHE__LOCAL_BYTES": "0",
                 "RSAFE_POLICIES__PATH": str(self._policies_file),
@@ -204,17 +209,50 @@ class Bench:
         return record_key(sent.tenant, sent.conversation_id), msgspec.json.encode(sent)
 
     def _through_alone(self, mode: Timed, events: Sequence[Event]) -> Answer:
-        assert isinstance(self._alone, Alone)
         renderer, guard = self._renderer, self._settings.guard
-        suffix = renderer.fast_suffix if mode == "fast" else ()
-        prompts = [renderer.render(self._policies[mode], turns_of(event)) + suffix for event in events]
-        tokens = renderer.verdict_tokens
+        policy = self._policies[mode]
+        asked = [renderer.render(policy, turns_of(event)) for event in events]
+        waves = []
+        verdicts = [prompt + renderer.fast_suffix for prompt in asked]
+        if mode == "fast" or self._scales.think_score == "both":
+            waves.append(self._wave(verdicts, 1))
+        if mode == "think":
+            waves.append(self._wave(asked, guard.think_budget_tokens + guard.answer_tokens))
+            verdicts = asked
+        tree = CategoryScores(renderer).tree(policy)
+        assert tree is not None
+        unsafe = [
+            prompt + tuple(ids[: at + 1]) + tree.lead
+            for prompt, ids in zip(verdicts, waves[-1].token_ids, strict=True)
+            if (at := self._unsafe_at(mode, ids)) is not None
+        ]
+        waves.append(self._wave(unsafe, guard.answer_tokens, tree.wanted))
+        return Answer(
+            sum(wave.seconds for wave in waves),
+            sum(wave.prompt_tokens for wave in waves),
+            sum(wave.completion_tokens for wave in waves),
+        )
+
+    def _wave(
+        self, prompts: Sequence[tuple[int, ...]], max_tokens: int, wanted: tuple[int, ...] = ()
+    ) -> Answer:
+        assert isinstance(self._alone, Alone)
+        tokens = self._renderer.verdict_tokens
         parameters = EngineParameters(
-            max_tokens=1 if mode == "fast" else guard.think_budget_tokens + guard.answer_tokens,
-            logprob_token_ids=(tokens.safe, tokens.unsafe),
-            stop_token_ids=renderer.eos_token_ids,
+            max_tokens=max_tokens,
+            logprob_token_ids=wanted or (tokens.safe, tokens.unsafe),
+            stop_token_ids=self._renderer.eos_token_ids,
         )
         return self._alone.complete(prompts, parameters)
+
+    def _unsafe_at(self, mode: Timed, ids: Sequence[int]) -> int | None:
+        """Where a completion says `unsafe`; None where it does not."""
+        tokens = self._renderer.verdict_tokens
+        head = () if mode == "fast" else self._renderer.think_close_ids + tokens.prefix
+        for at in range(len(head), len(ids)):
+            if tuple(ids[at - len(head) : at]) == head and ids[at] == tokens.unsafe:
+                return at
+        return None
 
 
 class Titles(msgspec.Struct, frozen=True):

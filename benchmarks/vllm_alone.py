@@ -3,8 +3,8 @@
     python -m benchmarks.vllm_alone CHECKPOINT MAX_MODEL_LEN CONCURRENCY
 
 Reads one request a line on its standard input, `{"prompts": [[token ids]], "parameters": {...}}`, and answers
-each with a line `{"seconds", "prompt_tokens", "completion_tokens"}` on its standard output. Its first line,
-`{"ready": true}`, says that it can be asked.
+each with a line `{"seconds", "prompt_tokens", "completion_tokens", "token_ids"}` on its standard output. Its
+first line, `{"ready": true}`, says that it can be asked.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Answer(msgspec.Struct, frozen=True):
     seconds: float
     prompt_tokens: int
     completion_tokens: int
+    token_ids: list[list[int]] = []
+    """The completions, in the order of the prompts."""
 
 
 def main(folder: str, max_model_len: int, concurrency: int) -> None:
@@ -56,8 +58,8 @@ def main(folder: str, max_model_len: int, concurrency: int) -> None:
         started = time.perf_counter()
         outputs = llm.generate(prompts, _sampling(request.parameters), use_tqdm=False)
         seconds = time.perf_counter() - started
-        completed = sum(len(output.outputs[0].token_ids) for output in outputs)
-        _write(Answer(seconds, sum(map(len, request.prompts)), completed))
+        completions = [list(output.outputs[0].token_ids) for output in outputs]
+        _write(Answer(seconds, sum(map(len, request.prompts)), sum(map(len, completions)), completions))
 
 
 def _write(value: object) -> None:
