@@ -26,7 +26,8 @@ from guard.calibration import Scales, open_scales
 from guard.checkpoint import Checkpoint, open_checkpoint
 from guard.prompt import PromptRenderer
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
 from guard.training.calibration_split import HELD_OUT_SETS

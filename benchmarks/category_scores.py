@@ -27,7 +27,8 @@ from guard.prompt import PromptRenderer, Turn
 from guard.scores import p_unsafe
 from guard.serving.engine import MOST_LOGPROBS, Completion, EngineParameters
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
 from guard.training.calibration_split import HELD_OUT_SETS, rows_digest

@@ -27,7 +27,8 @@ from benchmarks.measure import facts_line, machine_facts, middle, ratios, say, t
 from guard.checkpoint import Checkpoint, open_checkpoint
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
 from guard.training.generator.conversations import Row

@@ -38,7 +38,7 @@ from benchmarks.workload import draw, turns_of
 from guard.checkpoint import open_checkpoint
 from guard.serving.assembly import build_judge
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Question
+from guard.serving.question import Question
 from guard.serving.vllm_start import VllmOptions
 from workers.adapters.embedded import LocalStack
 from workers.adapters.embedded_addresses import Addresses

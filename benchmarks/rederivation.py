@@ -32,7 +32,8 @@ from guard.prompt import PromptRenderer
 from guard.scores import log_odds
 from guard.serving.engine import Completion, EngineParameters
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
 from guard.training.calibration_split import HELD_OUT_SETS, rows_digest

@@ -16,7 +16,8 @@ from typing import Final
 from guard.calibration import Scales
 from guard.checkpoint import Checkpoint
 from guard.errors import EngineKilled, EngineNotReady, UnsupportedError
-from guard.serving.judge import MODES, Judge
+from guard.serving.judge import Judge
+from guard.serving.question import MODES
 from workers.adapters.kafka import KafkaSource
 from workers.adapters.kafka_checks import check_login, check_topics
 from workers.adapters.kafka_options import transactional_id

@@ -12,7 +12,8 @@ from guard.calibration import Scales, open_scales
 from guard.checkpoint import Checkpoint, open_checkpoint
 from guard.serving.assembly import build_judge
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import MODES, Judge
+from guard.serving.judge import Judge
+from guard.serving.question import MODES
 from guard.serving.vllm_start import VllmOptions
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode

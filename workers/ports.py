@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from guard.serving.judge import Question
+from guard.serving.question import Question
 from schemas.identifiers import Count, Sha256
 from schemas.verdict import Unjudged, Verdict
 

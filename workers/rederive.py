@@ -19,7 +19,7 @@ from guard.checkpoint import Checkpoint
 from guard.prompt import PromptRenderer
 from guard.serving.fitting import Fitted, Fitting, Prompt
 from guard.serving.identity import GuardIdentity, JudgeLimits, read_limits
-from guard.serving.judge import Question
+from guard.serving.question import Question
 from schemas.decision import Decision, GuardUsed
 from schemas.event import Event
 from schemas.policy import Policy, policy_hash

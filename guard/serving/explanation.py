@@ -15,7 +15,8 @@ from typing import Final
 import msgspec
 
 from guard.prompt import PromptParts, PromptRenderer, Turn
-from guard.serving.judge import Question, Seen
+from guard.serving.judge import Seen
+from guard.serving.question import Question
 from guard.text_windows import Span
 from schemas.identifiers import Role
 

@@ -24,7 +24,8 @@ from guard.errors import EngineTimeout
 from guard.prompt import PromptRenderer
 from guard.serving.engine import Clock, Completion, Engine, EngineParameters
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question, Seen
+from guard.serving.judge import Judge, Seen
+from guard.serving.question import Question
 from schemas.verdict import Unjudged, Verdict
 
 _MARKER: Final = re.compile(r"\[\[rsafe-fault (?:(kill|hang|garbage)|slow:(\d{1,4}(?:\.\d{1,3})?)s)\]\]")

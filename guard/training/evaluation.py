@@ -1,6 +1,7 @@
 """Measures a checkpoint through the engine and the judge that serve it, in both modes.
 
 Answers that do not parse count as errors: RSafe's own evaluation dropped them from its scores.
+Over 300 lines: sets, figures and bars are read together.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import msgspec
 from guard.checkpoint import open_checkpoint
 from guard.serving.assembly import build_judge
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import Question
 from guard.serving.vllm_start import VllmOptions
 from guard.training.attack_evaluation import forged_endings, measure_attacks
 from guard.training.calibrate import add_calibration

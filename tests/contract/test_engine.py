@@ -18,7 +18,8 @@ from guard.prompt import PromptRenderer, Turn
 from guard.scores import RawBand
 from guard.serving.engine import MOST_LOGPROBS, Completion, Engine, EngineParameters
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import Question
 from guard.serving.scripted_engine import ScriptedEngine
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions

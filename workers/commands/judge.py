@@ -15,7 +15,8 @@ import msgspec
 
 from guard.prompt import Turn, as_read
 from guard.serving.explanation import explain
-from guard.serving.judge import Judge, Question, Seen
+from guard.serving.judge import Judge, Seen
+from guard.serving.question import Question
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode, Role
 from schemas.policy import canonical_categories

@@ -9,7 +9,8 @@ import msgspec
 
 from guard.calibration import Scales
 from guard.serving.explanation import PromptRead, PromptsRead, TurnRead
-from guard.serving.judge import Question, Seen
+from guard.serving.judge import Seen
+from guard.serving.question import Question
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode
 from schemas.policy import Category, Policy, canonical_categories

@@ -12,7 +12,8 @@ import click
 import msgspec
 
 from guard.serving.fitting import Fitted
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import Question
 from schemas.decision import Decision, GuardUsed
 from schemas.event import Event
 from schemas.policy import Policy

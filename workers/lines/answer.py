@@ -12,7 +12,7 @@ import msgspec
 from guard.calibration import Scales
 from guard.prompt import Turn, as_read
 from guard.rationale import mask
-from guard.serving.judge import Question
+from guard.serving.question import Question
 from schemas.decision import CategoryDecision, GuardUsed, ScoreKind
 from schemas.identifiers import Action, Label, Mode, Way
 from schemas.policy import Policy

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from guard.errors import EngineDead, GuardError
 from guard.prompt import Turn
 from guard.scores import RawBand
-from guard.serving.judge import Question
+from guard.serving.question import Question
 from schemas.event import Event
 from schemas.policy import Policy
 from schemas.verdict import Unjudged, Verdict

@@ -22,7 +22,7 @@ from typing import Final, Protocol
 import msgspec
 
 from guard.errors import EngineDead
-from guard.serving.judge import Question
+from guard.serving.question import Question
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode
 from schemas.verdict import Unjudged, Verdict

@@ -19,7 +19,7 @@ _SHORTEST_FREEZE_S: Final = 8.0
 _STOP_S: Final = 90.0
 EXIT_STOPPED: Final = 4
 # Below the size of two decisions, and above that of one whose names are not out of the ordinary.
-SMALL_BYTES: Final = 2_000
+SMALL_BYTES: Final = 2_600
 
 
 def _broker(site: Site) -> ServerProcess:

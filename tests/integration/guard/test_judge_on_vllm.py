@@ -19,7 +19,8 @@ from guard.checkpoint import Checkpoint, open_checkpoint
 from guard.prompt import PromptRenderer, Turn
 from guard.scores import log_odds, mean_of_both
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.training.calibration_split import HELD_OUT_SETS
 from guard.training.evaluation import judge_rows

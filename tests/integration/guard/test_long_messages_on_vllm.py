@@ -11,7 +11,8 @@ import pytest
 from guard.checkpoint import Checkpoint
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from schemas.identifiers import Mode
 from schemas.policy import Policy

@@ -8,7 +8,8 @@ from itertools import takewhile
 import pytest
 
 from guard.prompt import PromptRenderer, Turn
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import _CPU_BLOCK_TOKENS as BLOCK
 from schemas.policy import Category, Policy, canonical_categories

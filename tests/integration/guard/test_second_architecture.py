@@ -17,7 +17,8 @@ from guard.errors import EngineDead, EngineKilled, EngineNotReady
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.engine import EngineParameters
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
 from schemas.identifiers import Mode

@@ -20,7 +20,8 @@ from guard.prompt import PromptRenderer, Turn
 from guard.scores import RawBand, ThinkScore, log_odds
 from guard.serving.engine import Completion, EngineParameters
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import MODES, Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import MODES, Question
 from guard.serving.scripted_engine import ScriptedEngine
 from schemas.identifiers import Mode
 from schemas.policy import Category, Policy

@@ -14,7 +14,8 @@ from guard.checkpoint import SHIPPED, Checkpoint, open_checkpoint
 from guard.prompt import PromptRenderer, Turn, as_read
 from guard.serving.explanation import PromptsRead, explain
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question, Seen
+from guard.serving.judge import Judge, Seen
+from guard.serving.question import Question
 from guard.serving.scripted_engine import ScriptedEngine
 from schemas.policy import Category, Policy
 from tests.tokenizer_kinds import PIECES

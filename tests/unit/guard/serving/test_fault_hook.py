@@ -13,7 +13,8 @@ from guard.errors import EngineDead
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.fault_hook import FaultyJudge
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import Question
 from guard.serving.scripted_engine import ScriptedEngine
 from schemas.identifiers import Mode
 from schemas.policy import Category, Policy

@@ -16,7 +16,8 @@ from guard.normalise import NORMALISER
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.engine import Completion, EngineParameters
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import Judge, Question
+from guard.serving.judge import Judge
+from guard.serving.question import Question
 from guard.serving.scripted_engine import ScriptedEngine
 from schemas.identifiers import Mode
 from schemas.policy import Category, Policy

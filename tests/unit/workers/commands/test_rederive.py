@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from guard.checkpoint import open_checkpoint
-from guard.serving.judge import MODES
+from guard.serving.question import MODES
 from schemas.decision import Decision
 from schemas.identifiers import Mode
 from schemas.policy import Band

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from guard.errors import EngineDead, EngineFailed
-from guard.serving.judge import Question
+from guard.serving.question import Question
 from schemas.policy import Category
 from schemas.verdict import Unjudged, Verdict
 from tests.unit.workers.lines.worlds import RUN, FakeGuard, answering, lines_of, policies

@@ -8,7 +8,7 @@ import tempfile
 from types import MappingProxyType
 from typing import Any
 
-from guard.serving.judge import Question
+from guard.serving.question import Question
 from schemas.policy import Policy
 from schemas.verdict import Step, Unjudged, Verdict
 from tests.unit.workers.moderation.builders import GUARD, LIMITS, make_policy

@@ -14,7 +14,7 @@ from guard.errors import EngineError, GuardError
 from guard.prompt import PromptRenderer
 from guard.serving.fault_hook import FaultyJudge
 from guard.serving.identity import JudgeLimits
-from guard.serving.judge import MODES
+from guard.serving.question import MODES
 from guard.serving.scripted_engine import ScriptedEngine
 from schemas.decision import Decision
 from schemas.identifiers import Action, Mode

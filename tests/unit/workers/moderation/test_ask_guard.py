@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from guard.errors import EngineDead, TemplateError
-from guard.serving.judge import Question
+from guard.serving.question import Question
 from schemas.verdict import Unjudged, Verdict
 from tests.unit.workers.moderation.builders import make_asked, make_chosen, make_event, make_record, make_turn
 from workers.moderation.ask_guard import SingleFlight, ask_guard, deadline_ms, question_of

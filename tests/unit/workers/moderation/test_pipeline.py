@@ -9,7 +9,7 @@ import pytest
 
 from guard.calibration import Scales
 from guard.errors import EngineDead
-from guard.serving.judge import Question
+from guard.serving.question import Question
 from schemas.dead_letter import read_dead_letter
 from schemas.decision import Decision
 from schemas.event import Event

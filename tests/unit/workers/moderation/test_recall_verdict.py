@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from guard.serving.judge import MODES
+from guard.serving.question import MODES
 from schemas.decision import GuardUsed
 from schemas.event import Event
 from schemas.policy import Band
