@@ -84,7 +84,7 @@ def test_in_a_transaction_a_decision_too_large_for_its_topic_becomes_a_dead_lett
     topics.produce([big_event(names, big_message(names))], [b"k"])
     values, keys = events(30, topics.name)
     topics.produce(values, keys)
-    topics.limit("decisions", 2_000)
+    topics.limit("decisions", 2_600)
     worker = topics.start(**EXACTLY_ONCE)
     wait_for(lambda: topics.committed() == 31, "everything committed")
     assert worker.stop() == 0

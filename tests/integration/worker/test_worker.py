@@ -232,7 +232,7 @@ def test_a_decision_too_large_for_its_topic_becomes_a_dead_letter(topics: Topics
     values, keys = events(30, topics.name)
     topics.produce(values, keys)
     # Below the size of two decisions: a batch must not drag others along that would fit alone.
-    topics.limit("decisions", 2_000)
+    topics.limit("decisions", 2_600)
     topics.start()
     wait_for(lambda: topics.committed() == 31, "everything committed")
     (letter,) = topics.records("dead")

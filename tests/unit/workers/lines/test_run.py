@@ -80,19 +80,19 @@ async def test_what_was_written_before_the_guard_died_is_the_beginning() -> None
     def write(line: Line, result: Result) -> None:
         found.append(line.number)
 
-    source = source_of(content_of(["safe"] * 30))
+    source, before = source_of(content_of(["safe"] * 30)), asyncio.all_tasks()
     with pytest.raises(EngineDead):
         await answer_lines(source.more(), source, answering(Dying()), write, ahead=8)
     assert found == list(range(1, len(found) + 1))
     assert len(found) <= 5
-    assert len(asyncio.all_tasks()) == 1
+    assert asyncio.all_tasks() == before
 
 
 async def test_an_interrupted_run_leaves_nothing_running() -> None:
-    guard = Stuck()
+    guard, before = Stuck(), asyncio.all_tasks()
     running = asyncio.create_task(results(content_of(["stuck"] * 30), guard))
     await asyncio.sleep(0.02)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert len(asyncio.all_tasks()) == 1
+    assert asyncio.all_tasks() == before
