@@ -42,6 +42,7 @@ from guard.checkpoint import Checkpoint, open_checkpoint
 from guard.prompt import PromptRenderer
 from guard.serving.category_scores import CategoryScores
 from guard.serving.engine import EngineParameters
+from guard.serving.judgement import decisive_position
 from schemas.event import Event
 from schemas.keys import record_key
 from schemas.policy import Policy
@@ -247,12 +248,10 @@ class Bench:
 
     def _unsafe_at(self, mode: Timed, ids: Sequence[int]) -> int | None:
         """Where a completion says `unsafe`; None where it does not."""
-        tokens = self._renderer.verdict_tokens
-        head = () if mode == "fast" else self._renderer.think_close_ids + tokens.prefix
-        for at in range(len(head), len(ids)):
-            if tuple(ids[at - len(head) : at]) == head and ids[at] == tokens.unsafe:
-                return at
-        return None
+        at = 0 if mode == "fast" else decisive_position(self._renderer, ids)
+        if at is None or ids[at] != self._renderer.verdict_tokens.unsafe:
+            return None
+        return at
 
 
 class Titles(msgspec.Struct, frozen=True):

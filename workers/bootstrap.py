@@ -129,7 +129,7 @@ async def _run(
         renew_redis=None if shared is None else shared.renew,
         observer=telemetry,
     )
-    judge = make_judge(settings.guard, checked.checkpoint, content_key(settings.secrets))
+    judge = make_judge(settings.guard, checked.checkpoint, checked.scales, content_key(settings.secrets))
     turns = leases(settings.cache, shared, telemetry, clock)
     outage = Outage(
         judge.start,

@@ -62,11 +62,17 @@ def prompt_secret(key: bytes) -> bytes:
 
 
 def make_judge(
-    guard: GuardSettings, checkpoint: Checkpoint, key: bytes, *, limits: JudgeLimits | None = None
+    guard: GuardSettings,
+    checkpoint: Checkpoint,
+    scales: Scales,
+    key: bytes,
+    *,
+    limits: JudgeLimits | None = None,
 ) -> Judge:
     """The judge that the settings describe, not started; `key` is the content key.
 
-    `limits`: those of an earlier judge; of the settings only the time-out and the tries count then.
+    `scales` are the checkpoint's (`stored_scales`). `limits`: those of an earlier judge; of the settings only
+    the time-out and the tries count then.
 
     Messages can break it where the environment asks for that (`fault_hooks`). Raises
     `guard.errors.GuardError`: an unusable tokenizer, a length over the model's, or the name of an engine that
@@ -79,7 +85,7 @@ def make_judge(
             answer_tokens=guard.answer_tokens,
             max_text_windows=guard.max_text_windows,
             text_window_overlap_tokens=guard.text_window_overlap_tokens,
-            think_score=stored_scales(guard, checkpoint).think_score,
+            think_score=scales.think_score,
             category_scores=guard.category_scores == "on",
         )
     length = limits.max_model_len

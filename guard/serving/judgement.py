@@ -103,7 +103,7 @@ class Judgement:
         completion = await self._call(prompt, budget + self._limits.answer_tokens, "think")
         ids = completion.token_ids
         if completion.finish_reason != "length":
-            decisive = self._decisive_position(ids)
+            decisive = decisive_position(self._renderer, ids)
             if decisive is not None:
                 self._until_unsafe = prompt + ids[: decisive + 1]
             return self._answer(ids, completion, decisive=decisive)
@@ -192,14 +192,6 @@ class Judgement:
         score = p_unsafe(completion.verdict_logprobs[decisive])
         return mean_of_both(self._fast, score) if self._limits.think_score == "both" else score
 
-    def _decisive_position(self, ids: Sequence[int]) -> int | None:
-        """Where the verdicts part: after the last end of the rationale and the prefix of a verdict."""
-        head = self._renderer.think_close_ids + self._renderer.verdict_tokens.prefix
-        for start in range(len(ids) - len(head) - 1, -1, -1):
-            if tuple(ids[start : start + len(head)]) == head:
-                return start + len(head)
-        return None
-
     def _label_at(self, ids: Sequence[int], at: int) -> Literal["safe", "unsafe"] | None:
         tokens = self._renderer.verdict_tokens
         if at >= len(ids) or ids[at] not in (tokens.safe, tokens.unsafe):
@@ -208,3 +200,12 @@ class Judgement:
 
     def _unparseable(self, detail: str) -> Unjudged:
         return Unjudged(reason="unparseable", detail=detail, steps=tuple(self.steps))
+
+
+def decisive_position(renderer: PromptRenderer, ids: Sequence[int]) -> int | None:
+    """Where the verdicts part in a completion: after the last end of the rationale and a verdict's prefix."""
+    head = renderer.think_close_ids + renderer.verdict_tokens.prefix
+    for start in range(len(ids) - len(head) - 1, -1, -1):
+        if tuple(ids[start : start + len(head)]) == head:
+            return start + len(head)
+    return None

@@ -14,19 +14,20 @@ from typing import Any, Final
 import click
 import msgspec
 
+from guard.calibration import Scales
 from guard.checkpoint import Checkpoint
 from schemas.event import Event
 from schemas.policy import judgement_hash
 from workers.adapters.local_cache import SHARED_TTL_S
 from workers.adapters.redis_entries import Memory, RedisEntries, redis_entries
 from workers.commands.cache_rows import lines, report, stats_lines
+from workers.commands.event_file import read_event_file
 from workers.errors import UsageError, WorkerError
 from workers.judging import content_key, make_judge, stored_checkpoint, stored_scales
 from workers.moderation.choose_policy import PolicyBook
 from workers.moderation.fingerprint import TenantFingerprints
 from workers.moderation.normalise_event import as_read
 from workers.moderation.outcome import ChosenPolicy, Rejection
-from workers.moderation.read_event import EventLimits, decode_event
 from workers.moderation.recall_verdict import KEY_PREFIX, VerdictKeys, key_pattern, read_key
 from workers.policies import PolicySet, load_policies
 from workers.ports import CachedVerdict
@@ -89,13 +90,13 @@ def get(file: Path, as_json: bool) -> None:
     checkpoint and the content key of these settings. Of the message, nothing is shown; a rationale is masked.
     """
     settings = load_settings()
-    event = _read_event(file, settings)
+    event = read_event_file(file, settings)
     checkpoint = stored_checkpoint(settings.guard)
     scales = stored_scales(settings.guard, checkpoint)
     chosen = PolicyBook(_policies(settings), scales).choose(event)
     if isinstance(chosen, Rejection):
         raise UsageError(f"{file}: {chosen.field}: {chosen.sentence}")
-    key = _key(event, chosen, settings, checkpoint)
+    key = _key(event, chosen, settings, checkpoint, scales)
 
     async def look(entries: RedisEntries) -> tuple[CachedVerdict | None, int | None]:
         return await entries.remembered(key)
@@ -197,16 +198,11 @@ def _what(policy: str | None, checkpoint: str | None) -> str:
     return f"all verdicts of {' with '.join(of)}"
 
 
-def _read_event(file: Path, settings: Settings) -> Event:
-    event = decode_event(file.read_bytes(), EventLimits(**settings.limits.model_dump()))
-    if isinstance(event, Rejection):
-        raise UsageError(f"{file}: {event.field}: {event.sentence}")
-    return event
-
-
-def _key(event: Event, chosen: ChosenPolicy, settings: Settings, checkpoint: Checkpoint) -> str:
+def _key(
+    event: Event, chosen: ChosenPolicy, settings: Settings, checkpoint: Checkpoint, scales: Scales
+) -> str:
     secret = content_key(settings.secrets)
-    judge = make_judge(settings.guard, checkpoint, secret)
+    judge = make_judge(settings.guard, checkpoint, scales, secret)
     mode = chosen.policy.mode
     fingerprints = TenantFingerprints(secret)
     own = fingerprints.of(event.tenant)

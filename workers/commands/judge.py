@@ -27,8 +27,8 @@ from workers.commands.judge_start import EXIT_UNJUDGED, named_policy, results_al
 from workers.errors import UsageError
 from workers.judging import content_key, guards_used, make_judge, stored_checkpoint, stored_scales
 from workers.moderation.choose_policy import make_ready
-from workers.moderation.make_decision import apply_policy, read_score, worst_reading
-from workers.moderation.outcome import ChosenPolicy
+from workers.moderation.make_decision import weigh, worst_reading
+from workers.moderation.outcome import ChosenPolicy, Judged
 from workers.settings import load_settings
 from workers.terminal import harmless
 
@@ -105,7 +105,7 @@ def judge(
     scales = stored_scales(settings.guard, checkpoint)
     chosen = make_ready(msgspec.structs.replace(policy, mode=question.mode, surfaces=(role,)), scales)
     question = msgspec.structs.replace(question, uncertain=chosen.uncertain.get(role))
-    guard = make_judge(settings.guard, checkpoint, content_key(settings.secrets))
+    guard = make_judge(settings.guard, checkpoint, scales, content_key(settings.secrets))
     with results_alone_on_stdout():
         outcome, seconds, seen = asyncio.run(_ask(guard, question))
     used = guards_used(guard, scales)[question.mode]
@@ -189,18 +189,16 @@ def _report(
     }
     match outcome:
         case Verdict():
-            yardstick = chosen.yardsticks[question.turns[-1].role]
-            raw, way = worst_reading(outcome, yardstick)
-            score, kind = read_score(raw, yardstick.of(way))
-            action, categories = apply_policy(outcome, score, chosen, yardstick)
+            role = question.turns[-1].role
+            weighed = weigh(Judged(outcome, guard, outcome.rationale), chosen, role)
             report |= {
                 "label": outcome.label,
-                "answered_in": way,
-                "score": score,
-                "score_kind": kind,
-                "raw_score": raw,
-                "threshold": yardstick.of(way).threshold,
-                "action": action,
+                "answered_in": weighed.answered_in,
+                "score": weighed.score,
+                "score_kind": weighed.score_kind,
+                "raw_score": worst_reading(outcome, chosen.yardsticks[role])[0],
+                "threshold": weighed.threshold,
+                "action": weighed.action,
                 "categories": [
                     {
                         "code": one.code,
@@ -208,7 +206,7 @@ def _report(
                         "score": one.score,
                         "violated": one.violated,
                     }
-                    for one in categories
+                    for one in weighed.categories
                 ],
                 "rationale": outcome.rationale,
             }

@@ -70,7 +70,7 @@ def judge_file(settings: Settings, options: FileOptions) -> int:
     checkpoint = stored_checkpoint(settings.guard)
     scales = stored_scales(settings.guard, checkpoint)
     policies = _policies(settings, options, scales)
-    guard = make_judge(settings.guard, checkpoint, content_key(settings.secrets))
+    guard = make_judge(settings.guard, checkpoint, scales, content_key(settings.secrets))
     guards = guards_used(guard, scales)
     key = hmac.digest(content_key(settings.secrets), _LINES, "sha256")
     run = run_digest(key, settings, options, policies, guards)

@@ -15,16 +15,15 @@ from guard.serving.fitting import Fitted
 from guard.serving.judge import Judge
 from guard.serving.question import Question
 from schemas.decision import Decision, GuardUsed
-from schemas.event import Event
 from schemas.policy import Policy
 from schemas.verdict import Unjudged, Verdict
+from workers.commands.event_file import read_event_file
 from workers.commands.judge_start import results_alone_on_stdout, started
 from workers.errors import UsageError
 from workers.judging import content_key, guards_used, make_judge, stored_checkpoint, stored_scales
 from workers.moderation.choose_policy import make_ready
 from workers.moderation.make_decision import weigh
-from workers.moderation.outcome import ChosenPolicy, Judged, NotJudged, Rejection, Weighed
-from workers.moderation.read_event import EventLimits, decode_event
+from workers.moderation.outcome import ChosenPolicy, Judged, NotJudged, Weighed
 from workers.policies import load_policies
 from workers.policy_files import read_policy_file
 from workers.rederive import Rebuilt, prompt_digest, rebuild, require_guard
@@ -72,16 +71,16 @@ def rederive(
     by the name of the field. No text is shown. Exits with 0 when all agrees, and with 1 when it does not.
     """
     settings = load_settings()
-    decided, asked = _read_decision(decision), _read_event(event, settings)
+    decided, asked = _read_decision(decision), read_event_file(event, settings)
     checkpoint = stored_checkpoint(settings.guard)
     key = content_key(settings.secrets)
     rebuilt = rebuild(decided, asked, _policies(settings, policy_file), checkpoint, key=key)
     report: dict[str, Any] = {"decision_id": decided.decision_id, "prompts": _prompts(rebuilt)}
     if not prompt_only:
-        judge = make_judge(settings.guard, checkpoint, key, limits=rebuilt.limits)
+        scales = stored_scales(settings.guard, checkpoint)
+        judge = make_judge(settings.guard, checkpoint, scales, key, limits=rebuilt.limits)
         assert decided.guard is not None
         require_guard(decided.guard, judge.identity)
-        scales = stored_scales(settings.guard, checkpoint)
         used = guards_used(judge, scales)[decided.guard.mode]
         chosen = make_ready(rebuilt.question.policy, scales)
         # With `adaptive` it thinks where the policy or this calibration says so; for another one the way may
@@ -184,13 +183,6 @@ def _read_decision(path: Path) -> Decision:
         place = _PLACE.search(str(error))
         where = f" at {place[1]}" if place else ""
         raise UsageError(f"{path}: expected a decision as on its topic{where}") from None
-
-
-def _read_event(path: Path, settings: Settings) -> Event:
-    event = decode_event(path.read_bytes(), EventLimits(**settings.limits.model_dump()))
-    if isinstance(event, Rejection):
-        raise UsageError(f"{path}: {event.field}: {event.sentence}")
-    return event
 
 
 def _policies(settings: Settings, path: Path | None) -> list[Policy]:

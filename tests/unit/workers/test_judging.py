@@ -28,7 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_judge(guard: GuardSettings, key: bytes) -> Judge:
-    return make_judge(guard, stored_checkpoint(guard), key)
+    checkpoint = stored_checkpoint(guard)
+    return make_judge(guard, checkpoint, stored_scales(guard, checkpoint), key)
 
 
 def settings(folder: Path, **values: object) -> GuardSettings:

@@ -12,10 +12,11 @@ from click.testing import CliRunner, Result
 
 from guard.errors import GuardError
 from guard.normalise import NORMALISER
-from tests.model_folders import write_bare_folder
 from workers.commands.judge import judge
 from workers.commands.judge_start import EXIT_UNJUDGED
 from workers.errors import SettingsError, UsageError
+
+pytestmark = pytest.mark.usefixtures("bare_guard")
 
 POLICY = """
 id: house-rules
@@ -24,16 +25,6 @@ mode: fast
 categories:
   - {code: C1, title: gambling, definition: casino; betting}
 """
-
-
-@pytest.fixture(autouse=True)
-def scripted_guard(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_bare_folder(tmp_path_factory.mktemp("checkpoint") / "bare")
-    monkeypatch.setenv("RSAFE_GUARD__ENGINE", "scripted")
-    monkeypatch.setenv("RSAFE_GUARD__CHECKPOINT", str(folder))
-    monkeypatch.setenv("RSAFE_GUARD__TEMPLATE", "rsafe-compact-1")
-    # The bare folder has no weights, and the scripted engine needs none.
-    monkeypatch.setenv("RSAFE_GUARD__LOAD_FORMAT", "dummy")
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from guard.calibration import Scales
-from tests.model_folders import write_bare_folder
 from tests.unit.workers.moderation.builders import make_scales
 from workers.commands.judge import judge
+
+pytestmark = pytest.mark.usefixtures("bare_guard")
 
 POLICY = """
 id: house-rules
@@ -21,15 +22,6 @@ categories:
   - {code: C10, title: gambling, definition: casino; betting}
   - {code: C2, title: spam, definition: "red \\e[31m", threshold: 0.8}
 """
-
-
-@pytest.fixture(autouse=True)
-def scripted_guard(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_bare_folder(tmp_path_factory.mktemp("checkpoint") / "bare")
-    monkeypatch.setenv("RSAFE_GUARD__ENGINE", "scripted")
-    monkeypatch.setenv("RSAFE_GUARD__CHECKPOINT", str(folder))
-    monkeypatch.setenv("RSAFE_GUARD__TEMPLATE", "rsafe-compact-1")
-    monkeypatch.setenv("RSAFE_GUARD__LOAD_FORMAT", "dummy")
 
 
 @pytest.fixture

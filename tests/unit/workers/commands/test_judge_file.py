@@ -16,10 +16,11 @@ import pytest
 from click import UsageError as ClickUsageError
 from click.testing import CliRunner, Result
 
-from tests.model_folders import write_bare_folder
 from tests.unit.workers.moderation.builders import make_event
 from workers.commands.judge import judge
 from workers.errors import UsageError
+
+pytestmark = pytest.mark.usefixtures("bare_guard")
 
 POLICY = """
 id: house-rules
@@ -29,16 +30,6 @@ categories:
   - {code: C1, title: gambling, definition: casino; betting}
 """
 PLAIN = [{"text": f"message {n}", "id": f"m-{n}"} for n in range(40)]
-
-
-@pytest.fixture(autouse=True)
-def scripted_guard(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_bare_folder(tmp_path_factory.mktemp("checkpoint") / "bare")
-    monkeypatch.setenv("RSAFE_GUARD__ENGINE", "scripted")
-    monkeypatch.setenv("RSAFE_GUARD__CHECKPOINT", str(folder))
-    monkeypatch.setenv("RSAFE_GUARD__TEMPLATE", "rsafe-compact-1")
-    # The bare folder has no weights, and the scripted engine needs none.
-    monkeypatch.setenv("RSAFE_GUARD__LOAD_FORMAT", "dummy")
 
 
 @pytest.fixture
