@@ -74,3 +74,11 @@ def test_prompts_share_what_they_begin_with_unless_a_benchmark_switches_that_off
         usual = engine_arguments(tmp_path, VllmOptions(max_model_len=64), cpu=cpu)
         off = engine_arguments(tmp_path, VllmOptions(max_model_len=64, prefix_caching=False), cpu=cpu)
         assert (usual["enable_prefix_caching"], off["enable_prefix_caching"]) == (True, False)
+
+
+def test_a_step_on_the_cpu_takes_as_many_tokens_as_that_of_vllms_offline_engine(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    options = VllmOptions(max_model_len=64)
+    assert engine_arguments(tmp_path, options, cpu=True)["max_num_batched_tokens"] == 4096
+    # On a GPU vLLM fits it to the memory.
+    assert "max_num_batched_tokens" not in engine_arguments(tmp_path, options, cpu=False)
