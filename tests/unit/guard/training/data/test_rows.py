@@ -43,8 +43,8 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 @given(
-    texts=st.lists(st.text(st.characters(exclude_categories=("Cs",))), min_size=1, max_size=3),
-    group=st.text(st.characters(exclude_categories=("Cs",))),
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=3),
+    group=st.text(st.characters(exclude_categories=["Cs"])),
 )
 def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, texts: list[str], group: str) -> None:
     folder = tmp_path_factory.mktemp("rows")

@@ -1,0 +1,66 @@
+"""The policies that mappings refer to, what their categories share, and how else they can be worded.
+
+Shipped in `policies/`: `<name>.yaml` is a policy as the worker reads it; `overlaps.yaml` says for each
+category of a policy which others a text may break as well; `wordings.yaml` has other titles and definitions
+that mean the same. `rsafe-18` reads as the worker's pack does (a test compares them): it stands here again
+because the guard knows nothing of the worker.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from guard.training.data.errors import TrainingDataError
+from guard.training.data.yaml_file import read_yaml
+from schemas.policy import Policy
+
+SHIPPED_POLICIES: Final = Path(__file__).parent / "policies"
+_BESIDE: Final = ("overlaps", "wordings")
+
+
+class Wording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Other words for one category; each means what the policy's own say."""
+
+    titles: tuple[str, ...] = ()
+    definitions: tuple[str, ...] = ()
+
+
+def shipped_policies() -> list[str]:
+    """Names of the shipped policies, in alphabetical order."""
+    return sorted(p.stem for p in SHIPPED_POLICIES.glob("*.yaml") if p.stem not in _BESIDE)
+
+
+@cache
+def read_policy(path: Path) -> Policy:
+    """The policy of a file, without its examples; the same object each time. Raises `TrainingDataError`."""
+    return msgspec.structs.replace(read_yaml(path, Policy), examples=())
+
+
+@cache
+def policy_of(path: Path, categories: tuple[str, ...]) -> Policy:
+    """The policy with these categories only (none named: all of them), of the same id; one object each."""
+    policy = read_policy(path)
+    if not categories:
+        return policy
+    known = {category.code for category in policy.categories}
+    for code in categories:
+        if code not in known:
+            raise TrainingDataError(f"{path}: categories: expected {code!r} among them")
+    kept = tuple(category for category in policy.categories if category.code in categories)
+    return msgspec.structs.replace(policy, categories=kept)
+
+
+@cache
+def overlaps() -> dict[str, dict[str, tuple[str, ...]]]:
+    """Policy id → code → codes that a text which breaks it may break as well."""
+    return read_yaml(SHIPPED_POLICIES / "overlaps.yaml", dict[str, dict[str, tuple[str, ...]]])
+
+
+@cache
+def wordings() -> dict[str, dict[str, Wording]]:
+    """Policy id → code → its other words."""
+    return read_yaml(SHIPPED_POLICIES / "wordings.yaml", dict[str, dict[str, Wording]])
