@@ -159,8 +159,8 @@ class _CheckedView:
         named = [code for part in alternatives for code in part]
         if not named or (len(alternatives) > 1 and any(len(part) != 1 for part in alternatives)):
             raise TrainingDataError(
-                f"{field}: expected safe, unsafe, ignore, `drop reason`, codes of the policy with spaces between, "
-                "or codes with | between"
+                f"{field}: expected safe, unsafe, ignore, `drop reason`, codes of the policy with spaces "
+                "between, or codes with | between"
             )
         for code in named:
             if code not in self._codes:

@@ -25,6 +25,14 @@ _MOST_BYTES: Final = 1_000_000
 
 def read_yaml(path: Path, form: type[_Form]) -> _Form:
     """The one document of a file, as `form`. Raises `RowError`, or `TrainingDataError` without a line."""
+    documents = read_yaml_documents(path, form)
+    if len(documents) != 1:
+        raise TrainingDataError(f"{path}: expected one document, found {len(documents)}")
+    return documents[0]
+
+
+def read_yaml_documents(path: Path, form: type[_Form]) -> list[_Form]:
+    """The documents of a file that are not empty, each as `form`. Raises as `read_yaml`."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -32,22 +40,29 @@ def read_yaml(path: Path, form: type[_Form]) -> _Form:
     if len(content) > _MOST_BYTES:
         raise TrainingDataError(f"{path}: expected at most {_MOST_BYTES} bytes")
     try:
-        node = yaml.compose(content.decode("utf-8-sig"), Loader=yaml.SafeLoader)
+        nodes = list(yaml.compose_all(content.decode("utf-8-sig"), Loader=yaml.SafeLoader))
+        return [_document(path, node, form) for node in nodes if node is not None and not _is_empty(node)]
     except UnicodeDecodeError:
         raise TrainingDataError(f"{path}: expected UTF-8") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise RowError(path, mark.line + 1 if mark else 1, "", error.problem or "no YAML") from None
+        raise RowError(path, mark.line + 1 if mark else 1, "", error.problem or "expected YAML") from None
     except (yaml.YAMLError, RecursionError):
         raise TrainingDataError(f"{path}: expected YAML") from None
+
+
+def _is_empty(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _document(path: Path, node: yaml.Node, form: type[_Form]) -> _Form:
     if not isinstance(node, yaml.MappingNode):
-        raise RowError(path, 1, "", "expected fields, such as `name: value`")
+        raise RowError(path, node.start_mark.line + 1, "", "expected fields, such as `name: value`")
     _refuse_twice(path, node, "")
     try:
         values = yaml.SafeLoader("").construct_document(node)
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise RowError(path, mark.line + 1 if mark else 1, "", "a value that YAML does not allow") from None
+    except ValueError:  # `2026-99-99` looks like a date and is none
+        raise RowError(path, node.start_mark.line + 1, "", "a value that YAML does not allow") from None
     try:
         return msgspec.convert(values, form)
     except msgspec.ValidationError as error:
