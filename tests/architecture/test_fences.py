@@ -29,6 +29,7 @@ DOORS = {
     "torch": ("guard/serving/", "guard/training/"),
     "matplotlib": ("guard/training/reliability.py", "workers/load/picture.py"),
     "sklearn": ("guard/training/calibration_fit.py",),
+    "datasketch": ("guard/training/data/leaks.py",),
 }
 MOST_LINES = 300
 

@@ -41,6 +41,8 @@ _PROSE: Final = (
 )
 _MENTIONS: Final = ("Every mention of {any}.", "Messages that name {any}.", "Nobody may write {any} here.")
 _MOST_TERMS: Final = 6
+# Characters of a definition that a policy may have.
+_LONGEST: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def reword(policy: Policy, rng: random.Random, wordings: dict[str, Wording]) -> 
         if len(phrases) > 1:
             shuffled = rng.sample(phrases, len(phrases))
             forms += ["; ".join(shuffled), _prose(rng, _PROSE, shuffled)]
-        forms.append(category.definition)
+        forms = [form for form in forms if len(form) <= _LONGEST] + [category.definition]
         categories.append(msgspec.structs.replace(category, definition=rng.choice(forms)))
     return Changed(msgspec.structs.replace(policy, categories=tuple(categories)), unchanged(policy).codes)
 

@@ -1,0 +1,235 @@
+"""Which rows are perturbed, and how: labels follow the policy's text, and each turned label has its twin.
+
+A row first may go to another view of its source's mapping, then its policy is changed in ways that keep the
+label, then it may get a twin: an unsafe row under the policy without what it violates, a safe row under a
+policy that lists a word of it. Policies of such twins differ in nothing else. Everything follows from the
+seed and the row's id, so one row more or less changes no other.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from typing import Final, TypeVar
+
+import msgspec
+
+from guard.training.data.drafts import Draft, chance
+from guard.training.data.groups import plain_text
+from guard.training.data.mapping import Placed
+from guard.training.data.perturbation import (
+    Changed,
+    Forbidden,
+    add_list,
+    drop_some,
+    forbid,
+    inverted,
+    rename,
+    reorder,
+    reword,
+    switch_off,
+    unchanged,
+    words_of,
+)
+from guard.training.data.policies import overlaps, wordings
+from guard.training.data.rows import LabelledRow
+from guard.training.data.settings import PerturbationSettings
+from schemas.policy import Policy
+
+_KEEPING: Final = ("drop", "reorder", "rename", "reword", "add")
+# A policy may have 64 categories; a list is added to those with room.
+_MOST_CATEGORIES: Final = 60
+# Unused words are new words, so a second try is rare.
+_TRIES: Final = 8
+# Categories beside the list of a word: no other row has use of such a policy, so it should be short.
+_MOST_BESIDE: Final = 3
+_Made = TypeVar("_Made", Changed, Forbidden)
+
+
+class Variation:
+    """Perturbs drafts by the settings. `counts` says how many rows were changed in which way."""
+
+    def __init__(self, settings: PerturbationSettings, seed: int) -> None:
+        self._settings = settings
+        self._seed = seed
+        self._made: dict[tuple[object, ...], tuple[Policy, Changed]] = {}
+        self.counts: Counter[str] = Counter()
+
+    def apply(self, drafts: Iterable[Draft]) -> list[Draft]:
+        """The drafts in order, changed, each twin behind its row."""
+        return [after for draft in drafts for after in self._one(draft)]
+
+    def _one(self, draft: Draft) -> list[Draft]:
+        if not draft.perturb or draft.row.split not in self._settings.splits:
+            return [draft]
+        placed = self._in_view(draft) if draft.others and self._hit("other_views", draft.row) else [draft]
+        text = plain_text(draft.row.turns)
+        if len(placed) > 1 or draft.row.twin:
+            return [self._surface(each, text)[0] for each in placed]
+        changed, codes = self._surface(placed[0], text)
+        if changed.row.label == "unsafe":
+            return self._with_off(placed[0], changed, codes, text)
+        return self._with_on(changed, text)
+
+    def _hit(self, name: str, row: LabelledRow) -> bool:
+        share: float = getattr(self._settings, name)
+        return chance(self._seed, name, row.id) < share
+
+    def _in_view(self, draft: Draft) -> list[Draft]:
+        """The row in another view; with it as it was, where the labels differ."""
+        other = draft.others[int(chance(self._seed, "view", draft.row.id) * len(draft.others))]
+        self.counts["other_views"] += 1
+        if other.ruling.label == draft.row.label:
+            return [_under(draft, other, draft.row.id, "")]
+        name = f"{draft.row.id}~{other.view}"
+        mine = msgspec.structs.replace(draft.row, twin=name)
+        self.counts["twins_by_view"] += 1
+        return [Draft(mine, draft.touched), _under(draft, other, name, draft.row.id)]
+
+    def _surface(self, draft: Draft, text: str) -> tuple[Draft, dict[str, str]]:
+        """The row under a policy that says the same of it, and what became of the codes."""
+        row = draft.row
+        # Where nobody knows which category the text breaks, none may go.
+        without = {"drop"} if draft.touched is None else set()
+        if len(row.policy.categories) > _MOST_CATEGORIES:
+            without.add("add")
+        ways = tuple(way for way in _KEEPING if way not in without and self._hit(way, row))
+        keep = draft.touched or frozenset()
+
+        def make(rng: random.Random) -> Changed:
+            return _in_these_ways(row.policy, rng, ways, keep)
+
+        changed = self._shared(row, (row.policy, ways, keep if "drop" in ways else None), text, make)
+        if not ways or changed is None:
+            return draft, unchanged(row.policy).codes
+        self.counts.update(ways)
+        codes = tuple(changed.codes[code] for code in row.codes)
+        touched = draft.touched
+        if touched is not None:
+            touched = frozenset(changed.codes[code] for code in touched)
+        after = msgspec.structs.replace(
+            row, policy=changed.policy, codes=codes, rationale=_recoded(row.rationale, changed.codes)
+        )
+        return Draft(after, touched), changed.codes
+
+    def _with_off(self, before: Draft, draft: Draft, codes: dict[str, str], text: str) -> list[Draft]:
+        """An unsafe row, and by chance its twin under a policy without what it violates."""
+        row = draft.row
+        if not self._hit("switch_off", row):
+            return [draft]
+        beside = overlaps().get(before.row.policy.id, {})
+        broken = frozenset(codes) if before.touched is None else before.touched
+        gone = frozenset(codes[c] for b in broken for c in (b, *beside.get(b, ())) if c in codes)
+        allowed = frozenset(codes[c] for c in broken if c in codes)
+        # Where nobody knows what is broken, an exception would have to name the whole policy.
+        invert = before.touched is not None and self._hit("invert", row)
+
+        def make(rng: random.Random) -> Changed:
+            if invert:
+                return inverted(row.policy, rng, gone, allowed)
+            return switch_off(row.policy, rng, gone)
+
+        off = self._shared(row, (row.policy, "off", gone, allowed if invert else None), text, make)
+        if off is None:
+            return [draft]
+        self.counts["twins_inverted" if invert else "twins_switched_off"] += 1
+        on, twin = _paired(row, "off", policy=off.policy, label="safe", codes=(), rationale="")
+        return [Draft(on, draft.touched), Draft(twin, frozenset())]
+
+    def _with_on(self, draft: Draft, text: str) -> list[Draft]:
+        """A safe row, and by chance its twin under a policy that lists one of its words."""
+        row = draft.row
+        words = words_of(row.turns[-1].text)
+        if not words or not self._hit("switch_on", row):
+            return [draft]
+        rng = random.Random(f"{self._seed}-word-{row.id}")
+        # Longer words are more often the subject of a text.
+        word = max(rng.sample(words, min(3, len(words))), key=len)
+        few = rng.sample(row.policy.categories, rng.randint(1, min(_MOST_BESIDE, len(row.policy.categories))))
+        policy = msgspec.structs.replace(row.policy, categories=tuple(few))
+        made = _absent_from(text, (forbid(policy, rng, word) for _ in range(_TRIES)))
+        if made is None:
+            return [draft]
+        self.counts["twins_switched_on"] += 1
+        safe = msgspec.structs.replace(row, policy=made.off)
+        off, twin = _paired(safe, "on", policy=made.on, label="unsafe", codes=(made.code,), rationale="")
+        return [Draft(off, frozenset()), Draft(twin, frozenset((made.code,)))]
+
+    def _shared(
+        self,
+        row: LabelledRow,
+        key: tuple[Policy, *tuple[object, ...]],
+        text: str,
+        make: Callable[[random.Random], Changed],
+    ) -> Changed | None:
+        """One of the `variants` of a change, shared by rows; None where their words stand in the text."""
+        policy, *rest = key
+        first = int(chance(self._seed, "variant", row.id) * self._settings.variants)
+        for number in range(first, first + _TRIES):
+            name = (id(policy), *rest, number % self._settings.variants)
+            # The policy is kept beside what was made of it, so that its id is not given to another.
+            known = self._made.get(name)
+            if known is None:
+                words = [sorted(part) if isinstance(part, frozenset) else part for part in name[1:]]
+                known = policy, make(random.Random(f"{self._seed}-{_name_of(policy)}-{words}"))
+                self._made[name] = known
+            if not _stands_in(known[1].terms, text):
+                return known[1]
+        return None
+
+
+def _in_these_ways(
+    policy: Policy, rng: random.Random, ways: Collection[str], keep: frozenset[str]
+) -> Changed:
+    """The changes in one fixed order: words are looked up by the policy's own codes, so those change last."""
+    words = wordings().get(policy.id, {})
+    changed = unchanged(policy)
+    if "drop" in ways:
+        changed = changed.then(drop_some(changed.policy, rng, keep))
+    if "reword" in ways:
+        changed = changed.then(reword(changed.policy, rng, words))
+    if "rename" in ways:
+        changed = changed.then(rename(changed.policy, rng, words))
+    if "reorder" in ways:
+        changed = changed.then(reorder(changed.policy, rng))
+    if "add" in ways:
+        changed = changed.then(add_list(changed.policy, rng))
+    return changed
+
+
+def _under(draft: Draft, placed: Placed, name: str, twin: str) -> Draft:
+    ruling = placed.ruling
+    assert ruling.label is not None
+    row = msgspec.structs.replace(
+        draft.row, id=name, policy=placed.policy, label=ruling.label, codes=ruling.codes, twin=twin
+    )
+    return Draft(row, ruling.touched)
+
+
+def _paired(row: LabelledRow, ending: str, **other: object) -> tuple[LabelledRow, LabelledRow]:
+    """The row with a twin, and the twin: the same text, and what is other."""
+    name = f"{row.id}~{ending}"
+    twin = msgspec.structs.replace(row, id=name, twin=row.id, **other)
+    return msgspec.structs.replace(row, twin=name), twin
+
+
+def _absent_from(text: str, made: Iterable[_Made]) -> _Made | None:
+    return next((one for one in made if not _stands_in(one.terms, text)), None)
+
+
+def _stands_in(terms: Collection[str], text: str) -> bool:
+    return any(term.casefold() in text for term in terms)
+
+
+def _recoded(rationale: str, codes: dict[str, str]) -> str:
+    """The reasoning with the codes as they are now called; empty where it names one that is gone."""
+    if not rationale:
+        return ""
+    pattern = "|".join(re.escape(code) for code in sorted(codes, key=len, reverse=True))
+    return re.sub(rf"\b(?:{pattern})\b", lambda match: codes[match[0]], rationale)
+
+
+def _name_of(policy: Policy) -> str:
+    return f"{policy.id}-{','.join(category.code for category in policy.categories)}"
