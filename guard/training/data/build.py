@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from guard.prompt import PromptRenderer
 from guard.training.data.balance import balanced
 from guard.training.data.collect import collect
 from guard.training.data.data_card import CARD, CARD_FOR_PEOPLE, DataCard, card_of, rows_by_source, write_card
-from guard.training.data.drafts import Draft, Drops, unmatched_twins
+from guard.training.data.drafts import Drops, unmatched_twins
 from guard.training.data.errors import TrainingDataError
 from guard.training.data.groups import one_split_per_group
 from guard.training.data.leaks import without_leaks
