@@ -110,7 +110,10 @@ class Variation:
         if touched is not None:
             touched = frozenset(changed.codes[code] for code in touched)
         after = msgspec.structs.replace(
-            row, policy=changed.policy, codes=codes, rationale=_recoded(row.rationale, changed.codes)
+            row,
+            policy=changed.policy,
+            codes=codes,
+            rationale=_recoded(row.rationale, row.policy, changed.codes),
         )
         return Draft(after, touched), changed.codes
 
@@ -223,12 +226,15 @@ def _stands_in(terms: Collection[str], text: str) -> bool:
     return any(term.casefold() in text for term in terms)
 
 
-def _recoded(rationale: str, codes: dict[str, str]) -> str:
+def _recoded(rationale: str, before: Policy, codes: dict[str, str]) -> str:
     """The reasoning with the codes as they are now called; empty where it names one that is gone."""
     if not rationale:
         return ""
-    pattern = "|".join(re.escape(code) for code in sorted(codes, key=len, reverse=True))
-    return re.sub(rf"\b(?:{pattern})\b", lambda match: codes[match[0]], rationale)
+    known = sorted((category.code for category in before.categories), key=len, reverse=True)
+    pattern = re.compile(rf"\b(?:{'|'.join(re.escape(code) for code in known)})\b")
+    if any(code not in codes for code in pattern.findall(rationale)):
+        return ""
+    return pattern.sub(lambda match: codes[match[0]], rationale)
 
 
 def _name_of(policy: Policy) -> str:

@@ -1,33 +1,13 @@
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.prompt import Turn
 from guard.training.data.errors import RowError, TrainingDataError
-from guard.training.data.rows import POLICIES, ROWS, LabelledRow, read_rows, write_rows
-from schemas.policy import Category, Policy
-
-
-def policy(*codes: str, threshold: float = 0.5) -> Policy:
-    categories = tuple(Category(code=c, title=f"title {c}", definition=f"what {c} is") for c in codes)
-    return Policy(id="p-" + "-".join(codes), version="1", categories=categories, threshold=threshold)
-
-
-def row(number: int, **changes: object) -> LabelledRow:
-    whole = LabelledRow(
-        id=f"s-{number}",
-        source="s",
-        split="train",
-        group=f"g-{number}",
-        policy=policy("A1", "A2"),
-        turns=(Turn(role="user", text="secret words"),),
-        label="unsafe",
-        codes=("A1",),
-    )
-    return msgspec.structs.replace(whole, **changes)
+from guard.training.data.rows import POLICIES, ROWS, read_rows, write_rows
+from tests.unit.guard.training.data.samples import policy, row
 
 
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -55,7 +35,7 @@ def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, texts: list
 
 
 def test_policies_that_read_alike_are_kept_once(tmp_path: Path) -> None:
-    write_rows(tmp_path, [row(1), row(2, policy=policy("A1", "A2", threshold=0.9))])
+    write_rows(tmp_path, [row(1), row(2, policy=policy("A1", "A2", "A3", threshold=0.9))])
     assert (tmp_path / POLICIES).read_bytes().count(b"\n") == 1
     assert {r.policy.threshold for r in read_rows(tmp_path)} == {0.5}
 
@@ -89,7 +69,7 @@ def test_an_id_stands_once(tmp_path: Path) -> None:
         (b'"source":"s",', b"", ":2: Object missing required field `source`"),
         (b'"group"', b'"groop"', ":2: Object contains unknown field `groop`"),
         (b'{"id"', b'secret words {"id"', ":2: expected one JSON object on a line"),
-        (b'"secret words"', b'"secret \xff words"', ":2: expected UTF-8"),
+        (b'"secret words number 2"', b'"secret \xff words"', ":2: expected UTF-8"),
         (b'"A1"', b'"A7"', ":2: codes: expected codes of the row's policy"),
         (b'"s-2"', b'"s-1"', ":2: id: stands twice"),
     ],
@@ -108,7 +88,7 @@ def test_a_broken_line_is_named_and_not_shown(tmp_path: Path, old: bytes, new: b
 def test_a_changed_policy_is_refused(tmp_path: Path) -> None:
     write_rows(tmp_path, [row(1)])
     path = tmp_path / POLICIES
-    path.write_bytes(path.read_bytes().replace(b"what A1 is", b"what A1 was"))
+    path.write_bytes(path.read_bytes().replace(b"second of A1", b"second of all"))
     with pytest.raises(RowError, match=r"policies.jsonl:1: judgement_hash: expected"):
         read_rows(tmp_path)
 
