@@ -38,7 +38,7 @@ def build_dataset(settings: DataSettings, renderer: PromptRenderer, folder: Path
     variation = Variation(settings.perturbation, settings.seed)
     varied = variation.apply(drafts)
     made = rows_by_source(varied) - rows_by_source(drafts)
-    kept, lengths = within_lengths(
+    kept, tokens = within_lengths(
         varied, renderer, settings.max_prompt_tokens, settings.max_completion_tokens, drops
     )
     if settings.balance:
@@ -48,7 +48,16 @@ def build_dataset(settings: DataSettings, renderer: PromptRenderer, folder: Path
     if not any(row.split == "train" for row in rows):
         raise TrainingDataError(f"no row is left to train on; dropped were {_told(drops)}")
     write_rows(folder, rows)
-    card = card_of(rows, read, made, drops, variation.counts, lengths, settings.seed, data_sha256(folder))
+    card = card_of(
+        rows,
+        read,
+        made,
+        drops,
+        variation.counts,
+        [tokens[row.id] for row in rows],
+        settings.seed,
+        data_sha256(folder),
+    )
     write_card(card, folder)
     for name in (ROWS, POLICIES, CARD, CARD_FOR_PEOPLE):
         _to_disk(folder / name)

@@ -13,7 +13,6 @@ from typing import Final
 import msgspec
 
 from guard.training.data.drafts import Draft, Drops
-from guard.training.data.lengths import Lengths
 from guard.training.data.rows import LabelledRow, PolicyHashes
 
 CARD: Final = "data_card.json"
@@ -72,11 +71,14 @@ def card_of(
     made: Counter[str],
     drops: Drops,
     perturbed: Counter[str],
-    lengths: Lengths,
+    prompt_tokens: Sequence[int],
     seed: int,
     data_sha256: str,
 ) -> DataCard:
-    """The card. Raises AssertionError where the sums of a source do not come out: a row would be lost."""
+    """The card; `prompt_tokens` has a number a row.
+
+    Raises AssertionError where the sums of a source do not come out: a row would be lost.
+    """
     hashes = PolicyHashes()
     names = sorted({*read, *(source for source, _ in drops.counts), *(row.source for row in rows)})
     return DataCard(
@@ -89,8 +91,8 @@ def card_of(
         licences=_counted(rows, lambda row: row.licence),
         dropped=_totals(drops),
         perturbed=dict(sorted(perturbed.items())),
-        mean_prompt_tokens=round(lengths.mean, 1),
-        longest_prompt_tokens=lengths.longest,
+        mean_prompt_tokens=round(sum(prompt_tokens) / len(rows), 1) if rows else 0.0,
+        longest_prompt_tokens=max(prompt_tokens, default=0),
         seed=seed,
         data_sha256=data_sha256,
     )

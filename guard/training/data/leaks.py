@@ -70,7 +70,7 @@ def bands_and_rows(threshold: float, permutations: int) -> tuple[int, int]:
     A pair of similarity s is proposed with probability 1 - (1 - s^rows)^bands. The library's own choice
     weighs misses against proposals and misses 5 % at 0.8.
     """
-    for rows in range(permutations, 1, -1):
+    for rows in range(permutations // 2, 1, -1):  # the library wants two bands at least
         bands = permutations // rows
         if (1.0 - threshold**rows) ** bands <= _MOST_MISSED:
             return bands, rows

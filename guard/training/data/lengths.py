@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from guard.prompt import PromptRenderer
 from guard.training.data.drafts import Draft, Drops, without
 from guard.training.data.rows import LabelledRow
-
-
-@dataclass(slots=True)
-class Lengths:
-    """Tokens of the prompts that were kept."""
-
-    rows: int = 0
-    tokens: int = 0
-    longest: int = 0
-
-    @property
-    def mean(self) -> float:
-        """Tokens of a prompt; 0 without rows."""
-        return self.tokens / self.rows if self.rows else 0.0
 
 
 def within_lengths(
@@ -30,8 +15,8 @@ def within_lengths(
     max_prompt_tokens: int,
     max_completion_tokens: int,
     drops: Drops,
-) -> tuple[list[Draft], Lengths]:
-    """The drafts that fit, as serving renders them, and how long their prompts are.
+) -> tuple[list[Draft], dict[str, int]]:
+    """The drafts that fit, as serving renders them, and by row id how many tokens the prompts have.
 
     `prompt_too_long` and `answer_too_long` count the others; both twins of a pair go together.
     """
@@ -48,13 +33,7 @@ def within_lengths(
         draft.row.id for draft in drafts if answer_tokens(renderer, draft.row) > max_completion_tokens
     }
     kept = without(drafts, talkative, drops, "answer_too_long")
-    lengths = Lengths()
-    for draft in kept:
-        length = prompts[draft.row.id]
-        lengths.rows += 1
-        lengths.tokens += length
-        lengths.longest = max(lengths.longest, length)
-    return kept, lengths
+    return kept, {draft.row.id: prompts[draft.row.id] for draft in kept}
 
 
 def answer_tokens(renderer: PromptRenderer, row: LabelledRow) -> int:

@@ -210,4 +210,4 @@ def _new_codes(rng: random.Random, count: int) -> list[str]:
 
 def words_of(text: str) -> list[str]:
     """Words of a text that a list may forbid: 6 to 24 letters, as they are written, each once."""
-    return list(dict.fromkeys(re.findall(r"[^\W\d_]{6,24}", text)))
+    return list(dict.fromkeys(re.findall(r"(?<!\w)[^\W\d_]{6,24}(?!\w)", text)))

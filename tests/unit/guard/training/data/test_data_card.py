@@ -14,7 +14,6 @@ from guard.training.data.data_card import (
     write_card,
 )
 from guard.training.data.drafts import Drops
-from guard.training.data.lengths import Lengths
 from tests.unit.guard.training.data.samples import row
 
 ROWS = [
@@ -35,7 +34,7 @@ def card(read: dict[str, int]) -> DataCard:
         Counter({"s": 1}),
         drops,
         Counter({"rename": 3}),
-        Lengths(rows=4, tokens=100, longest=40),
+        [10, 20, 30, 40],
         seed=9,
         data_sha256="0" * 64,
     )

@@ -1,5 +1,6 @@
 import random
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,7 +24,7 @@ def text(seed: int, length: int = 30) -> str:
     return " ".join(rng.choice(WORDS) + str(rng.randrange(50)) for _ in range(length))
 
 
-def said(number: int, words: str, split: str = "train", **changes: object) -> Draft:
+def said(number: int, words: str, split: str = "train", **changes: Any) -> Draft:
     return draft(number, turns=(Turn(role="user", text=words),), split=split, **changes)
 
 

@@ -3,7 +3,7 @@ import pytest
 from guard.answer import Answer, parse_answer
 from guard.checkpoint import SHIPPED
 from guard.prompt import PromptRenderer, Turn, template_of
-from guard.training.data.drafts import Draft, Drops, unmatched_twins
+from guard.training.data.drafts import Drops, unmatched_twins
 from guard.training.data.lengths import answer_tokens, within_lengths
 from tests.unit.guard.training.data.samples import draft, policy, row
 
@@ -26,7 +26,7 @@ def test_what_is_too_long_goes_with_its_twin_and_nothing_is_cut(renderer: Prompt
     ]
     most = len(renderer.render(long, turns)) - 1
     drops = Drops()
-    kept, lengths = within_lengths(drafts, renderer, most, 60, drops)
+    kept, tokens = within_lengths(drafts, renderer, most, 60, drops)
     assert kept == drafts[:1]
     assert drops.counts == {
         ("s", "prompt_too_long"): 1,
@@ -34,7 +34,7 @@ def test_what_is_too_long_goes_with_its_twin_and_nothing_is_cut(renderer: Prompt
         ("s", "answer_too_long"): 1,
     }
     assert unmatched_twins([d.row for d in kept]) == []
-    assert lengths.longest == len(renderer.render(drafts[0].row.policy, drafts[0].row.turns)) == lengths.mean
+    assert tokens == {"s-1": len(renderer.render(drafts[0].row.policy, drafts[0].row.turns))}
 
 
 def test_a_prompt_of_just_the_limit_stays(renderer: PromptRenderer) -> None:
@@ -49,9 +49,3 @@ def test_an_answer_is_counted_as_it_is_written(renderer: PromptRenderer) -> None
     text = answered.rationale + renderer.template.answer_text("unsafe") + " A1"
     assert parse_answer(text, ["A1"]) == Answer("unsafe", ("A1",), "because of this.")
     assert answer_tokens(renderer, answered) == len(renderer.encoder.structure(text)) + 1
-
-
-def test_no_rows_have_no_length(renderer: PromptRenderer) -> None:
-    no_rows: list[Draft] = []
-    kept, lengths = within_lengths(no_rows, renderer, 100, 100, Drops())
-    assert (kept, lengths.mean, lengths.longest) == ([], 0.0, 0)
