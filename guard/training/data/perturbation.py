@@ -54,11 +54,13 @@ class Changed:
     """Code before → code now; categories that are gone or new are not in it."""
     terms: tuple[str, ...] = ()
     """What the added lists forbid, or except."""
+    ways: tuple[str, ...] = ()
+    """Names of the changes, for counting."""
 
     def then(self, after: Changed) -> Changed:
         """This change and another one after it."""
         codes = {old: after.codes[now] for old, now in self.codes.items() if now in after.codes}
-        return Changed(after.policy, codes, self.terms + after.terms)
+        return Changed(after.policy, codes, self.terms + after.terms, self.ways + after.ways)
 
 
 def unchanged(policy: Policy) -> Changed:

@@ -83,15 +83,15 @@ class PerturbationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     """How often policies are changed. The first five keep the label; the others make twins."""
 
     drop: Share = 0.5
-    """Of rows: some categories that the text cannot violate are taken out."""
+    """Of variants of a policy: some categories that the text cannot violate are taken out."""
     reorder: Share = 0.5
-    """Of rows: the categories change places, which is to say codes."""
+    """Of variants: the categories change places, which is to say codes."""
     rename: Share = 0.5
-    """Of rows: other codes and, where there are, other titles."""
+    """Of variants: other codes and, where there are, other titles."""
     reword: Share = 0.5
-    """Of rows: other definitions that mean the same, lists become prose."""
+    """Of variants: other definitions that mean the same, lists become prose."""
     add: Share = 0.3
-    """Of rows: a customer's list of terms, none of which is in the text."""
+    """Of variants: a customer's list of terms, none of which is in the text."""
     other_views: Share = 0.5
     """Of rows that another view of their mapping supports: that view; with the other label it is a twin."""
     switch_off: Share = 0.5
@@ -100,8 +100,8 @@ class PerturbationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     """Of those twins: another category names what they violate as its exception."""
     switch_on: Share = 0.2
     """Of safe rows: a twin under a policy that lists a word of theirs, unsafe."""
-    variants: Annotated[int, Meta(ge=1, le=10_000)] = 24
-    """Of each policy and combination of changes; rows share them, so that prompts have common beginnings."""
+    variants: Annotated[int, Meta(ge=1, le=10_000)] = 48
+    """Of each policy (and of what rows violate in it): rows share them, so prompts have common beginnings."""
     splits: tuple[Split, ...] = ("train",)
     """Which splits are perturbed; `dev` as it is shows each source on its own."""
 

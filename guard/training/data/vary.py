@@ -12,6 +12,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import msgspec
@@ -38,13 +39,14 @@ from guard.training.data.rows import LabelledRow
 from guard.training.data.settings import PerturbationSettings
 from schemas.policy import Policy
 
-_KEEPING: Final = ("drop", "reorder", "rename", "reword", "add")
 # A policy may have 64 categories; a list is added to those with room.
 _MOST_CATEGORIES: Final = 60
 # Unused words are new words, so a second try is rare.
 _TRIES: Final = 8
 # Categories beside the list of a word: no other row has use of such a policy, so it should be short.
 _MOST_BESIDE: Final = 3
+# Of a policy with a category switched off: they differ in which other one names the exception, if any does.
+_OFF_VARIANTS: Final = 3
 _Made = TypeVar("_Made", Changed, Forbidden)
 
 
@@ -91,20 +93,16 @@ class Variation:
     def _surface(self, draft: Draft, text: str) -> tuple[Draft, dict[str, str]]:
         """The row under a policy that says the same of it, and what became of the codes."""
         row = draft.row
-        # Where nobody knows which category the text breaks, none may go.
-        without = {"drop"} if draft.touched is None else set()
-        if len(row.policy.categories) > _MOST_CATEGORIES:
-            without.add("add")
-        ways = tuple(way for way in _KEEPING if way not in without and self._hit(way, row))
-        keep = draft.touched or frozenset()
+        # Where nobody knows which category the text breaks (None), none may go.
+        keep = draft.touched
 
         def make(rng: random.Random) -> Changed:
-            return _in_these_ways(row.policy, rng, ways, keep)
+            return _kept_in_meaning(row.policy, rng, self._settings, keep)
 
-        changed = self._shared(row, (row.policy, ways, keep if "drop" in ways else None), text, make)
-        if not ways or changed is None:
+        changed = self._shared(row, (row.policy, keep), text, make, self._settings.variants)
+        if changed is None or not changed.ways:
             return draft, unchanged(row.policy).codes
-        self.counts.update(ways)
+        self.counts.update(changed.ways)
         codes = tuple(changed.codes[code] for code in row.codes)
         touched = draft.touched
         if touched is not None:
@@ -134,7 +132,9 @@ class Variation:
                 return inverted(row.policy, rng, gone, allowed)
             return switch_off(row.policy, rng, gone)
 
-        off = self._shared(row, (row.policy, "off", gone, allowed if invert else None), text, make)
+        off = self._shared(
+            row, (row.policy, "off", gone, allowed if invert else None), text, make, _OFF_VARIANTS
+        )
         if off is None:
             return [draft]
         self.counts["twins_inverted" if invert else "twins_switched_off"] += 1
@@ -166,12 +166,13 @@ class Variation:
         key: tuple[Policy, *tuple[object, ...]],
         text: str,
         make: Callable[[random.Random], Changed],
+        variants: int,
     ) -> Changed | None:
-        """One of the `variants` of a change, shared by rows; None where their words stand in the text."""
+        """One of so many variants of a change, shared by rows; None where their words stand in the text."""
         policy, *rest = key
-        first = int(chance(self._seed, "variant", row.id) * self._settings.variants)
+        first = int(chance(self._seed, "variant", row.id) * variants)
         for number in range(first, first + _TRIES):
-            name = (id(policy), *rest, number % self._settings.variants)
+            name = (id(policy), *rest, number % variants)
             # The policy is kept beside what was made of it, so that its id is not given to another.
             known = self._made.get(name)
             if known is None:
@@ -183,22 +184,31 @@ class Variation:
         return None
 
 
-def _in_these_ways(
-    policy: Policy, rng: random.Random, ways: Collection[str], keep: frozenset[str]
+def _kept_in_meaning(
+    policy: Policy, rng: random.Random, settings: PerturbationSettings, keep: frozenset[str] | None
 ) -> Changed:
-    """The changes in one fixed order: words are looked up by the policy's own codes, so those change last."""
+    """Changes that keep labels, each by its share, in one fixed order.
+
+    Words are looked up by the policy's own codes, so codes change after them. `keep` None: all categories.
+    """
     words = wordings().get(policy.id, {})
+    steps: dict[str, Callable[[Policy], Changed]] = {
+        "drop": lambda before: drop_some(before, rng, keep or ()),
+        "reword": lambda before: reword(before, rng, words),
+        "rename": lambda before: rename(before, rng, words),
+        "reorder": lambda before: reorder(before, rng),
+        "add": lambda before: add_list(before, rng),
+    }
+    if keep is None:
+        del steps["drop"]
+    if len(policy.categories) > _MOST_CATEGORIES:
+        del steps["add"]
     changed = unchanged(policy)
-    if "drop" in ways:
-        changed = changed.then(drop_some(changed.policy, rng, keep))
-    if "reword" in ways:
-        changed = changed.then(reword(changed.policy, rng, words))
-    if "rename" in ways:
-        changed = changed.then(rename(changed.policy, rng, words))
-    if "reorder" in ways:
-        changed = changed.then(reorder(changed.policy, rng))
-    if "add" in ways:
-        changed = changed.then(add_list(changed.policy, rng))
+    for way, step in steps.items():
+        share: float = getattr(settings, way)
+        if rng.random() < share:
+            after = changed.then(step(changed.policy))
+            changed = replace(after, ways=(*changed.ways, way))
     return changed
 
 
