@@ -25,7 +25,7 @@ def block(language: str, containing: str) -> str:
 
 def test_the_row_is_read(tmp_path: Path) -> None:
     path = tmp_path / "chats.jsonl"
-    path.write_text(block("json", "chats-1").replace("\n", " "), encoding="utf-8")
+    path.write_text(block("jsonl", "chats-1").replace("\n", " "), encoding="utf-8")
     ((_, row),) = read_raw_rows(path)
     assert (row.label, row.categories, row.meta.group) == ("unsafe", ("threat",), "thread-17")
 
