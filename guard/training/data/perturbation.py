@@ -1,9 +1,9 @@
 """Changes of a policy: pure functions of a policy and a random generator.
 
-Those that keep labels: `drop_some`, `reorder`, `rename`, `reword`, `add_list`. Those that turn them:
-`switch_off` (the violated categories are gone), `inverted` (they are gone, and another category names them as
-its exception) and `forbid` (a list has a word of the text). A prompt shows categories in the order of their
-codes, so to change places is to change codes.
+Those that keep labels: `drop_some`, `reorder`, `rename`, `reword`, `add_list`, `except_other`. Those that turn
+them: `switch_off` (the violated categories are gone), `inverted` (they are gone, and another category names
+them as its exception) and `forbid` (a list has a word of the text). A prompt shows categories in the order of
+their codes, so to change places is to change codes.
 
 Lists are made of words that nobody uses, or of the text's own, so the label follows from what is written.
 """
@@ -118,6 +118,16 @@ def add_list(policy: Policy, rng: random.Random) -> Changed:
     return Changed(changed, unchanged(policy).codes, (*terms, *exceptions))
 
 
+def except_other(policy: Policy, rng: random.Random, subjects: Sequence[str]) -> Changed:
+    """One category names one or two of the `subjects`, which the text is not about, as its exceptions."""
+    categories = list(policy.categories)
+    at = rng.randrange(len(categories))
+    named = rng.sample(subjects, min(len(subjects), rng.choice((1, 1, 2))))
+    exceptions = (*categories[at].exceptions, *(_in_line(subject) for subject in named))
+    categories[at] = msgspec.structs.replace(categories[at], exceptions=exceptions)
+    return Changed(msgspec.structs.replace(policy, categories=tuple(categories)), unchanged(policy).codes)
+
+
 def switch_off(policy: Policy, rng: random.Random, gone: Collection[str]) -> Changed:
     """The policy without the categories in `gone`; where none is left, a list of unused words."""
     left = [category for category in policy.categories if category.code not in gone]
@@ -134,7 +144,7 @@ def inverted(policy: Policy, rng: random.Random, gone: Collection[str], allowed:
     off = switch_off(policy, rng, gone)
     categories = list(off.policy.categories)
     at = rng.randrange(len(categories))
-    exceptions = (*categories[at].exceptions, *(title[:1].lower() + title[1:] for title in titles))
+    exceptions = (*categories[at].exceptions, *(_in_line(title) for title in titles))
     categories[at] = msgspec.structs.replace(categories[at], exceptions=exceptions)
     return Changed(msgspec.structs.replace(off.policy, categories=tuple(categories)), off.codes, off.terms)
 
@@ -185,6 +195,11 @@ def _prose(rng: random.Random, frames: Sequence[str], phrases: Sequence[str]) ->
         .replace("{all}", f"{head} and {last}" if first else last)
         .replace("{any}", f"{head} or {last}" if first else last)
     )
+
+
+def _in_line(title: str) -> str:
+    """A title as it stands within a list."""
+    return title[:1].lower() + title[1:]
 
 
 def _kept(policy: Policy, categories: Sequence[Category]) -> Changed:

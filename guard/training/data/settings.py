@@ -80,7 +80,7 @@ Source = GeneratorSource | JsonlSource | ReviewsSource
 
 
 class PerturbationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often policies are changed. The first five keep the label; the others make twins."""
+    """How often policies are changed. The first six keep the label; the others make twins."""
 
     drop: Share = 0.5
     """Of variants of a policy: some categories that the text cannot violate are taken out."""
@@ -92,6 +92,8 @@ class PerturbationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     """Of variants: other definitions that mean the same, lists become prose."""
     add: Share = 0.3
     """Of variants: a customer's list of terms, none of which is in the text."""
+    except_other: Share = 0.3
+    """Of variants: an exception that has nothing to do with the text, or exceptions would all mean safe."""
     other_views: Share = 0.5
     """Of rows that another view of their mapping supports: that view; with the other label it is a twin."""
     switch_off: Share = 0.5

@@ -25,6 +25,7 @@ from guard.training.data.perturbation import (
     Forbidden,
     add_list,
     drop_some,
+    except_other,
     forbid,
     inverted,
     rename,
@@ -37,7 +38,7 @@ from guard.training.data.perturbation import (
 from guard.training.data.policies import overlaps, wordings
 from guard.training.data.rows import LabelledRow
 from guard.training.data.settings import PerturbationSettings
-from schemas.policy import Policy
+from schemas.policy import Policy, judgement_content
 
 # A policy may have 64 categories; a list is added to those with room.
 _MOST_CATEGORIES: Final = 60
@@ -47,6 +48,17 @@ _TRIES: Final = 8
 _MOST_BESIDE: Final = 3
 # Of a policy with a category switched off: they differ in which other one names the exception, if any does.
 _OFF_VARIANTS: Final = 3
+# Subjects that no harm is about, unlike programming or cooking.
+_HARMLESS: Final = (
+    "sports results",
+    "gardening",
+    "music lessons",
+    "the weather",
+    "school mathematics",
+    "holiday photographs",
+    "chess",
+    "knitting",
+)
 _Made = TypeVar("_Made", Changed, Forbidden)
 
 
@@ -194,6 +206,7 @@ def _kept_in_meaning(
     words = wordings().get(policy.id, {})
     steps: dict[str, Callable[[Policy], Changed]] = {
         "drop": lambda before: drop_some(before, rng, keep or ()),
+        "except_other": lambda before: except_other(before, rng, _other_subjects(policy, before, keep)),
         "reword": lambda before: reword(before, rng, words),
         "rename": lambda before: rename(before, rng, words),
         "reorder": lambda before: reorder(before, rng),
@@ -210,6 +223,21 @@ def _kept_in_meaning(
             after = changed.then(step(changed.policy))
             changed = replace(after, ways=(*changed.ways, way))
     return changed
+
+
+def _other_subjects(policy: Policy, left: Policy, keep: frozenset[str] | None) -> list[str]:
+    """What an exception may name without a change of any label: nothing that the text may be about.
+
+    Harmless subjects of which the policy does not speak, and titles of categories that were taken out, are
+    not violated and do not overlap with what is.
+    """
+    words = msgspec.json.encode(judgement_content(policy)).decode().casefold()
+    subjects = [subject for subject in _HARMLESS if subject.rpartition(" ")[2] not in words]
+    if keep is not None:
+        beside = overlaps().get(policy.id, {})
+        near = keep.union(*(beside.get(code, ()) for code in keep), (c.code for c in left.categories))
+        subjects += [category.title for category in policy.categories if category.code not in near]
+    return subjects
 
 
 def _under(draft: Draft, placed: Placed, name: str, twin: str) -> Draft:

@@ -10,6 +10,7 @@ from guard.training.data.perturbation import (
     Changed,
     add_list,
     drop_some,
+    except_other,
     forbid,
     inverted,
     rename,
@@ -32,6 +33,7 @@ KEEPING: dict[str, Callable[[Policy, random.Random], Changed]] = {
     "rename": lambda p, rng: rename(p, rng, WORDINGS),
     "reword": lambda p, rng: reword(p, rng, WORDINGS),
     "add": add_list,
+    "except_other": lambda p, rng: except_other(p, rng, ["travel", "food", "music"]),
 }
 
 

@@ -15,16 +15,45 @@ from tests.unit.guard.training.data.samples import draft, row
 
 RSAFE = policy_of(SHIPPED_POLICIES / "rsafe-18.yaml", ())
 NOTHING = PerturbationSettings(
-    drop=0, reorder=0, rename=0, reword=0, add=0, other_views=0, switch_off=0, invert=0, switch_on=0
+    drop=0,
+    reorder=0,
+    rename=0,
+    reword=0,
+    add=0,
+    except_other=0,
+    other_views=0,
+    switch_off=0,
+    invert=0,
+    switch_on=0,
 )
 EVERYTHING = PerturbationSettings(
-    drop=1, reorder=1, rename=1, reword=1, add=1, other_views=1, switch_off=1, invert=0.5, switch_on=1
+    drop=1,
+    reorder=1,
+    rename=1,
+    reword=1,
+    add=1,
+    except_other=1,
+    other_views=1,
+    switch_off=1,
+    invert=0.5,
+    switch_on=1,
 )
 shares = st.sampled_from([0.0, 0.5, 1.0])
 settings_drawn = st.builds(
     PerturbationSettings,
     **dict.fromkeys(
-        ("drop", "reorder", "rename", "reword", "add", "other_views", "switch_off", "invert", "switch_on"),
+        (
+            "drop",
+            "reorder",
+            "rename",
+            "reword",
+            "add",
+            "except_other",
+            "other_views",
+            "switch_off",
+            "invert",
+            "switch_on",
+        ),
         shares,
     ),
     variants=st.sampled_from([1, 3]),
@@ -154,3 +183,16 @@ def test_reasoning_names_the_codes_as_they_are_now() -> None:
     on, off = Variation(settings, 1).apply([reasoned])
     assert on.row.rationale == f"casino {on.row.codes[0]} listed."
     assert off.row.rationale == ""
+
+
+@given(seed=st.integers(0, 60))
+def test_exceptions_that_keep_a_label_name_nothing_that_the_text_may_be_about(seed: int) -> None:
+    settings = msgspec.structs.replace(NOTHING, drop=1, except_other=1)
+    own = {category.code: set(category.exceptions) for category in RSAFE.categories}
+    title = {category.code: category.title for category in RSAFE.categories}
+    near = {title[code].lower() for code in ("U7", *overlaps()["rsafe-18"]["U7"])}
+    (on,) = Variation(settings, seed).apply(many(1))
+    added = {e for c in on.row.policy.categories for e in c.exceptions if e not in own[c.code]}
+    assert 1 <= len(added) <= 2
+    assert not near & {exception.lower() for exception in added}
+    assert not {category.title.lower() for category in on.row.policy.categories} & added
