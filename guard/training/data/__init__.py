@@ -7,7 +7,8 @@ sources       JSON lines → raw rows                      collect       sources
 mapping       own labels and codes → a policy's          generated     rows of the generator
 policies      shipped policies, overlaps, wordings       reviewed      policies of reviews
 groups        splits that no group straddles             leaks         near-duplicates
-perturbation  changes of a policy                        vary          which rows are changed; twins
+perturbation  changes of a policy                        same_meaning  variants that keep labels
+vary          which rows are changed; twins
 lengths       limits of prompt and answer                balance       safe and unsafe in equal numbers
 rows          what a row is; its files                   data_card     what the set is made of
 drafts        what the steps hand on                     yaml_file, errors

@@ -1,9 +1,9 @@
 """Changes of a policy: pure functions of a policy and a random generator.
 
-Those that keep labels: `drop_some`, `reorder`, `rename`, `reword`, `add_list`, `except_other`. Those that turn
-them: `switch_off` (the violated categories are gone), `inverted` (they are gone, and another category names
-them as its exception) and `forbid` (a list has a word of the text). A prompt shows categories in the order of
-their codes, so to change places is to change codes.
+Those that keep labels: `drop_some`, `reorder`, `rename`, `reword`, `add_list`, `except_other`. Those that
+turn them: `switch_off` (the violated categories are gone), `inverted` (they are gone, and another category
+names them as its exception) and `forbid` (a list has a word of the text). A prompt shows categories in the
+order of their codes, so to change places is to change codes.
 
 Lists are made of words that nobody uses, or of the text's own, so the label follows from what is written.
 """

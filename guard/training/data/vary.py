@@ -12,7 +12,6 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
 from typing import Final, TypeVar
 
 import msgspec
@@ -23,42 +22,24 @@ from guard.training.data.mapping import Placed
 from guard.training.data.perturbation import (
     Changed,
     Forbidden,
-    add_list,
-    drop_some,
-    except_other,
     forbid,
     inverted,
-    rename,
-    reorder,
-    reword,
     switch_off,
     unchanged,
     words_of,
 )
-from guard.training.data.policies import overlaps, wordings
+from guard.training.data.policies import overlaps
 from guard.training.data.rows import LabelledRow
+from guard.training.data.same_meaning import kept_in_meaning
 from guard.training.data.settings import PerturbationSettings
-from schemas.policy import Policy, judgement_content
+from schemas.policy import Policy
 
-# A policy may have 64 categories; a list is added to those with room.
-_MOST_CATEGORIES: Final = 60
 # Unused words are new words, so a second try is rare.
 _TRIES: Final = 8
 # Categories beside the list of a word: no other row has use of such a policy, so it should be short.
 _MOST_BESIDE: Final = 3
 # Of a policy with a category switched off: they differ in which other one names the exception, if any does.
 _OFF_VARIANTS: Final = 3
-# Subjects that no harm is about, unlike programming or cooking.
-_HARMLESS: Final = (
-    "sports results",
-    "gardening",
-    "music lessons",
-    "the weather",
-    "school mathematics",
-    "holiday photographs",
-    "chess",
-    "knitting",
-)
 _Made = TypeVar("_Made", Changed, Forbidden)
 
 
@@ -109,7 +90,7 @@ class Variation:
         keep = draft.touched
 
         def make(rng: random.Random) -> Changed:
-            return _kept_in_meaning(row.policy, rng, self._settings, keep)
+            return kept_in_meaning(row.policy, rng, self._settings, keep)
 
         changed = self._shared(row, (row.policy, keep), text, make, self._settings.variants)
         if changed is None or not changed.ways:
@@ -194,50 +175,6 @@ class Variation:
             if not _stands_in(known[1].terms, text):
                 return known[1]
         return None
-
-
-def _kept_in_meaning(
-    policy: Policy, rng: random.Random, settings: PerturbationSettings, keep: frozenset[str] | None
-) -> Changed:
-    """Changes that keep labels, each by its share, in one fixed order.
-
-    Words are looked up by the policy's own codes, so codes change after them. `keep` None: all categories.
-    """
-    words = wordings().get(policy.id, {})
-    steps: dict[str, Callable[[Policy], Changed]] = {
-        "drop": lambda before: drop_some(before, rng, keep or ()),
-        "except_other": lambda before: except_other(before, rng, _other_subjects(policy, before, keep)),
-        "reword": lambda before: reword(before, rng, words),
-        "rename": lambda before: rename(before, rng, words),
-        "reorder": lambda before: reorder(before, rng),
-        "add": lambda before: add_list(before, rng),
-    }
-    if keep is None:
-        del steps["drop"]
-    if len(policy.categories) > _MOST_CATEGORIES:
-        del steps["add"]
-    changed = unchanged(policy)
-    for way, step in steps.items():
-        share: float = getattr(settings, way)
-        if rng.random() < share:
-            after = changed.then(step(changed.policy))
-            changed = replace(after, ways=(*changed.ways, way))
-    return changed
-
-
-def _other_subjects(policy: Policy, left: Policy, keep: frozenset[str] | None) -> list[str]:
-    """What an exception may name without a change of any label: nothing that the text may be about.
-
-    Harmless subjects of which the policy does not speak, and titles of categories that were taken out, are
-    not violated and do not overlap with what is.
-    """
-    words = msgspec.json.encode(judgement_content(policy)).decode().casefold()
-    subjects = [subject for subject in _HARMLESS if subject.rpartition(" ")[2] not in words]
-    if keep is not None:
-        beside = overlaps().get(policy.id, {})
-        near = keep.union(*(beside.get(code, ()) for code in keep), (c.code for c in left.categories))
-        subjects += [category.title for category in policy.categories if category.code not in near]
-    return subjects
 
 
 def _under(draft: Draft, placed: Placed, name: str, twin: str) -> Draft:

@@ -183,16 +183,3 @@ def test_reasoning_names_the_codes_as_they_are_now() -> None:
     on, off = Variation(settings, 1).apply([reasoned])
     assert on.row.rationale == f"casino {on.row.codes[0]} listed."
     assert off.row.rationale == ""
-
-
-@given(seed=st.integers(0, 60))
-def test_exceptions_that_keep_a_label_name_nothing_that_the_text_may_be_about(seed: int) -> None:
-    settings = msgspec.structs.replace(NOTHING, drop=1, except_other=1)
-    own = {category.code: set(category.exceptions) for category in RSAFE.categories}
-    title = {category.code: category.title for category in RSAFE.categories}
-    near = {title[code].lower() for code in ("U7", *overlaps()["rsafe-18"]["U7"])}
-    (on,) = Variation(settings, seed).apply(many(1))
-    added = {e for c in on.row.policy.categories for e in c.exceptions if e not in own[c.code]}
-    assert 1 <= len(added) <= 2
-    assert not near & {exception.lower() for exception in added}
-    assert not {category.title.lower() for category in on.row.policy.categories} & added
