@@ -8,7 +8,7 @@ import msgspec
 
 from guard.training.data.errors import TrainingDataError
 from guard.training.data.mapping import Placed, Ruling
-from guard.training.data.sources import PolicyNamed, RawRow
+from guard.training.data.sources import RawRow, RowMeta
 from guard.training.data.yaml_file import read_yaml_documents
 from schemas.policy import Policy, judgement_hash
 
@@ -33,7 +33,7 @@ class ReviewedPolicies:
 
     def place(self, row: RawRow) -> list[Placed] | str:
         """The row under the policy that its review names, or why it cannot be used."""
-        policy = self._named(row.meta.policy)
+        policy = self._named(row.meta)
         if isinstance(policy, str):
             return policy
         if row.label == "safe":
@@ -45,14 +45,14 @@ class ReviewedPolicies:
         codes = tuple(dict.fromkeys(row.categories))
         return [Placed("review", policy, Ruling("unsafe", codes, frozenset(codes)))]
 
-    def _named(self, named: PolicyNamed | str | None) -> Policy | str:
+    def _named(self, meta: RowMeta) -> Policy | str:
         """The policy by the hash of its words, or by its id where that is all that is known."""
-        if named is None:
-            return "policy_not_told"
-        if isinstance(named, PolicyNamed) and named.judgement_hash:
+        if meta.judgement_hash:
             # A policy of the same id with other words is not what the reviewer judged by.
-            return self._by_hash.get(named.judgement_hash, "policy_not_given")
-        candidates = self._by_id.get(named if isinstance(named, str) else named.id, [])
+            return self._by_hash.get(meta.judgement_hash, "policy_not_given")
+        if not meta.policy:
+            return "policy_not_told"
+        candidates = self._by_id.get(meta.policy, [])
         if not candidates:
             return "policy_not_given"
         return candidates[0] if len(candidates) == 1 else "policy_of_several_versions"

@@ -37,14 +37,6 @@ class RawMessage(msgspec.Struct, frozen=True, kw_only=True):
     content: str
 
 
-class PolicyNamed(msgspec.Struct, frozen=True, kw_only=True):
-    """The policy of a review, as the decision names it."""
-
-    id: str
-    judgement_hash: str = ""
-    """Of the words that the reviewer read; empty: the id alone names it."""
-
-
 class RowMeta(msgspec.Struct, frozen=True, kw_only=True):
     """What is read of a row's `meta`."""
 
@@ -55,8 +47,10 @@ class RowMeta(msgspec.Struct, frozen=True, kw_only=True):
     rationale: str = ""
     """Reasoning for the label, for the warm start."""
     review_id: str = ""
-    policy: PolicyNamed | str | None = None
-    """Of a review: the policy under which it was made, or its id."""
+    policy: str = ""
+    """Of a review: id of the policy under which it was made."""
+    judgement_hash: str = ""
+    """Of a review: the hash of the words that the reviewer read; empty: the id alone names the policy."""
 
 
 class RawRow(msgspec.Struct, frozen=True, kw_only=True):

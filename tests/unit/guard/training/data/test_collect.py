@@ -127,7 +127,7 @@ def test_reviews_are_labelled_by_the_policy_they_name(tmp_path: Path) -> None:
             "one",
             label="unsafe",
             categories=["C2"],
-            meta={"review_id": "r1", "policy": {"id": "own", "version": "1"}},
+            meta={"review_id": "r1", "policy": "own", "policy_version": "1"},
         ),
         raw(2, "two", meta={"review_id": "r2", "policy": "own"}),
         raw(3, "three", meta={"review_id": "r3", "policy": "unheard"}),

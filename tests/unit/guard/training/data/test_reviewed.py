@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -11,8 +10,8 @@ from schemas.policy import judgement_hash
 from tests.unit.guard.training.data.samples import POLICY, policy, raw
 
 
-def review(named: Any, label: str = "safe", *codes: str) -> RawRow:
-    meta = {} if named is None else {"policy": named}
+def review(named: str | None, label: str = "safe", *codes: str, digest: str = "") -> RawRow:
+    meta = {"judgement_hash": digest} | ({} if named is None else {"policy": named})
     return msgspec.convert(raw(1, "text", label=label, categories=codes, meta=meta), RawRow)
 
 
@@ -28,11 +27,11 @@ def test_the_hash_decides_before_the_id(policies: ReviewedPolicies) -> None:
     words = policies.place(review("own"))
     assert not isinstance(words, str)
     digest = judgement_hash(words[0].policy)
-    named = policies.place(review({"id": "renamed", "judgement_hash": digest}))
+    named = policies.place(review("renamed", digest=digest))
     assert not isinstance(named, str)
     assert named[0].policy is words[0].policy
     other = judgement_hash(policy("Z1"))
-    assert policies.place(review({"id": "own", "judgement_hash": other})) == "policy_not_given"
+    assert policies.place(review("own", digest=other)) == "policy_not_given"
 
 
 def test_what_a_review_violates_is_what_it_names(policies: ReviewedPolicies) -> None:

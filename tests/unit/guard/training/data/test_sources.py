@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.training.data.errors import RowError, TrainingDataError
-from guard.training.data.sources import PolicyNamed, RawRow, read_raw_rows, source_files, source_name
+from guard.training.data.sources import RawRow, read_raw_rows, source_files, source_name
 from tests.unit.guard.training.data.samples import raw, write_lines
 
 JSON_VALUES = st.recursive(
@@ -29,7 +29,14 @@ def read(path: Path) -> list[RawRow]:
 
 
 def test_a_row_is_read_with_all_that_it_says(tmp_path: Path) -> None:
-    meta = {"lang": "zh", "group": "thread-1", "spans": [[0, 3]], "policy": {"id": "p", "version": "2"}}
+    meta = {
+        "lang": "zh",
+        "group": "thread-1",
+        "spans": [[0, 3]],
+        "policy": "p",
+        "judgement_hash": "0a",
+        "review_id": "r",
+    }
     (row,) = read(write_lines(tmp_path / "a.jsonl", [raw(1, "hello", meta=meta, categories=["x"], extra=1)]))
     assert (row.id, row.source, row.split, row.label, row.licence) == (
         "chats-1",
@@ -38,7 +45,8 @@ def test_a_row_is_read_with_all_that_it_says(tmp_path: Path) -> None:
         "safe",
         "MIT",
     )
-    assert (row.meta.lang, row.meta.group, row.meta.policy) == ("zh", "thread-1", PolicyNamed(id="p"))
+    assert (row.meta.lang, row.meta.group) == ("zh", "thread-1")
+    assert (row.meta.policy, row.meta.judgement_hash, row.meta.review_id) == ("p", "0a", "r")
     assert row.categories == ("x",)
 
 
