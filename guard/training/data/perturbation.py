@@ -41,6 +41,8 @@ _PROSE: Final = (
 )
 _MENTIONS: Final = ("Every mention of {any}.", "Messages that name {any}.", "Nobody may write {any} here.")
 _MOST_TERMS: Final = 6
+# Of switched-off categories, the share in whose place a list stands.
+_REPLACED: Final = 0.5
 # Characters of a definition that a policy may have.
 _LONGEST: Final = 4000
 
@@ -129,10 +131,15 @@ def except_other(policy: Policy, rng: random.Random, subjects: Sequence[str]) ->
 
 
 def switch_off(policy: Policy, rng: random.Random, gone: Collection[str]) -> Changed:
-    """The policy without the categories in `gone`; where none is left, a list of unused words."""
+    """The policy without the categories in `gone`, half of the time with a list in their place.
+
+    Else a short policy would more often mean safe. The list is of unused words; where no category is left, it
+    is always there.
+    """
     left = [category for category in policy.categories if category.code not in gone]
     if left:
-        return _kept(policy, left)
+        off = _kept(policy, left)
+        return off.then(add_list(off.policy, rng)) if rng.random() < _REPLACED else off
     terms = [made_up(rng) for _ in range(rng.randint(1, _MOST_TERMS))]
     only = _list_category(rng, policy, terms, ())
     return Changed(msgspec.structs.replace(policy, categories=(only,)), {}, tuple(terms))

@@ -2,8 +2,8 @@
 
 A row first may go to another view of its source's mapping, then its policy is changed in ways that keep the
 label, then it may get a twin: an unsafe row under the policy without what it violates, a safe row under a
-policy that lists a word of it. Policies of such twins differ in nothing else. Everything follows from the
-seed and the row's id, so one row more or less changes no other.
+policy that lists a word of it. Policies of such twins differ in that, and in a list. Everything follows from
+the seed and the row's id, so one row more or less changes no other.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from schemas.policy import Policy
 _TRIES: Final = 8
 # Categories beside the list of a word: no other row has use of such a policy, so it should be short.
 _MOST_BESIDE: Final = 3
-# Of a policy with a category switched off: they differ in which other one names the exception, if any does.
-_OFF_VARIANTS: Final = 3
+# Of a policy with a category switched off: they differ in the list, and in which other one has the exception.
+_OFF_VARIANTS: Final = 6
 _Made = TypeVar("_Made", Changed, Forbidden)
 
 
