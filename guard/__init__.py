@@ -6,6 +6,7 @@
 - `answer`: completion → answer, or the reason why not (serving and rewards)
 - `rationale`: blanks what a rationale shares with the messages
 - `checkpoint`: manifest, digests, verification
+- `signature`: who made a checkpoint
 - `errors`: what can go wrong, and who acts
 - `serving`: judge and engines
 - `training`: data, warm start, evaluation, package

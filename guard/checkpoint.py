@@ -6,7 +6,11 @@
 - `checkpoint_digest` covers every file, the manifest and the calibration of the scores included.
 
 A folder without a manifest has both digests too, and is marked unverified. Names that begin with a dot are
-not part of a checkpoint: nothing that is loaded stands there (`.git`, `.cache`).
+not part of a checkpoint: nothing that is loaded stands there (`.git`, `.cache`). The signature of the
+manifest, `manifest.sig`, is not part of it either, so that a checkpoint keeps its digests when it is signed
+(`guard.signature`).
+
+Over 300 lines, because opening and writing a checkpoint must agree on what belongs to it.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from guard.errors import CheckpointError
 from guard.prompt import PromptTemplate, load_template, template_of
 
 MANIFEST: Final = "manifest.json"
+SIGNATURE: Final = "manifest.sig"
 CALIBRATION: Final = "calibration.json"
 FORMAT: Final = "rsafe-checkpoint-1"
 SHIPPED: Final = Path(__file__).parent / "checkpoints"
@@ -78,11 +83,11 @@ def open_checkpoint(path_or_name: str, *, template: str = "", weights: bool = Tr
     accepts a folder without weights, for engines that make random ones. Raises `CheckpointError` naming the
     file and both digests when the content is not what the manifest says; `TemplateError` for the template.
     """
-    folder = _find(path_or_name)
+    folder = find_checkpoint(path_or_name)
     files = checkpoint_files(folder)
     config = _check_layout(folder, files, weights)
     digests = {name: _sha256(folder / name) for name in files}
-    manifest = _read_manifest(folder) if MANIFEST in digests else None
+    manifest = read_manifest(folder) if MANIFEST in digests else None
     if manifest is not None:
         _compare(folder, manifest, digests)
     used = load_template(template) if template else template_of(folder)
@@ -144,7 +149,8 @@ def write_manifest(
     return manifest
 
 
-def _find(path_or_name: str) -> Path:
+def find_checkpoint(path_or_name: str) -> Path:
+    """The folder that is meant, or that of a shipped checkpoint. Raises `CheckpointError` for neither."""
     shipped = SHIPPED / path_or_name
     is_name = path_or_name == Path(path_or_name).name and not path_or_name.startswith(".")
     folder = shipped if is_name and shipped.is_dir() else Path(path_or_name)
@@ -155,7 +161,7 @@ def _find(path_or_name: str) -> Path:
 
 
 def checkpoint_files(folder: Path) -> list[str]:
-    """Paths of all files below the folder, with `/`, sorted.
+    """Paths of all files below the folder, with `/`, sorted; without the signature of the manifest.
 
     Raises `CheckpointError`, also for a symlink that leaves the folder.
     """
@@ -181,7 +187,7 @@ def checkpoint_files(folder: Path) -> list[str]:
                     raise CheckpointError(f"{path}: expected a regular file")
 
     try:
-        return sorted(walk(folder))
+        return sorted(name for name in walk(folder) if name != SIGNATURE)
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {folder}: {error}") from error
 
@@ -227,7 +233,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """What `manifest.json` says; the files are not looked at. Raises `CheckpointError`."""
     path = folder / MANIFEST
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
@@ -238,17 +245,29 @@ def _read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def differences(folder: Path, manifest: Manifest) -> list[str]:
+    """What the folder's files are other than the manifest says, a sentence a file; reads all of them.
+
+    Raises `CheckpointError` when they cannot be read.
+    """
+    found = {name: _sha256(folder / name) for name in checkpoint_files(folder)}
+    return list(_differences(folder, manifest, found))
+
+
 def _compare(folder: Path, manifest: Manifest, found: Mapping[str, str]) -> None:
+    for difference in _differences(folder, manifest, found):
+        raise CheckpointError(difference)
+
+
+def _differences(folder: Path, manifest: Manifest, found: Mapping[str, str]) -> Iterator[str]:
     listed = manifest.files
     for name in sorted(listed.keys() | found.keys() - {MANIFEST}):
         if name not in found:
-            raise CheckpointError(f"{folder / name}: missing; the manifest expects SHA-256 {listed[name]}")
-        if name not in listed:
-            raise CheckpointError(f"{folder / name}: not in the manifest; its SHA-256 is {found[name]}")
-        if listed[name] != found[name]:
-            raise CheckpointError(
-                f"{folder / name}: SHA-256 is {found[name]}, and the manifest expects {listed[name]}"
-            )
+            yield f"{folder / name}: missing; the manifest expects SHA-256 {listed[name]}"
+        elif name not in listed:
+            yield f"{folder / name}: not in the manifest; its SHA-256 is {found[name]}"
+        elif listed[name] != found[name]:
+            yield f"{folder / name}: SHA-256 is {found[name]}, and the manifest expects {listed[name]}"
 
 
 def _sha256(path: Path) -> str:

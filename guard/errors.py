@@ -2,6 +2,7 @@
 
 GuardError
 ├── CheckpointError     absent, incomplete, changed, or not what its manifest says: the operator acts
+├── KeyFileError        a file of a signing key, or of a public one, that cannot be used: the operator acts
 ├── TemplateError       a prompt template or tokenizer that cannot be used: the operator acts
 ├── UnsupportedError    an engine that this version does not have: the operator acts
 ├── UnsupportedRate     a false-positive rate that a calibration cannot resolve: the policy's author acts
@@ -24,6 +25,10 @@ class GuardError(Exception):
 
 class CheckpointError(GuardError):
     """The checkpoint cannot be trusted or read."""
+
+
+class KeyFileError(GuardError):
+    """A file that should hold a key holds none that can be used."""
 
 
 class TemplateError(GuardError):

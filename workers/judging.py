@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from guard.calibration import Scales, open_scales
 from guard.checkpoint import Checkpoint, open_checkpoint
+from guard.errors import CheckpointError, KeyFileError
 from guard.serving.assembly import build_judge
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge
@@ -17,6 +20,7 @@ from guard.serving.question import MODES
 from guard.serving.vllm_start import VllmOptions
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode
+from workers.errors import SettingsError
 from workers.settings import GuardSettings, SecretsSettings, fault_hooks
 
 # Stands where no key is set, so that a developer's machine needs none. It keeps nothing secret.
@@ -30,8 +34,35 @@ def content_key(secrets: SecretsSettings) -> bytes:
 
 
 def stored_checkpoint(guard: GuardSettings) -> Checkpoint:
-    """The checkpoint of the settings, verified. Raises `CheckpointError` or `TemplateError`."""
-    return open_checkpoint(guard.checkpoint, template=guard.template, weights=guard.load_format != "dummy")
+    """The checkpoint of the settings, verified, and signed where the settings name keys.
+
+    Raises `CheckpointError` or `TemplateError`, and `SettingsError` for a key that cannot be used.
+    """
+    found = open_checkpoint(guard.checkpoint, template=guard.template, weights=guard.load_format != "dummy")
+    if keys := checkpoint_keys(guard):
+        require_signature(found.path, keys)
+    return found
+
+
+def checkpoint_keys(guard: GuardSettings) -> list[Path]:
+    """The files of the keys of which one must have signed a checkpoint; none: it need not be signed."""
+    return [Path(name.strip()) for name in guard.checkpoint_keys.split(",") if name.strip()]
+
+
+def require_signature(folder: Path, keys: Sequence[Path]) -> None:
+    """Passes when one of the settings' keys signed the folder's manifest.
+
+    Raises `CheckpointError`, and `SettingsError` for a key that cannot be used.
+    """
+    # Imported here: without keys, nobody waits for the cryptography.
+    from guard.signature import verify_signature
+
+    try:
+        verify_signature(folder, keys)
+    except KeyFileError as error:
+        raise SettingsError(f"RSAFE_GUARD__CHECKPOINT_KEYS: {error}") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} (RSAFE_GUARD__CHECKPOINT_KEYS)") from error
 
 
 def stored_scales(guard: GuardSettings, checkpoint: Checkpoint) -> Scales:

@@ -56,6 +56,10 @@ class KafkaSettings(_Group):
     """Topic of the decisions."""
     dead_letters_topic: NonEmpty = "moderation.dead-letters"
     """Topic of the records that could not become decisions."""
+    reviews_topic: NonEmpty = "moderation.reviews"
+    """Topic of the reviews, which `rsafe train export` reads."""
+    checkpoints_topic: NonEmpty = "moderation.checkpoints"
+    """Topic of the releases of checkpoints."""
     partitions: Positive = 6
     """Partitions of a topic that `rsafe topics create` makes."""
     replication_factor: Positive = 1
@@ -162,6 +166,8 @@ class GuardSettings(_Group):
     """`vllm`, whose core runs in a child process; `scripted`: a stand-in, and every decision says so."""
     checkpoint: str = "tiny"
     """Folder in the Hugging Face layout, or `tiny` for the checkpoint in this package."""
+    checkpoint_keys: str = ""
+    """Files of public keys (PEM), comma-separated: only a checkpoint that one of them signed; empty: any."""
     calibration: Literal["checkpoint", "off"] = "checkpoint"
     """`checkpoint`: scores are read by its `calibration.json`, where it has one; `off`: scores stay raw."""
     template: str = ""

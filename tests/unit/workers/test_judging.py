@@ -7,10 +7,13 @@ import pytest
 from pydantic import SecretStr
 
 from guard.calibration import Scales
+from guard.checkpoint import write_manifest
 from guard.errors import CheckpointError, UnsupportedError
 from guard.serving.judge import Judge
+from guard.signature import keygen, sign
 from tests.model_folders import MODEL_LENGTH, write_bare_folder
 from tests.unit.guard import calibrations
+from workers.errors import SettingsError
 from workers.judging import (
     DEVELOPMENT_KEY,
     content_key,
@@ -122,3 +125,42 @@ def test_decisions_name_the_calibration_by_its_digest(calibrated: Path) -> None:
     small = settings(calibrated, **CALIBRATED, think_budget_tokens=10)
     used = guards_used(open_judge(small, b"key"), scales_of(small))
     assert (used["fast"].calibration_digest, used["think"].calibration_digest) == (digest, None)
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> Path:
+    folder = write_bare_folder(tmp_path / "signed")
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    write_manifest(folder, name="n", base="b", data_hash="d", template_version="t", command="c")
+    for name in ("ours", "theirs"):
+        keygen(tmp_path / f"{name}.key", tmp_path / f"{name}.pub")
+    sign(folder, tmp_path / "ours.key")
+    return folder
+
+
+def test_one_key_of_several_is_enough(signed: Path, tmp_path: Path) -> None:
+    keys = f"{tmp_path / 'theirs.pub'}, {tmp_path / 'ours.pub'}"
+    assert stored_checkpoint(settings(signed, checkpoint_keys=keys)).verified
+
+
+def test_with_keys_an_unsigned_or_wrongly_signed_checkpoint_is_refused_in_one_sentence(
+    signed: Path, tmp_path: Path
+) -> None:
+    for name, why in (("theirs", "signed by another key"), ("ours", "not signed")):
+        with pytest.raises(CheckpointError, match=why) as error:
+            stored_checkpoint(settings(signed, checkpoint_keys=str(tmp_path / f"{name}.pub")))
+        assert "RSAFE_GUARD__CHECKPOINT_KEYS" in str(error.value)
+        assert "\n" not in str(error.value)
+        (signed / "manifest.sig").unlink(missing_ok=True)
+    assert stored_checkpoint(settings(signed)).verified
+
+
+def test_with_keys_a_changed_file_is_refused_whoever_signed(signed: Path, tmp_path: Path) -> None:
+    (signed / "config.json").write_text((signed / "config.json").read_text() + " ")
+    with pytest.raises(CheckpointError, match=r"config\.json: SHA-256"):
+        stored_checkpoint(settings(signed, checkpoint_keys=str(tmp_path / "ours.pub")))
+
+
+def test_a_key_that_cannot_be_read_is_an_error_of_the_setting(signed: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"RSAFE_GUARD__CHECKPOINT_KEYS: cannot read .*absent\.pub"):
+        stored_checkpoint(settings(signed, checkpoint_keys=str(tmp_path / "absent.pub")))
