@@ -38,7 +38,8 @@ NOUNS: Final = {
         "[Write a policy](../how-to/write-a-policy.md) has an example."
     ),
     "verdict": "What the verdict cache keeps. It is not published.",
-    "review": "Contract for a topic that nothing of this version reads or writes.",
+    "review": "Value of a record of `moderation.reviews`; the record's key is the decision id.",
+    "release": "Value of a record of `moderation.checkpoints`; the record's key is the name.",
 }
 INTRODUCTION: Final = """# Wire schemas
 

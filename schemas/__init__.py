@@ -7,6 +7,7 @@ verdict       what the guard said (cacheable)
 decision      what is published about an event
 dead_letter   why a record could not become a decision
 review        what a person said of a decision
+release       a checkpoint that is announced for use
 keys          record keys: a conversation stays in order
 topics        who writes and reads each topic (`topics.yaml`)
 json_schema   JSON Schema of each noun, from the structs and the docstrings of their fields

@@ -13,18 +13,19 @@ _KAFKA_BINDING: Final = "0.5.0"
 # header → meaning, of a record that we write
 _CLOUDEVENTS: Final = {
     "ce_specversion": "1.0",
-    "ce_id": "id of the record's content; for a decision its `decision_id`",
+    "ce_id": "id of the record's content: its `decision_id` or `release_id`",
     "ce_type": "kind of content, with the version of its schema",
     "ce_source": "which service wrote it",
     "ce_causationid": "`ce_id` of the event that led to it, else the `event_id`",
     "content-type": "`application/json`",
 }
+_ORIGINAL: Final = {name: text for name, text in _CLOUDEVENTS.items() if name != "ce_causationid"}
 _TRACEPARENT: Final = {"traceparent": "W3C trace context, passed on from the event"}
 _BY_NAME: Final = {noun.name: noun for noun in NOUNS}
 
 
 def asyncapi_document(topics: tuple[Topic, ...]) -> dict[str, Any]:
-    """The document, from the moderation worker's point of view: it receives events and sends the rest."""
+    """The document, from the product's point of view: what its worker and commands receive and send."""
     used = [topic for topic in topics if not topic.planned]
     return {
         "asyncapi": "3.0.0",
@@ -81,7 +82,9 @@ def _operation(topic: Topic) -> dict[str, Any]:
 
 
 def _received(topic: Topic) -> bool:
-    return "moderation worker" in topic.readers
+    ours = [name for name in topic.writers if name == "moderation worker" or name.startswith("rsafe ")]
+    # Commands write events, too, in the place of chat systems.
+    return "moderation worker" in topic.readers or not ours
 
 
 def _message(topic: Topic) -> dict[str, Any]:
@@ -99,6 +102,8 @@ def _message(topic: Topic) -> dict[str, Any]:
         message["headers"] = _headers(_BY_NAME[topic.headers])
     elif topic.cloudevents == "written":
         message["headers"] = _texts({**_CLOUDEVENTS, **_TRACEPARENT}, [*_CLOUDEVENTS])
+    elif topic.cloudevents == "original":
+        message["headers"] = _texts(_ORIGINAL, [*_ORIGINAL])
     elif topic.cloudevents == "understood":
         message["headers"] = _texts({"ce_id": "kept as the cause of what follows", **_TRACEPARENT}, [])
     if topic.value == "bytes":

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from schemas.decision import Origin
+from schemas.decision import Origin, PolicyUsed
 from schemas.identifiers import Action, CategoryCode, Identifier, Label, Sha256, Timestamp
 
 
@@ -30,5 +30,7 @@ class Review(msgspec.Struct, frozen=True, kw_only=True):
     """Categories that the reviewer sees violated."""
     action: Action | None = None
     """What the reviewer would have done."""
+    policy: PolicyUsed | None = None
+    """The policy by whose words the reviewer judged, as the decision names it; absent: not told."""
     note: Annotated[str, Meta(max_length=4000)] | None = None
     """The reviewer's words; never message text."""

@@ -23,7 +23,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     planned: bool = False
     value: str | None = None
     headers: str | None = None
-    cloudevents: Literal["understood", "written"] | None = None
+    cloudevents: Literal["understood", "written", "original"] | None = None
 
 
 class _Contracts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -106,6 +106,7 @@ def _topic(topic: Topic) -> str:
     value = {None: "not fixed yet", "bytes": "the original bytes"}.get(topic.value, f"`{topic.value}`")
     headers = {
         "written": "CloudEvents 1.0 (binary mode); `traceparent` of the event",
+        "original": "CloudEvents 1.0 (binary mode), without a cause",
         "understood": "`ce_id` and `traceparent` are passed on when present",
         None: f"those of the record, and `{topic.headers}` with one header per field",
     }[topic.cloudevents]

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, get_args
 
 from workers.settings import KafkaSettings
 
-Task = Literal["worker", "redrive", "produce", "decisions", "load", "topics"]
+Task = Literal["worker", "redrive", "produce", "decisions", "load", "topics", "export", "announce"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Operation = Literal["Read", "Write", "Create", "DescribeConfigs"]
 """As `kafka-acls` spells them. `Read` and `Write` allow `Describe` as well."""
@@ -58,9 +58,12 @@ def rights(kafka: KafkaSettings, task: Task = "worker") -> list[Right]:
         case "load":
             return [*rights(kafka, "produce"), *rights(kafka, "decisions")]
         case "topics":
-            return [
-                Right("topic", name, ("Create", "DescribeConfigs")) for name in (events, decisions, letters)
-            ]
+            every = (events, decisions, letters, kafka.reviews_topic, kafka.checkpoints_topic)
+            return [Right("topic", name, ("Create", "DescribeConfigs")) for name in every]
+        case "export":
+            return [Right("topic", kafka.reviews_topic, ("Read",)), Right("topic", events, ("Read",))]
+        case "announce":
+            return [Right("topic", kafka.checkpoints_topic, ("Write",))]
 
 
 def acl_command(right: Right, principal: str, bootstrap_servers: str) -> str:

@@ -6,7 +6,7 @@ A reader is assigned its partitions: it joins no group and commits nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -188,11 +188,13 @@ class RecordWriter:
         """Records that are acknowledged so far."""
         self._failure = ""
 
-    def send(self, key: bytes | None, value: bytes) -> None:
+    def send(self, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes | None]] = ()) -> None:
         """Queue one record; waits while the queue is full. Raises as `finish` does, and `UsageError`."""
         while True:
             try:
-                self._producer.produce(self._topic, value, key, on_delivery=self._delivered)
+                self._producer.produce(
+                    self._topic, value, key, headers=list(headers), on_delivery=self._delivered
+                )
             except BufferError:
                 self._producer.poll(_POLL_S)
             except KafkaException as error:

@@ -36,8 +36,9 @@ def options(local_stack: Addresses) -> dict[str, Option]:
 def names(
     local_stack: Addresses, fresh_name: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
-    """Fresh names of the three topics, in force for the commands."""
-    found = {name: fresh_name(name) for name in ("events", "decisions", "dead_letters")}
+    """Fresh names of the topics, in force for the commands."""
+    stems = ("events", "decisions", "dead_letters", "reviews", "checkpoints")
+    found = {name: fresh_name(name) for name in stems}
     monkeypatch.setenv("RSAFE_KAFKA__BOOTSTRAP_SERVERS", local_stack.bootstrap_servers)
     for name, topic in found.items():
         monkeypatch.setenv(f"RSAFE_KAFKA__{name.upper()}_TOPIC", topic)
@@ -68,12 +69,12 @@ def _write(options: dict[str, Option], topic: str, values: list[bytes]) -> None:
 
 
 def test_topics_are_created_once_and_never_changed(names: dict[str, str]) -> None:
-    assert _topics("--dry-run") == ["would be created"] * 3
-    assert _topics("--partitions", "2") == ["created"] * 3
-    assert _topics("--partitions", "2") == ["exists as wanted"] * 3
+    assert _topics("--dry-run") == ["would be created"] * len(names)
+    assert _topics("--partitions", "2") == ["created"] * len(names)
+    assert _topics("--partitions", "2") == ["exists as wanted"] * len(names)
     different = "exists and was not changed, though partitions is 2, wanted 3"
-    assert _topics("--partitions", "3") == [different] * 3
-    assert _topics("--partitions", "2") == ["exists as wanted"] * 3
+    assert _topics("--partitions", "3") == [different] * len(names)
+    assert _topics("--partitions", "2") == ["exists as wanted"] * len(names)
 
 
 def test_a_topic_with_another_configuration_is_told(

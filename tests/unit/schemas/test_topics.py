@@ -19,7 +19,7 @@ topics = pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 def test_the_topics_of_the_design_are_there() -> None:
     names = [topic.name for topic in TOPICS]
     assert names[:3] == ["chat.events", "moderation.decisions", "moderation.dead-letters"]
-    assert len(set(names)) == len(names) == 6
+    assert len(set(names)) == len(names) == 7
 
 
 @topics
@@ -73,12 +73,14 @@ def test_the_document_lists_the_headers_that_a_dead_letter_has() -> None:
     assert "over_limit" in headers["properties"]["rsafe-reason"]["enum"]
 
 
-def test_the_worker_receives_events_and_sends_the_rest() -> None:
+def test_the_product_receives_events_and_reviews_and_sends_the_rest() -> None:
     operations = asyncapi_document(TOPICS)["operations"]
     assert {name: operation["action"] for name, operation in operations.items()} == {
         "receiveChatEvents": "receive",
         "sendModerationDecisions": "send",
         "sendModerationDeadLetters": "send",
+        "receiveModerationReviews": "receive",
+        "sendModerationCheckpoints": "send",
     }
 
 
@@ -86,3 +88,10 @@ def test_the_document_lists_the_headers_that_a_decision_has() -> None:
     headers = asyncapi_document(TOPICS)["components"]["messages"]["moderationDecisions"]["headers"]
     assert set(headers["properties"]) - set(headers["required"]) == {"traceparent"}
     assert {"ce_id", "ce_type", "ce_causationid"} < set(headers["required"])
+
+
+def test_a_release_has_no_cause() -> None:
+    headers = asyncapi_document(TOPICS)["components"]["messages"]["moderationCheckpoints"]["headers"]
+    assert set(headers["properties"]) == set(headers["required"])
+    assert "ce_id" in headers["required"]
+    assert "ce_causationid" not in headers["properties"]

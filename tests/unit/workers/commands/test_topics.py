@@ -13,8 +13,9 @@ from workers.settings import KafkaSettings, Settings
 
 
 def test_the_topics_bear_the_names_of_the_settings() -> None:
-    settings = Settings(kafka=KafkaSettings(events_topic="a", decisions_topic="b", dead_letters_topic="c"))
-    assert [topic.name for topic in wanted_topics(settings)] == ["a", "b", "c"]
+    names = ("events", "decisions", "dead_letters", "reviews", "checkpoints")
+    settings = Settings(kafka=KafkaSettings.model_validate({f"{name}_topic": f"my-{name}" for name in names}))
+    assert [topic.name for topic in wanted_topics(settings)] == [f"my-{name}" for name in names]
 
 
 def test_the_defaults_of_the_settings_are_the_names_of_the_contracts() -> None:
@@ -24,7 +25,7 @@ def test_the_defaults_of_the_settings_are_the_names_of_the_contracts() -> None:
 
 def test_planned_topics_are_made_on_request() -> None:
     names = [topic.name for topic in wanted_topics(Settings(), planned=True)]
-    assert names[3:] == ["moderation.policies", "moderation.reviews", "moderation.escalations"]
+    assert names[5:] == ["moderation.policies", "moderation.escalations"]
 
 
 def test_partitions_and_copies_come_from_the_settings_unless_given() -> None:
@@ -36,7 +37,7 @@ def test_partitions_and_copies_come_from_the_settings_unless_given() -> None:
 
 
 def test_events_are_stamped_by_the_broker_and_dead_letters_have_room() -> None:
-    events, _, dead_letters = wanted_topics(Settings())
+    events, _, dead_letters, *_ = wanted_topics(Settings())
     assert events.config["message.timestamp.type"] == "LogAppendTime"
     assert int(dead_letters.config["max.message.bytes"]) > Settings().limits.event_bytes * 2 * 0.9
 
@@ -77,10 +78,17 @@ def test_what_a_worker_needs_is_printed_as_commands(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_command_has_its_rights_over_the_names_in_force(task: Task) -> None:
-    kafka = KafkaSettings(events_topic="e", decisions_topic="d", dead_letters_topic="x", group_id="g")
+    kafka = KafkaSettings(
+        events_topic="e",
+        decisions_topic="d",
+        dead_letters_topic="x",
+        reviews_topic="r",
+        checkpoints_topic="c",
+        group_id="g",
+    )
     found = rights(kafka, task)
     assert found
     names = {right.name for right in found if right.kind == "topic"}
-    assert names <= {"e", "d", "x"}
+    assert names <= {"e", "d", "x", "r", "c"}
     for right in found:
         assert acl_command(right, "User:u", "b:1").count("--operation") == len(right.operations)
