@@ -86,7 +86,7 @@ def open_checkpoint(path_or_name: str, *, template: str = "", weights: bool = Tr
     folder = find_checkpoint(path_or_name)
     files = checkpoint_files(folder)
     config = _check_layout(folder, files, weights)
-    digests = {name: _sha256(folder / name) for name in files}
+    digests = {name: file_digest(folder / name) for name in files}
     manifest = read_manifest(folder) if MANIFEST in digests else None
     if manifest is not None:
         _compare(folder, manifest, digests)
@@ -108,7 +108,7 @@ def open_checkpoint(path_or_name: str, *, template: str = "", weights: bool = Tr
 
 def checkpoint_digest(folder: Path) -> str:
     """The digest of every file as it is now; reads them all. Raises `CheckpointError`."""
-    return _digest({name: _sha256(folder / name) for name in checkpoint_files(folder)})
+    return _digest({name: file_digest(folder / name) for name in checkpoint_files(folder)})
 
 
 def write_manifest(
@@ -136,7 +136,7 @@ def write_manifest(
         data_hash=data_hash,
         template_version=template_version,
         command=command,
-        files={file: _sha256(folder / file) for file in files},
+        files={file: file_digest(folder / file) for file in files},
         metrics=dict(metrics or {}),
         gate=dict(gate or {}),
         training=dict(training or {}),
@@ -250,7 +250,7 @@ def differences(folder: Path, manifest: Manifest) -> list[str]:
 
     Raises `CheckpointError` when they cannot be read.
     """
-    found = {name: _sha256(folder / name) for name in checkpoint_files(folder)}
+    found = {name: file_digest(folder / name) for name in checkpoint_files(folder)}
     return list(_differences(folder, manifest, found))
 
 
@@ -270,7 +270,8 @@ def _differences(folder: Path, manifest: Manifest, found: Mapping[str, str]) -> 
             yield f"{folder / name}: SHA-256 is {found[name]}, and the manifest expects {listed[name]}"
 
 
-def _sha256(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file. Raises `CheckpointError` when it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()  # in chunks, whatever the size

@@ -39,11 +39,11 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     template_version: _Word
     """Version of the prompt template."""
     gate_passed: bool | None = None
-    """What the evaluation's gate said; absent: the manifest tells of none. One that failed is not announced."""
+    """What the evaluation's gate said; one that failed is not announced. Absent: the manifest has none."""
     calibration_digest: Sha256 | None = None
     """SHA-256 of its `calibration.json`; absent: its scores are raw."""
     signed_by: Sha256 | None = None
-    """Id of the key in `manifest.sig`; absent: unsigned. Whoever loads the checkpoint checks the signature."""
+    """Id of the key in `manifest.sig`, for whoever loads the checkpoint to check; absent: unsigned."""
     location: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
     """Where its folder can be had: an address or a path that its readers understand."""
 

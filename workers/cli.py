@@ -24,6 +24,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "redrive": ("workers.commands.redrive:redrive", "Put dead letters back onto their topic."),
     "cache": ("workers.commands.cache:cache", "Look at, and empty, the verdict cache in Redis."),
     "load": ("workers.commands.load:load", "A load like a client's, and how long it took."),
+    "checkpoint": (
+        "workers.commands.checkpoint:checkpoint",
+        "Verify, show, compare, sign and announce checkpoints.",
+    ),
     "settings": ("workers.commands.settings:settings", "Show the settings in force."),
     "local": ("workers.commands.local:local", "A real Kafka and a real Redis on this machine."),
     "demo": ("workers.commands.demo:demo", "The whole path on this machine, with a live table."),
