@@ -31,7 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "settings": ("workers.commands.settings:settings", "Show the settings in force."),
     "local": ("workers.commands.local:local", "A real Kafka and a real Redis on this machine."),
     "demo": ("workers.commands.demo:demo", "The whole path on this machine, with a live table."),
-    "train": ("guard.training.cli:train", "Make and measure a checkpoint."),
+    "train": ("workers.commands.train:train", "Make and measure a checkpoint."),
 }
 
 

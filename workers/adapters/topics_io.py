@@ -55,7 +55,7 @@ def read_records(
     With `follow` it never ends, and gives an empty batch now and then, so that the caller may stop. Raises
     `StartError` (no broker within `timeout_s`, no such topic) and `StreamStopped`.
     """
-    consumer = _reader(options)
+    consumer = reader(options)
     try:
         places = [
             Place(topic, partition, _first(consumer, topic, partition, start, timeout_s))
@@ -68,7 +68,7 @@ def read_records(
             for message in consumer.consume(_BATCH, _POLL_S):
                 error = message.error()
                 if error is None:
-                    batch.append(_record(message))
+                    batch.append(as_record(message))
                 elif error.code() == KafkaError._PARTITION_EOF:
                     unfinished.discard(message.partition())
                 elif error.code() not in OF_NO_GROUP:
@@ -88,7 +88,7 @@ def read_span(
 
     Raises `StreamStopped`.
     """
-    consumer = _reader(options)
+    consumer = reader(options)
     try:
         consumer.assign([Place(topic, partition, first)])
         reached = first - 1
@@ -99,7 +99,7 @@ def read_span(
                 if error is None:
                     reached = message.offset()
                     if reached <= last:
-                        batch.append(_record(message))
+                        batch.append(as_record(message))
                 elif error.code() == KafkaError._PARTITION_EOF:
                     reached = last  # the rest was deleted meanwhile
                 elif error.code() not in OF_NO_GROUP:
@@ -112,7 +112,8 @@ def read_span(
         consumer.close()
 
 
-def _reader(options: Mapping[str, Option]) -> Any:
+def reader(options: Mapping[str, Option]) -> Any:
+    """A consumer that is assigned its partitions; the caller closes it."""
     return Consumer(
         {
             **options,
@@ -147,7 +148,8 @@ def headers_of(message: Any) -> list[tuple[str, bytes | None]]:
         return []
 
 
-def _record(message: Any) -> Record:
+def as_record(message: Any) -> Record:
+    """Of a message without an error."""
     return Record(
         topic=message.topic(),
         partition=message.partition(),

@@ -88,7 +88,7 @@ def verify(checkpoint: str, keys: tuple[Path, ...], as_json: bool) -> None:
 @_checkpoint
 @_as_json
 def show(checkpoint: str, as_json: bool) -> None:
-    """Show what is known of CHECKPOINT (default: tiny): digests, origin, files, gate; with --json, figures."""
+    """Show what is known of CHECKPOINT (default: tiny): digests, origin, files, gate; with --json figures."""
     found = facts(open_checkpoint(checkpoint))
     if as_json:
         _dump(found)

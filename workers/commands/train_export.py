@@ -1,0 +1,145 @@
+"""`rsafe train export`: human reviews, joined with the events that they judge, as rows for the trainer."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+import click
+import msgspec
+from rich.console import Console
+
+from workers.adapters.kafka_options import client_options
+from workers.adapters.origins import fetch_records
+from workers.adapters.topics_io import read_records
+from workers.errors import UsageError, WorkerError
+from workers.policies import load_policies
+from workers.progress import ProgressLine
+from workers.redrive_account import by_reason
+from workers.review_export import Account, Reviews, Row, RowForm, join
+from workers.settings import Settings, load_settings
+
+LICENCE: Final = "LicenseRef-own-reviews"
+# How often the progress is written where nothing moves, in seconds.
+_PLAIN_S: Final = 10.0
+
+
+class ReviewsLeft(WorkerError):
+    """Some records were not reviews, or did not lead to the event that was decided."""
+
+
+@click.command()
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of the rows, one JSON object a line; compressed where it ends in `.gz`. Replaced as a whole.",
+)
+@click.option(
+    "--dev-share",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Share of the conversations whose rows go to the split `dev`; the rest is `train`.",
+)
+@click.option("--licence", default=LICENCE, show_default=True, help="What the rows say of their licence.")
+@click.option("--json", "as_json", is_flag=True, help="The counts as one JSON object.")
+def export(output: Path, dev_share: float, licence: str, as_json: bool) -> None:
+    """Write the reviews of RSAFE_KAFKA__REVIEWS_TOPIC with the events that they judge, for the trainer.
+
+    Of several reviews of a decision the latest counts. Events are fetched by the coordinates in the review;
+    those that their topic has given up are counted. Reads beside the consumer groups and changes nothing.
+    The file holds message text. Exits with 1 when a record was no review, or led to no event or to another
+    one than was decided; all others are written.
+    """
+    settings = load_settings()
+    account = Account()
+    with ProgressLine(Console(stderr=True), time.monotonic, plain_s=_PLAIN_S) as progress:
+        write_rows(output, rows(settings, account, progress, dev_share=dev_share, licence=licence))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(account.report()), indent=2).decode())
+    else:
+        for line in report(account, output):
+            click.echo(line)
+    for partition, offset in account.unreadable.first:
+        place = f"{settings.kafka.reviews_topic} partition {partition} offset {offset}"
+        click.echo(f"{place}: not a review", err=True)
+    if left := account.not_reviews.total() + account.not_events.total():
+        raise ReviewsLeft(
+            f"{left} reviews could not be used: {by_reason(account.not_reviews + account.not_events)}"
+        )
+
+
+def rows(
+    settings: Settings, account: Account, progress: ProgressLine, *, dev_share: float, licence: str
+) -> Iterator[Row]:
+    """The rows, in order of topic, partition and offset of the events. Raises as the readers of topics do."""
+    policies, kafka = settings.policies, settings.kafka
+    form = RowForm(load_policies(policies.path, policies.default, policies.unknown), licence, dev_share)
+    options, reviews = client_options(kafka), Reviews()
+    for batch in read_records(
+        options, kafka.reviews_topic, start="beginning", follow=False, timeout_s=kafka.start_timeout_s
+    ):
+        for record in batch:
+            reviews.add(record, account)
+        if progress.passed_s() is not None:
+            progress.show(f"{account.records:,} reviews read")
+    places = reviews.by_place()
+    wanted = {place: list(offsets) for place, offsets in places.items()}
+    found = fetch_records(options, wanted, timeout_s=kafka.start_timeout_s)
+    for row in join(found, places, form, account):
+        yield row
+        if progress.passed_s() is not None:
+            progress.show(f"{account.rows.total():,} rows of {len(reviews):,} reviews")
+
+
+def write_rows(output: Path, found: Iterable[Row]) -> None:
+    """Write the file whole or not at all, for its owner's eyes only. Raises `UsageError`."""
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        with _created(partial, compressed=output.suffix == ".gz") as stream:
+            for row in found:
+                stream.write(msgspec.json.encode(row) + b"\n")
+        partial.replace(output)
+    except OSError as error:
+        raise UsageError(f"--output: {output}: cannot be written: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _created(path: Path, *, compressed: bool) -> Iterator[IO[bytes]]:
+    """A new file, which is on the disk when the block ends."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as plain:
+        if compressed:
+            # Without a name and a time in it, so that equal rows are equal files.
+            with gzip.GzipFile("", "wb", fileobj=plain, mtime=0) as packed:
+                yield packed
+        else:
+            yield plain
+        plain.flush()
+        os.fsync(plain.fileno())
+
+
+def report(account: Account, output: Path) -> Iterator[str]:
+    """The counts, for people."""
+    labels = f" ({by_reason(account.rows)})" if account.rows else ""
+    yield f"{output}: {account.rows.total()} rows{labels} of {account.records} records"
+    others: tuple[tuple[int, str], ...] = (
+        (account.superseded, "followed by a later review of the same decision"),
+        (account.gone["expired"], "of events that have expired"),
+        (account.gone["absent"], "of events that are not at their place"),
+        (account.not_events.total(), f"of no event, or another one ({by_reason(account.not_events)})"),
+        (account.not_reviews.total(), f"no reviews ({by_reason(account.not_reviews)})"),
+    )
+    if rest := ", ".join(f"{number} {what}" for number, what in others if number):
+        yield f"left out: {rest}"
+    if account.without_policy:
+        yield f"{account.without_policy} rows name no policy: neither the review nor the settings do"
