@@ -26,6 +26,7 @@ from schemas.identifiers import EXACT_MAX
 from schemas.keys import record_key
 from schemas.policy import Policy
 from schemas.redrive import Headers, headers_to_put_back, mark_headers, read_mark
+from schemas.release import Release
 from schemas.review import Review
 from schemas.verdict import Verdict
 from tests.acceptance.malformed import Limits, malformed_records
@@ -279,6 +280,7 @@ TARGETS: Final = (
             ("decision", Decision),
             ("policy", Policy),
             ("review", Review),
+            ("release", Release),
             ("verdict", Verdict),
             ("dead_letter", DeadLetter),
         )

@@ -1,4 +1,4 @@
-"""Records by their coordinates, from a client that is replaced: in turns, over gaps, and when it is silent."""
+"""Records by their coordinates, from a client that is replaced: in turns, over gaps, and with silence."""
 
 from __future__ import annotations
 
