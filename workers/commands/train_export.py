@@ -114,7 +114,7 @@ def write_rows(output: Path, found: Iterable[Row]) -> None:
 
 
 @contextmanager
-def _created(path: Path, *, compressed: bool) -> Iterator[IO[bytes]]:
+def _created(path: Path, *, compressed: bool) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """A new file, which is on the disk when the block ends."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as plain:

@@ -1,4 +1,4 @@
-"""`rsafe train export` against a real broker: events by their coordinates, expired, taken back and replaced."""
+"""`rsafe train export` on a real broker: events by their coordinates, expired, taken back and replaced."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_what_is_no_review_or_leads_to_another_event_is_named_and_ends_with_1(
     stream: Stream, tmp_path: Path
 ) -> None:
     stream.create()
-    (first, place), second, *_ = stream.produce(20)
+    (first, _), second, *_ = stream.produce(20)
     stream.review(make_review(*second), make_review(first, second[1]), b"{}", b"no json")
     with pytest.raises(ReviewsLeft, match=r"3 reviews could not be used: invalid 1, other_event 1, undecod"):
         export(tmp_path / "rows.jsonl")

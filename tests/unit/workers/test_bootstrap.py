@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from guard.errors import CheckpointError
+from guard.signature import keygen
 from tests.model_folders import write_bare_folder
 from tests.unit.guard import calibrations
 from workers.bootstrap import check
@@ -58,6 +60,12 @@ def test_a_rate_that_cannot_be_resolved_ends_the_start_with_the_policys_name(
     with pytest.raises(SettingsError, match="policy 'strict': max_false_positive_rate: ") as error:
         check(settings(folder, mode, rate, **guard))
     assert why in str(error.value)
+
+
+def test_an_unsigned_checkpoint_ends_the_start_where_keys_are_set(folder: Path) -> None:
+    key_id = keygen(folder.parent / "ours.key", folder.parent / "ours.pub")
+    with pytest.raises(CheckpointError, match=f"not signed.*expected a signature by {key_id}"):
+        check(settings(folder, "fast", 0.01, checkpoint_keys=str(folder.parent / "ours.pub")))
 
 
 def test_a_rate_that_can_be_resolved_is_no_reason_to_stop(folder: Path) -> None:

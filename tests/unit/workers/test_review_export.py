@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -50,7 +51,7 @@ def event_record(event: Event | bytes | None, offset: int = 0) -> Record:
 
 
 def exported(
-    reviews: list[Review], found: list[Record | Gone], form: RowForm = FORM
+    reviews: list[Review], found: Sequence[Record | Gone], form: RowForm = FORM
 ) -> tuple[list[Row], Account]:
     account, collected = Account(), Reviews()
     for number, review in enumerate(reviews):

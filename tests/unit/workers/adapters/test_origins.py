@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from workers.adapters import origins
 from workers.adapters.origins import Gone, fetch_records
-from workers.adapters.topics_io import Record
+from workers.adapters.topics_io import Record, as_record
 from workers.errors import StartError, StreamStopped
 
 
@@ -94,7 +94,7 @@ class Topics:
 
     def span(self, _: Any, topic: str, partition: int, first: int, last: int) -> Iterator[list[Record]]:
         held = self.partitions[topic, partition][1]
-        yield [origins.as_record(Message((topic, partition), n)) for n in held if first <= n <= last]
+        yield [as_record(Message((topic, partition), n)) for n in held if first <= n <= last]
 
 
 def fetched(topics: Topics, wanted: dict[tuple[str, int], list[int]]) -> list[Record | Gone]:
