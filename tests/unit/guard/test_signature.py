@@ -79,6 +79,16 @@ def test_a_signature_moves_with_the_folder(folder: Path, ours: Keys, tmp_path: P
     verify_signature(shutil.copytree(folder, tmp_path / "copy"), [ours.public])
 
 
+def test_a_new_manifest_takes_the_old_signature_away_and_the_same_one_keeps_it(
+    folder: Path, ours: Keys
+) -> None:
+    signed = sign(folder, ours.private)
+    manifest(folder)
+    assert verify_signature(folder, [ours.public]) == signed
+    manifest(folder, "test-2")
+    assert signature_of(folder) is None
+
+
 def test_an_unsigned_checkpoint_is_refused_with_the_key_that_was_expected(folder: Path, ours: Keys) -> None:
     with pytest.raises(CheckpointError) as error:
         verify_signature(folder, [ours.public])
