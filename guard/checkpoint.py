@@ -125,7 +125,8 @@ def write_manifest(
 ) -> Manifest:
     """Write `manifest.json` over the folder's present content; an older manifest is replaced.
 
-    A signature of another manifest is taken away, since it would be one of nothing. Raises `CheckpointError` for content that `open_checkpoint` would refuse.
+    A signature of another manifest is taken away, since it would be one of nothing. Raises
+    `CheckpointError` for content that `open_checkpoint` would refuse.
     """
     files = [file for file in checkpoint_files(folder) if file != MANIFEST]
     _check_layout(folder, files, weights=True)
@@ -145,7 +146,7 @@ def write_manifest(
     # Renamed into place, so that a manifest is never half written.
     partial = folder / f".{MANIFEST}.partial"
     partial.write_text(text, encoding="utf-8")
-    if MANIFEST not in checkpoint_files(folder) or file_digest(folder / MANIFEST) != file_digest(partial):
+    if not (folder / MANIFEST).is_file() or file_digest(folder / MANIFEST) != file_digest(partial):
         (folder / SIGNATURE).unlink(missing_ok=True)
     partial.replace(folder / MANIFEST)
     return manifest
