@@ -10,14 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
+from schemas.decision import Origin, decision_id
 from schemas.keys import record_key
+from schemas.review import Review
 from tests.certificates import Authority
 from tests.integration.worker.harness import Topics, Worker, event, order_inversions, topics_of, wait_for
 from tests.integration.worker.secured import (
@@ -29,9 +33,10 @@ from tests.integration.worker.secured import (
     secured_broker,
 )
 from tests.waiting import patiently
-from workers.adapters.admin import create_topics
+from workers.adapters.admin import WantedTopic, create_topics
 from workers.adapters.kafka_checks import check_login, check_topics
 from workers.adapters.kafka_options import client_options
+from workers.adapters.topics_io import RecordWriter, read_records
 from workers.errors import StartError
 from workers.kafka_rights import Right, rights
 from workers.settings import KafkaSettings
@@ -287,6 +292,59 @@ def test_the_least_rights_are_enough_for_a_worker_and_for_redrive(
     )
     assert done.returncode == 0, done.stderr
     assert "1 put back (" in done.stdout
+
+
+def test_the_least_rights_are_enough_to_export_reviews_and_to_announce(
+    broker: Broker, topics: Topics
+) -> None:
+    """And without one to read the events nothing counts as expired: it is an error."""
+    names = {stem: f"{topics.name}.{stem}" for stem in ("reviews", "checkpoints")}
+    plain = client_options(KafkaSettings(bootstrap_servers=broker.plain))
+    create_topics(plain, [WantedTopic(name, 2, 1, {}) for name in names.values()], timeout_s=30)
+    topics.produce([*some_events(topics, 1)], [*their_keys(1)])
+    ((record,),) = read_records(plain, f"{topics.name}.events", start="beginning", follow=False, timeout_s=30)
+    origin = Origin(topic=record.topic, partition=record.partition, offset=record.offset)
+    review = Review(
+        review_id="r-1",
+        decision_id=decision_id(origin=origin, event_id="event-0"),
+        origin=origin,
+        reviewer="reviewer",
+        label="safe",
+        reviewed_at=datetime(2026, 2, 1, tzinfo=UTC),
+    )
+    writer = RecordWriter(plain, names["reviews"], timeout_s=30, delivery_timeout_ms=30_000)
+    writer.send(review.decision_id.encode(), msgspec.json.encode(review))
+    writer.finish()
+    kafka = settings(broker, topics, **{f"{stem}_topic": name for stem, name in names.items()})
+    users = {"trainer": rights(kafka, "export"), "releaser": rights(kafka, "announce")}
+    users["half-trainer"] = rights(kafka, "export")[:1]
+    broker.set_passwords(dict.fromkeys(users, PASSWORD))
+    for user, some in users.items():
+        broker.allow(user, some)
+    put(topics.folder / "password", PASSWORD.encode() + b"\n")
+
+    def run(user: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("RSAFE_")}
+        called = {f"RSAFE_KAFKA__{stem.upper()}_TOPIC": name for stem, name in names.items()}
+        return subprocess.run(
+            [sys.executable, "-m", "workers", *arguments],
+            env=clean
+            | topics.environment
+            | called
+            | environment(broker, topics.folder, broker.password, user),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    rows = topics.folder / "rows.jsonl"
+    done = run("trainer", "train", "export", "--output", str(rows))
+    assert (done.returncode, len(rows.read_text().splitlines())) == (0, 1), done.stderr
+    announced = run("releaser", "checkpoint", "announce", "tiny")
+    assert announced.returncode == 0, announced.stderr
+    refused = run("half-trainer", "train", "export", "--output", str(topics.folder / "none.jsonl"))
+    assert (refused.returncode, f"topic {topics.name}.events" in refused.stderr) == (3, True)
+    assert not (topics.folder / "none.jsonl").exists()
 
 
 def some_events(topics: Topics, count: int, first: int = 0) -> Iterator[bytes]:
