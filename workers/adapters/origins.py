@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +16,15 @@ from workers.adapters.kafka_options import Option
 from workers.adapters.topics_io import OF_NO_GROUP, Record, as_record, read_span, reader, unreachable
 from workers.errors import StartError, StreamStopped
 
-# To read over so many records takes about as long as to begin anew behind them.
-_READ_OVER: Final = 1_000
+# To read over so many records takes about as long as to begin anew behind them: some 30 ms,
+# most of it for what was fetched ahead in vain.
+_READ_OVER: Final = 10_000
 _BATCH: Final = 500
 _POLL_S: Final = 0.2
 # What is fetched ahead of the wanted records is thrown away.
 _PREFETCH_RECORDS: Final = 1_000
+# librdkafka stops fetching for so long when that much lies ready; its second, after each jump, was all the time.
+_FETCH_BACKOFF_MS: Final = 20
 # Silence of the broker, in start time-outs, that ends the reading: a page of records never takes so long.
 _STALLED: Final = 3.0
 
@@ -48,7 +52,13 @@ def fetch_records(
     In order of topic, partition and offset. Raises `StartError` (no broker within `timeout_s`, no right to
     read) and `StreamStopped`, also when the broker falls silent.
     """
-    consumer = reader({**options, "queued.min.messages": _PREFETCH_RECORDS})
+    consumer = reader(
+        {
+            **options,
+            "queued.min.messages": _PREFETCH_RECORDS,
+            "fetch.queue.backoff.ms": _FETCH_BACKOFF_MS,
+        }
+    )
     partitions: dict[str, frozenset[int]] = {}
     try:
         for (topic, partition), offsets in sorted(wanted.items()):
@@ -92,7 +102,9 @@ class _Partition:
         self._consumer.assign([Place(topic, partition, todo[0])])
         reached, heard_s = todo[0] - 1, self._clock()
         while todo and todo[0] - reached <= _READ_OVER:
-            for message in self._consumer.consume(_BATCH, _POLL_S):
+            # What has come by the first one's time is taken with it: to ask for many waits for many.
+            first = self._consumer.consume(1, _POLL_S)
+            for message in itertools.chain(first, self._consumer.consume(_BATCH, 0) if first else ()):
                 heard_s = self._clock()
                 error = message.error()
                 if error is None:

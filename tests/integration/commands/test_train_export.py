@@ -19,6 +19,7 @@ from schemas.event import Event
 from schemas.generate import FOLDER
 from schemas.keys import record_key
 from schemas.review import Review
+from workers.adapters import origins
 from workers.adapters.admin import WantedTopic, create_topics
 from workers.adapters.embedded_addresses import Addresses
 from workers.adapters.kafka_options import Option, client_options
@@ -112,7 +113,12 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_reviews_meet_their_events_wherever_these_stand(stream: Stream, tmp_path: Path) -> None:
+@pytest.mark.parametrize("read_over", [10, 10_000])
+def test_reviews_meet_their_events_wherever_these_stand(
+    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_over: int
+) -> None:
+    """Whether the reader jumps from one to the next, or reads over what is between."""
+    monkeypatch.setattr(origins, "_READ_OVER", read_over)
     stream.create()
     made = stream.produce(6000)
     chosen = made[::997] + made[5:9]

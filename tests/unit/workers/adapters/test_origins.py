@@ -102,6 +102,7 @@ def fetched(topics: Topics, wanted: dict[tuple[str, int], list[int]]) -> list[Re
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(origins, "reader", lambda options: topics)
         patch.setattr(origins, "read_span", topics.span)
+        patch.setattr(origins, "_READ_OVER", 1000)
         found = fetch_records({}, wanted, timeout_s=5, clock=lambda: float(next(ticks)))
         return list(found)
 
