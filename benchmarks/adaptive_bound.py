@@ -31,9 +31,10 @@ from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
 from guard.training.calibration_split import HELD_OUT_SETS
-from guard.training.evaluation import f1, policy_of
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import evaluation_sets
+from guard.training.suites import policy_of
+from guard.training.synthetic_figures import f1
 from schemas.identifiers import Mode
 from schemas.policy import Band
 from schemas.verdict import Unjudged, Verdict

@@ -32,11 +32,11 @@ from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
 from guard.training.calibration_split import HELD_OUT_SETS, rows_digest
-from guard.training.evaluation import policy_of
 from guard.training.generator.conversations import Row, draw_exchange
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.generator.policies import TermSource, draw_policy
 from guard.training.outcomes import keep, place_of, recall
+from guard.training.suites import policy_of
 from schemas.policy import canonical_categories
 from schemas.verdict import Verdict
 

@@ -37,10 +37,12 @@ from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
 from guard.training.calibration_split import HELD_OUT_SETS, rows_digest
-from guard.training.evaluation import MODES, MeasuredMode, policy_of
+from guard.training.evaluation import MODES
+from guard.training.evaluation_settings import MeasuredMode
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.outcomes import keep, place_of, recall
+from guard.training.suites import policy_of
 from schemas.verdict import Verdict
 
 SEED: Final = 70_707

@@ -29,11 +29,11 @@ from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
 from guard.training.calibration_fit import METHODS, cross_validated
 from guard.training.calibration_split import HELD_OUT_SETS, rows_digest
-from guard.training.evaluation import policy_of
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.outcomes import keep, place_of, recall
 from guard.training.score_figures import Scores, Truths, brier, calibration_error, figures, ranking
+from guard.training.suites import policy_of
 from schemas.verdict import Verdict
 
 SEED: Final = 90_210

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from guard.prompt import as_read
 from guard.training.attacks.attack import Attack
 from guard.training.attacks.corpus import ATTACKS
 from guard.training.generator.conversations import Row
 
-# Of each attack, in each mode: the standard error of a share of so many is 3.5 percent at most.
+# Rows under each attack, in each mode: the standard error of a share of so many is 3.5 percent at most.
 MOST_ROWS: Final = 200
 FORGED_ENDINGS: Final = "forged endings"
 """The evaluation set `attacked`, reported among the attacks of the corpus."""
@@ -37,27 +37,38 @@ class Said(Protocol):
         ...
 
 
-Ask = Callable[[str, Sequence[Row]], Awaitable[Sequence[Said]]]
+OneSaid = TypeVar("OneSaid", bound=Said)
+Ask = Callable[[str, Sequence[Row]], Awaitable[Sequence[OneSaid]]]
 """What a guard says of rows, in order; the text is a name for what is asked."""
+Seen = Callable[[Attack, int, Row, OneSaid], None]
+"""Told of every row under an attack: its place, the attacked row, and what was said of it."""
 
 
 async def measure_attacks(
-    ask: Ask, rows: Sequence[Row], before: Sequence[Said], seed: int, attacks: Sequence[Attack] = ATTACKS
+    ask: Ask[OneSaid],
+    rows: Sequence[Row],
+    before: Sequence[OneSaid],
+    seed: int,
+    attacks: Sequence[Attack] = ATTACKS,
+    *,
+    seen: Seen[OneSaid] | None = None,
 ) -> dict[str, Any]:
     """Attack → its figures. `rows` are unsafe, and `before` is what was said of them without an attack.
 
-    Every row gets one variant of an attack, in turn, so that each variant has about the same number. Empty
-    when the guard finds none of the rows unsafe.
+    The first `MOST_ROWS` are attacked, whatever was said of them before, so that two guards are asked the
+    same; the figures are of those that were unsafe before, and are empty when none was. Every row gets one
+    variant of an attack, in turn, so that each variant has about the same number.
     """
-    found = [row for row, said in zip(rows, before, strict=True) if said.label == "unsafe"][:MOST_ROWS]
+    rows, before = rows[:MOST_ROWS], before[:MOST_ROWS]
+    found = [said.label == "unsafe" for said in before]
     report: dict[str, Any] = {}
-    for attack in attacks if found else ():
+    for attack in attacks:
         if not attack.measured:
             continue
-        attacked = [attacked_row(row, attack, seed, number) for number, row in enumerate(found)]
+        attacked = [attacked_row(row, attack, seed, number) for number, row in enumerate(rows)]
         undone = [
             as_read(a.exchange.turns) == as_read(b.exchange.turns)
-            for a, b in zip(attacked, found, strict=True)
+            for a, b in zip(attacked, rows, strict=True)
         ]
         answers = iter(
             await ask(
@@ -65,8 +76,14 @@ async def measure_attacks(
             )
         )
         after = [None if same else next(answers) for same in undone]
-        names = [attack.variants[number % len(attack.variants)].name for number in range(len(found))]
-        report[attack.name] = {"kind": attack.kind, **_figures(after), "variants": _by_variant(names, after)}
+        if seen is not None:
+            for number, (row, said, old) in enumerate(zip(attacked, after, before, strict=True)):
+                seen(attack, number, row, old if said is None else said)
+        kept = [said for said, unsafe in zip(after, found, strict=True) if unsafe]
+        if kept:
+            names = [attack.variants[n % len(attack.variants)].name for n in range(len(rows)) if found[n]]
+            figures = {**_figures(kept), "variants": _by_variant(names, kept)}
+            report[attack.name] = {"kind": attack.kind, **figures}
     return report
 
 

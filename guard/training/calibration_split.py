@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from guard.calibration import FittedOn
+from guard.training.data.rows import LabelledRow
 from guard.training.generator.conversations import Kind, Row, Split
 from guard.training.generator.evaluation_sets import CUSTOM_SOURCES, draw_rows
 from guard.training.generator.policies import TermSource
@@ -117,7 +118,7 @@ def without_near_duplicates(
     return kept, sum(map(len, sets.values())) - sum(map(len, kept.values()))
 
 
-def rows_digest(sets: Mapping[str, Sequence[Row]]) -> str:
+def rows_digest(sets: Mapping[str, Sequence[Row | LabelledRow]]) -> str:
     """SHA-256 (hex) over the rows in their order."""
     digest = hashlib.sha256()
     for name, rows in sets.items():

@@ -146,7 +146,7 @@ def _bars(report: dict[str, Any]) -> str:
     missed = [b for b in report["bars"] if not b["met"]]
     if not missed:
         return (
-            "It reaches every bar that the project set for it (`BARS` in `guard/training/evaluation.py`, and an\n"
+            "It reaches every bar that the project set for it (`BARS` in `guard/training/synthetic_figures.py`, and an\n"
             "expected calibration error of at most 0.05)."
         )
     lines = [f"- {b['mode']}, {b['figure']}: {b['value']:.3f}, wanted {_wanted(b)}" for b in missed]

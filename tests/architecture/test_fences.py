@@ -29,7 +29,7 @@ DOORS = {
     "torch": ("guard/serving/", "guard/training/"),
     "matplotlib": ("guard/training/reliability.py", "workers/load/picture.py"),
     "cryptography": ("guard/signature.py",),
-    "sklearn": ("guard/training/calibration_fit.py",),
+    "sklearn": ("guard/training/calibration_fit.py", "guard/training/floor.py"),
     "datasketch": ("guard/training/data/leaks.py",),
 }
 MOST_LINES = 300

@@ -9,10 +9,11 @@ from click.testing import CliRunner
 from guard.checkpoint import open_checkpoint
 from guard.errors import CheckpointError
 from guard.training.cli import stage_folder, train
-from guard.training.evaluation import MODES, Outcome, report_of
+from guard.training.evaluation import MODES, Outcome
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.package import data_hash, export, package, parameter_count
 from guard.training.settings import SMOKE, TINY
+from guard.training.synthetic_figures import report_of
 from guard.training.tokenizer import save_tokenizer, train_tokenizer
 
 UNCALIBRATED: dict[str, Any] = {"calibration": {"data": {}, "chosen": {"fast": {"none": "why"}}, "modes": {}}}

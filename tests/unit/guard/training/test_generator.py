@@ -29,7 +29,7 @@ def test_a_seed_gives_the_same_data() -> None:
 
 
 def test_policies_have_unique_codes_in_canonical_order() -> None:
-    from guard.training.evaluation import policy_of
+    from guard.training.suites import policy_of
     from schemas.policy import canonical_categories
 
     for policy, group in GROUPS:

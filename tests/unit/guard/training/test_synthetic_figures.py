@@ -1,7 +1,8 @@
 import pytest
 
-from guard.training.evaluation import MODES, Outcome, f1, report_of, score_set, share
+from guard.training.evaluation import MODES, Outcome
 from guard.training.generator.evaluation_sets import evaluation_sets
+from guard.training.synthetic_figures import f1, report_of, score_set, share
 
 SETS = evaluation_sets(12, 2)
 

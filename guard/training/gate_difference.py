@@ -1,0 +1,118 @@
+"""Two guards on the same rows: how much more the one misses or refuses, with the paired bootstrap.
+
+Rows are matched by id. Draws take the same groups for both, so that what is hard for both cancels out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from guard.training.bootstrap import Array, draw_weights, group_numbers
+from guard.training.measured_rows import MeasuredRow, by_suite
+from guard.training.suite_report import sources_of, suite_seed
+from guard.training.suites import MACRO
+
+Side = Literal["misses", "over_refusals"]
+_WHO: Final = ("challenger", "champion")
+
+
+class NotComparable(Exception):
+    """The two were not measured on the same rows of a suite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Shares of the rows of one side that are wrong, and their difference in each draw (NaN: undefined)."""
+
+    challenger: float
+    champion: float
+    draws: Array
+
+
+class Sides:
+    """The rows of both by mode and suite."""
+
+    def __init__(
+        self, challenger: Sequence[MeasuredRow], champion: Sequence[MeasuredRow], draws: int, seed: int
+    ) -> None:
+        self._rows = (challenger, champion)
+        self._by_mode: dict[str, tuple[dict[str, list[MeasuredRow]], ...]] = {}
+        self.draws = draws
+        self.seed = seed
+
+    def suites(self, mode: str) -> set[str]:
+        """Suites that either has in a mode, the mean over real sources among them."""
+        names = {name for suites in self._suites(mode) for name in suites}
+        return names | {MACRO} if sources_of(names) else names
+
+    def rows(self, mode: str, suite: str) -> tuple[list[MeasuredRow], list[MeasuredRow]]:
+        """The rows of both in one order. Raises `NotComparable` when they are not the same rows."""
+        found = [suites.get(suite) for suites in self._suites(mode)]
+        for who, rows in zip(_WHO, found, strict=True):
+            if rows is None:
+                raise NotComparable(f"the {who} was not measured on this suite")
+        challenger, champion = ({row.id: row for row in rows or ()} for rows in found)
+        if challenger.keys() != champion.keys():
+            raise NotComparable("challenger and champion were measured on other rows; measure both alike")
+        for name, row in challenger.items():
+            if row.unsafe != champion[name].unsafe:
+                raise NotComparable(f"row {name} has another label in the two reports; measure both alike")
+        return list(challenger.values()), [champion[name] for name in challenger]
+
+    def _suites(self, mode: str) -> tuple[dict[str, list[MeasuredRow]], ...]:
+        if mode not in self._by_mode:
+            self._by_mode[mode] = tuple(
+                by_suite(row for row in rows if mode in row.replies) for rows in self._rows
+            )
+        return self._by_mode[mode]
+
+
+def compare(sides: Sides, mode: str, suite: str, side: Side) -> Difference | None:
+    """The difference on one side of a suite; None where the suite has no rows of that side.
+
+    Raises `NotComparable`.
+    """
+    if suite != MACRO:
+        return _compare(sides, mode, suite, side)
+    found = [_compare(sides, mode, name, side) for name in sorted(sources_of(sides.suites(mode)))]
+    known = [one for one in found if one is not None]
+    if not known:
+        return None
+    draws = np.stack([one.draws for one in known])
+    with np.errstate(invalid="ignore"):
+        mean: Array = np.nansum(draws, axis=0) / (~np.isnan(draws)).sum(axis=0)
+    return Difference(
+        challenger=float(np.mean([one.challenger for one in known])),
+        champion=float(np.mean([one.champion for one in known])),
+        draws=mean,
+    )
+
+
+def _compare(sides: Sides, mode: str, suite: str, side: Side) -> Difference | None:
+    challenger, champion = sides.rows(mode, suite)
+    wanted = np.array([row.unsafe == (side == "misses") for row in challenger], dtype=np.float64)
+    if not wanted.any():
+        return None
+    wrong = {
+        who: np.array([_wrong(row, mode) for row in rows], dtype=np.float64) * wanted
+        for who, rows in zip(_WHO, (challenger, champion), strict=True)
+    }
+    # Groups are the challenger's; ids and labels are the same.
+    groups = group_numbers([row.group for row in challenger])
+    counts = np.stack([wanted, wrong["challenger"], wrong["champion"]], axis=1)
+    drawn = np.concatenate(
+        [weights @ counts for weights in draw_weights(groups, sides.draws, suite_seed(suite, sides.seed))]
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        draws: Array = (drawn[:, 1] - drawn[:, 2]) / drawn[:, 0]
+    shares: Mapping[str, float] = {who: float(wrong[who].sum() / wanted.sum()) for who in _WHO}
+    return Difference(challenger=shares["challenger"], champion=shares["champion"], draws=draws)
+
+
+def _wrong(row: MeasuredRow, mode: str) -> bool:
+    """No verdict is wrong."""
+    return row.replies[mode].label != ("unsafe" if row.unsafe else "safe")
