@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +23,19 @@ from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge
 from guard.serving.question import Question
 from guard.serving.vllm_start import VllmOptions
+from guard.training.asked_rows import Asked, AttackedRow, floor_of, measured_rows_of
 from guard.training.attack_evaluation import forged_endings, measure_attacks
 from guard.training.attacks.attack import Attack
 from guard.training.calibrate import add_calibration
-from guard.training.calibration_split import CalibrationSplit, draw_split, rows_digest
+from guard.training.calibration_split import draw_split, rows_digest
 from guard.training.data.rows import LabelledRow
 from guard.training.evaluation_settings import EvaluationSettings, MeasuredMode
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.judged_rows import judged_rows
-from guard.training.measured_rows import MeasuredRow, Reply
 from guard.training.outcomes import keep, place_of, recall
-from guard.training.suite_report import measured_row, suite_report
-from guard.training.suites import (
-    attacked_id,
-    chosen_rows,
-    labelled,
-    policy_of,
-    suites_of_attack,
-    suites_of_real,
-    suites_of_set,
-)
+from guard.training.suite_report import suite_report
+from guard.training.suites import chosen_rows, policy_of
 from guard.training.synthetic_figures import report_of
 from schemas.identifiers import Label
 from schemas.verdict import Unjudged, Verdict
@@ -65,23 +56,6 @@ class Outcome(msgspec.Struct, frozen=True):
     reason: str = ""
     completions: tuple[int, ...] = ()
     """Tokens of each call's completion."""
-
-
-AttackedRow = tuple[Attack, int, Row, Outcome]
-"""The attack, the row's place, the attacked row and its outcome."""
-
-
-@dataclass(slots=True)
-class _Found:
-    """What an evaluation asked, and the outcomes in the same order."""
-
-    sets: dict[str, list[Row]]
-    split: CalibrationSplit
-    sources: dict[str, list[LabelledRow]]
-    held_out: dict[str, dict[str, list[Outcome]]]
-    fit: dict[str, dict[str, list[Outcome]]]
-    real: dict[str, dict[str, list[Outcome]]]
-    attacked: dict[str, list[AttackedRow]]
 
 
 class _Questions:
@@ -129,19 +103,17 @@ def evaluate(
     *,
     settings: EvaluationSettings | None = None,
     rows: Sequence[LabelledRow] = (),
-    floor: Mapping[str, Reply] | None = None,
+    training: Sequence[LabelledRow] = (),
     engine: EngineName = "vllm",
 ) -> dict[str, Any]:
     """The whole report, JSON-ready: sets, suites, attacks, calibration, and whether bars are met.
 
     `count` and `seed` draw the generator's sets; `rows` are labelled rows that training did not see, and
-    `floor` what the classifier of `guard.training.floor` says of them, by id. `folder` gets the calibration
-    and its picture, and `outcomes`, from which a run that was cut off goes on.
+    `training` those that it saw, from which the floor learns. `folder` gets the calibration and its picture,
+    and `outcomes`, from which a run that was cut off goes on.
     """
     return asyncio.run(
-        _evaluate(
-            checkpoint, count, seed, folder, settings or EvaluationSettings(), rows, floor or {}, engine
-        )
+        _evaluate(checkpoint, count, seed, folder, settings or EvaluationSettings(), rows, training, engine)
     )
 
 
@@ -152,7 +124,7 @@ async def _evaluate(
     folder: Path,
     settings: EvaluationSettings,
     rows: Sequence[LabelledRow],
-    floor: Mapping[str, Reply],
+    training: Sequence[LabelledRow],
     engine: EngineName,
 ) -> dict[str, Any]:
     checkpoint = open_checkpoint(str(path))
@@ -172,8 +144,9 @@ async def _evaluate(
     report.update(engine=f"{judge.identity.engine} {judge.identity.engine_version}", calibration=_NONE)
     if settings.calibrates:
         _calibrate(report, folder, checkpoint, found, limits)
-    measured = _measured_rows(found, settings, _calibration_in(folder, settings), floor)
-    report["settings"] = msgspec.to_builtins(settings)
+    floor = floor_of(folder, found, training, seed) if settings.floor else {}
+    measured = measured_rows_of(found, settings, _calibration_in(folder, settings), floor)
+    report["settings"] = msgspec.json.decode(msgspec.json.encode(settings))
     return report | suite_report(measured, settings.draws, seed)
 
 
@@ -188,15 +161,16 @@ async def _ask_all(
     settings: EvaluationSettings,
     rows: Sequence[LabelledRow],
     report: dict[str, Any],
-) -> _Found:
+) -> Asked:
     """Everything that is asked; the figures of the attacks go into the report."""
     sets = evaluation_sets(count, seed)
     split = draw_split(sets, count, seed)
-    found = _Found(sets, split, chosen_rows(rows, settings), {}, {}, {}, {})
+    found = Asked(sets, split, chosen_rows(rows, settings))
     for mode in settings.modes:
-        held_out = found.held_out[mode] = {
+        held_out = {
             name: await questions.ask(f"held-out-{mode}-{name}", drawn, mode) for name, drawn in sets.items()
         }
+        found.held_out[mode] = held_out
         if settings.calibrates:
             found.fit[mode] = {
                 name: await questions.ask(f"fit-{mode}-{name}", drawn, mode)
@@ -233,7 +207,7 @@ async def _attack(
 
 
 def _calibrate(
-    report: dict[str, Any], folder: Path, checkpoint: Checkpoint, found: _Found, limits: JudgeLimits
+    report: dict[str, Any], folder: Path, checkpoint: Checkpoint, found: Asked, limits: JudgeLimits
 ) -> None:
     add_calibration(
         report,
@@ -252,32 +226,6 @@ def _calibration_in(folder: Path, settings: EvaluationSettings) -> Calibration |
     if not settings.calibrates or not path.is_file():
         return None
     return decode_calibration(path.read_bytes(), str(path))
-
-
-def _measured_rows(
-    found: _Found,
-    settings: EvaluationSettings,
-    calibration: Calibration | None,
-    floor: Mapping[str, Reply],
-) -> list[MeasuredRow]:
-    """Every row of a suite once, with what each mode said of it."""
-    modes = settings.modes
-    rows: list[MeasuredRow] = []
-    for name, drawn in found.sets.items():
-        for number, row in enumerate(drawn):
-            said = {mode: found.held_out[mode][name][number] for mode in modes}
-            suites = suites_of_set(name, row)
-            rows.append(measured_row(labelled(name, number, row), suites, said, calibration))
-    for place, (attack, number, drawn_row, _) in enumerate(found.attacked[modes[0]]):
-        said = {mode: found.attacked[mode][place][3] for mode in modes}
-        one = msgspec.structs.replace(labelled("attacked", number, drawn_row), id=attacked_id(attack, number))
-        rows.append(measured_row(one, suites_of_attack(attack), said, calibration))
-    suites_by_id = suites_of_real(found.sources, settings)
-    for source, known in found.sources.items():
-        for number, real in enumerate(known):
-            said = {mode: found.real[mode][source][number] for mode in modes}
-            rows.append(measured_row(real, suites_by_id[real.id], said, calibration, floor.get(real.id)))
-    return rows
 
 
 def _question(row: Row | LabelledRow, mode: MeasuredMode) -> Question:

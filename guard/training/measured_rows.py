@@ -88,5 +88,5 @@ def rows_of(report: Mapping[str, Any], name: str = "report") -> list[MeasuredRow
 
 def to_report(rows: Sequence[MeasuredRow]) -> list[Any]:
     """The rows as a report holds them (JSON-ready)."""
-    found: list[Any] = msgspec.to_builtins(rows)
+    found: list[Any] = msgspec.json.decode(msgspec.json.encode(rows))
     return found

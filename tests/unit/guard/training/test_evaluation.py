@@ -1,0 +1,159 @@
+"""The whole evaluation through the shipped scripted engine: what a report holds, and that it goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guard.checkpoint import open_checkpoint
+from guard.prompt import PromptRenderer, Turn
+from guard.serving.identity import JudgeLimits
+from guard.serving.judge import Judge
+from guard.serving.scripted_engine import ScriptedEngine
+from guard.training import asked_rows, evaluation
+from guard.training.attacks.corpus import ATTACKS
+from guard.training.data.rows import LabelledRow
+from guard.training.evaluation import evaluate, judge_rows
+from guard.training.evaluation_settings import EvaluationSettings
+from guard.training.gate import run_gate
+from guard.training.gate_settings import Drop, Floor, GateSettings
+from guard.training.measured_rows import by_suite, rows_of
+from guard.training.report import Page, write_page, write_report
+from schemas.policy import Category, Policy
+from tests.model_folders import write_bare_folder
+
+POLICY = Policy(
+    id="p", version="1", categories=(Category(code="C1", title="Gambling", definition="casino; betting"),)
+)
+SECRET_WORD = "xylophonist"
+
+
+def real(number: int, source: str, label: str, split: str = "dev") -> LabelledRow:
+    return LabelledRow(
+        id=f"{source}-{number}",
+        source=source,
+        split="train" if split == "train" else "dev",
+        group=f"{source}-{number // 2}",
+        policy=POLICY,
+        turns=(Turn(role="user", text=f"{SECRET_WORD} {label} {source} number {number}"),),
+        label="unsafe" if label == "unsafe" else "safe",
+    )
+
+
+DEV = [real(n, "forum", "unsafe" if n % 2 else "safe") for n in range(8)]
+DEV += [real(n, "dolly_sensitive", "safe") for n in range(4)]
+TRAIN = [real(100 + n, "forum", "unsafe" if n % 2 else "safe", "train") for n in range(20)]
+SETTINGS = EvaluationSettings(least_rows_of_language=5, draws=100)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluation")
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> dict[str, Any]:
+    return evaluate(
+        open_checkpoint("tiny").path, 4, 7, folder, settings=SETTINGS, rows=DEV, training=TRAIN,
+        engine="scripted",
+    )  # fmt: skip
+
+
+def test_a_report_has_what_it_had_and_the_suites_beside(report: dict[str, Any]) -> None:
+    assert set(report["modes"]) == set(report["attacks"]) == {"think", "fast"}
+    assert report["engine"] == "scripted 1"
+    assert {bar["figure"] for bar in report["bars"]} >= {"parse", "pairs", "f1", "ece"}
+    assert set(report["suites"]) == {"think", "fast", "floor"}
+    suites = set(report["suites"]["think"])
+    for expected in ("synthetic/both", "flips/held_out", "custom/themes", "over_refusal/near_misses"):
+        assert expected in suites
+    assert {f"attacks/{attack.name}" for attack in ATTACKS if attack.measured} <= suites
+    assert {"real/forum", "real/all", "real/macro", "language/en", "over_refusal/real"} <= suites
+    assert set(report["suites"]["floor"]) == {
+        name for name in suites if name.startswith(("real/", "language/")) or name == "over_refusal/real"
+    }
+    assert report["suites"]["think"]["real/dolly_sensitive"]["n"] == 4
+
+
+def test_every_row_stands_once_with_what_both_modes_said(report: dict[str, Any]) -> None:
+    rows = rows_of(report)
+    suites = by_suite(rows)
+    assert {row.id for row in suites["real/all"]} == {row.id for row in DEV}
+    assert len(suites["synthetic/held_out"]) == 12
+    assert all({"think", "fast"} <= set(row.replies) for row in rows)
+    assert all("floor" in row.replies for row in suites["real/all"])
+    pairs = report["suites"]["fast"]["flips/in_distribution"]
+    assert (pairs["n"], pairs["groups"]) == (8, 4)
+    assert pairs["figures"]["pairs"]["value"] == report["modes"]["fast"]["pairs"]["pairs"]["value"]
+    attacked = [row for row in rows if "attacks/judgement" in row.suites]
+    assert attacked
+    assert {row.group.partition("/")[0] for row in attacked} == {"pairs"}
+
+
+def test_no_text_is_in_the_report_the_page_or_the_kept_files(report: dict[str, Any], folder: Path) -> None:
+    write_report(folder, report)
+    write_page(folder, Page(report))
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert SECRET_WORD not in path.read_text(encoding="utf-8")
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == report
+
+
+def test_what_is_kept_is_not_asked_again(
+    report: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(evaluation, "judge_rows", refuse)
+    monkeypatch.setattr(asked_rows, "floor_replies", refuse)
+    again = evaluate(
+        open_checkpoint("tiny").path, 4, 7, folder, settings=SETTINGS, rows=DEV, training=TRAIN,
+        engine="scripted",
+    )  # fmt: skip
+    assert again == report
+
+
+def test_a_report_goes_through_the_gate_against_itself(report: dict[str, Any], tmp_path: Path) -> None:
+    settings = GateSettings(floors=(), drops=(Drop(suite="*", misses=0.0, over_refusals=0.0),))
+    result = run_gate(settings, report, report, tmp_path)
+    assert result.passed
+    assert {row.suite for row in result.rows} == set(report["suites"]["think"]) - {"real/macro"}
+    strict = GateSettings(floors=(Floor(suite="flips/*", figure="pairs", least=0.99),), drops=())
+    assert {row.suite for row in run_gate(strict, report, None, tmp_path).failed} >= {"flips/held_out"}
+
+
+def test_the_ablation_without_reasoning_measures_fast_alone_and_fits_no_calibration(tmp_path: Path) -> None:
+    settings = EvaluationSettings(ablation="without reasoning", modes=("fast",), draws=100)
+    report = evaluate(open_checkpoint("tiny").path, 2, 7, tmp_path, settings=settings, engine="scripted")
+    assert set(report["modes"]) == set(report["suites"]) == set(report["attacks"]) == {"fast"}
+    assert report["calibration"] == {"data": {}, "chosen": {}, "modes": {}}
+    assert {bar["mode"] for bar in report["bars"]} == {"fast"}
+    assert report["settings"]["ablation"] == "without reasoning"
+    assert not (tmp_path / "calibration.json").exists()
+
+
+async def test_rows_are_asked_as_serving_asks_them_normalised(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(str(write_bare_folder(tmp_path)), template="rsafe-compact-1", weights=False)
+    renderer = PromptRenderer(checkpoint.path, checkpoint.template, b"s")
+    prompts: list[tuple[int, ...]] = []
+
+    def completion(prompt: tuple[int, ...]) -> str:
+        prompts.append(prompt)
+        return " no.</think>\n\\boxed{safe}"
+
+    judge = Judge(
+        checkpoint, renderer, ScriptedEngine(renderer, completion=completion), JudgeLimits(max_model_len=1024)
+    )
+    await judge.start()
+    plain, hidden = real(1, "forum", "safe"), real(1, "forum", "safe")
+    hidden = LabelledRow(
+        **{f: getattr(hidden, f) for f in hidden.__struct_fields__}
+        | {"turns": (Turn(role="user", text=plain.turns[0].text.replace("number", "num\u200bber")),)}
+    )
+    outcomes = await judge_rows(judge, [plain, hidden], "think")
+    assert prompts[0] == prompts[1]
+    assert [one.label for one in outcomes] == ["safe", "safe"]
