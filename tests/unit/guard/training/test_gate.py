@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from guard.training.gate import RESULT, GateResult, run_gate
@@ -13,6 +16,7 @@ from guard.training.measured_rows import ROWS_KEY, MeasuredRow, ReportError
 from tests.unit.guard.training.measured import report, row, rows_with
 
 THINK: tuple[Any, ...] = ("think",)
+SAID: tuple[Any, ...] = ("safe", "unsafe", None)
 
 
 def gate(
@@ -24,9 +28,9 @@ def gate(
     drops: tuple[Drop, ...] = (),
     **more: Any,
 ) -> GateResult:
-    settings = GateSettings(floors=floors, drops=drops, **more)
+    asked = GateSettings(floors=floors, drops=drops, **more)
     other = None if champion is None else report(champion, "c" * 64)
-    return run_gate(settings, report(challenger), other, folder)
+    return run_gate(asked, report(challenger), other, folder)
 
 
 def drop(suite: str = "*", **more: Any) -> Drop:
@@ -192,16 +196,16 @@ def test_the_result_is_a_file_that_can_be_read_again(tmp_path: Path) -> None:
 
 
 def test_a_report_without_rows_or_figures_is_refused_by_name(tmp_path: Path) -> None:
-    settings = GateSettings(floors=(floor(),), drops=(drop(),))
+    asked = GateSettings(floors=(floor(),), drops=(drop(),))
     whole = report(GOOD)
     for part, which in (("suites", "challenger"), (ROWS_KEY, "champion"), ("weights_digest", "champion")):
         broken = {name: value for name, value in whole.items() if name != part}
         pair = (broken, whole) if which == "challenger" else (whole, broken)
         with pytest.raises(ReportError, match=f"^{which}: .*{part}"):
-            run_gate(settings, *pair, tmp_path)
+            run_gate(asked, *pair, tmp_path)
     twice = {**whole, ROWS_KEY: [*whole[ROWS_KEY], whole[ROWS_KEY][0]]}
     with pytest.raises(ReportError, match="each id once"):
-        run_gate(settings, twice, whole, tmp_path)
+        run_gate(asked, twice, whole, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -224,3 +228,30 @@ def test_wrong_floors_are_refused(wrong: dict[str, Any], field: str) -> None:
 def test_a_drop_names_both_sides() -> None:
     with pytest.raises(msgspec.ValidationError, match="over_refusals"):
         msgspec.convert({"drops": [{"suite": "*", "misses": 0.1}]}, GateSettings)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from(SAID), st.sampled_from(SAID)), min_size=1, max_size=30)
+)
+@settings(max_examples=60, deadline=None)
+def test_a_guard_that_is_nowhere_worse_passes_and_one_that_is_everywhere_worse_fails(
+    drawn: list[tuple[bool, str | None, str | None]],
+) -> None:
+    def wrong(unsafe: bool, said: str | None) -> bool:
+        return said != ("unsafe" if unsafe else "safe")
+
+    old = [row(n, unsafe, said) for n, (unsafe, said, _) in enumerate(drawn)]
+    # Where the other answer is worse, the challenger keeps the champion's.
+    new = [
+        row(n, unsafe, said if wrong(unsafe, other) else other)
+        for n, (unsafe, said, other) in enumerate(drawn)
+    ]
+    asked = GateSettings(
+        floors=(), drops=(drop(misses=0.0, over_refusals=0.0, proof="no_worse"),), draws=1000
+    )
+    with TemporaryDirectory() as folder:
+        assert run_gate(asked, report(new), report(old), Path(folder)).passed
+        right = [row(n, unsafe, "unsafe" if unsafe else "safe") for n, (unsafe, *_) in enumerate(drawn)]
+        silent = [row(n, unsafe, None) for n, (unsafe, *_) in enumerate(drawn)]
+        result = run_gate(asked, report(silent), report(right), Path(folder))
+        assert result.failed == result.rows
