@@ -120,7 +120,7 @@ def _gate_table(rows: Iterable[GateRow]) -> str:
             f"<td>{value}</td><td>{champion}</td><td class=ends>{ends}</td><td class=words>{wanted}</td></tr>"
         )
     note = "Interval: of a floor that of the value; of a drop that of the difference."
-    table = f"<table>{head}<th>Wanted</th></tr>{''.join(lines)}</table>"
+    table = f"<table>{head}<th class=words>Wanted</th></tr>{''.join(lines)}</table>"
     return f"<div class=scroll>{table}</div><p class=note>{note}</p>"
 
 

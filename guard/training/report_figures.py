@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from guard.training.charts import SERIES, Bar, bar_chart
 from guard.training.suite_report import FLOOR
+from guard.training.suites import MACRO, POOLED
 
 _FIGURES: Final = {
     "accuracy": "Accuracy",
@@ -25,6 +26,8 @@ _FIGURES: Final = {
     "parse": "Parses",
     "tokens": "Tokens",
 }
+# Kinds of suites in the order in which they are drawn; others follow.
+_KINDS: Final = ("synthetic", "flips", "custom", "over_refusal", "attacks", "real", "language")
 # What a suite's bar shows: the first that its rows define.
 _HEADLINES: Final = {"flips": ("pairs",)}
 _HEADLINE: Final = ("balanced_accuracy", "accuracy")
@@ -52,7 +55,7 @@ def bars_of_suites(named: Sequence[Named]) -> str:
         if floor:
             speakers.append(("TF-IDF floor", floor))
         found.append(f"<h3>{escape(mode)}</h3>{_keys([name for name, _ in speakers])}")
-        for _, names in groupby(sorted(speakers[0][1]), key=_kind):
+        for _, names in groupby(sorted(speakers[0][1], key=_order), key=_kind):
             rows = [(name, list(_bars(name, speakers))) for name in names]
             found.append(f"<div>{bar_chart(rows)}</div>")
     return "\n".join(found) if len(found) > 1 else ""
@@ -63,7 +66,7 @@ def figure_tables(named: Sequence[Named]) -> str:
     found = []
     for one in named:
         for speaker, suites in one.report.get("suites", {}).items():
-            rows = "".join(_row(name, suite) for name, suite in suites.items())
+            rows = "".join(_row(name, suites[name]) for name in sorted(suites, key=_order))
             head = "".join(f"<th>{title}</th>" for title in _FIGURES.values())
             found.append(
                 f"<details><summary>{escape(one.name)}, {escape(speaker)}</summary><div class=scroll><table>"
@@ -78,6 +81,13 @@ def _modes(report: Mapping[str, Any]) -> list[str]:
 
 def _kind(suite: str) -> str:
     return suite.partition("/")[0]
+
+
+def _order(suite: str) -> tuple[int, bool, str]:
+    """By kind; the mean and the pooled rows before the single sources."""
+    kind = _kind(suite)
+    place = _KINDS.index(kind) if kind in _KINDS else len(_KINDS)
+    return place, suite not in (MACRO, POOLED), suite
 
 
 def _bars(name: str, speakers: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[Bar]:

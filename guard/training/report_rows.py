@@ -14,6 +14,7 @@ import numpy as np
 from guard.training.charts import histogram, line_chart, reliability_chart
 from guard.training.measured_rows import ROWS_KEY, MeasuredRow, rows_of, speakers_of
 from guard.training.score_figures import bins, counts
+from guard.training.suite_report import FLOOR
 from guard.training.suites import HELD_OUT, POOLED
 
 _PICTURED: Final = (HELD_OUT, POOLED)
@@ -87,7 +88,7 @@ def unparseable(report: Mapping[str, Any]) -> str:
         f"<tr><td>{escape(speaker)}</td><td class=words>{escape(reason)}</td><td>{count:,}</td></tr>"
         for (speaker, reason), count in sorted(reasons.items())
     )
-    return f"<table><tr><th>Speaker</th><th>Reason</th><th>Rows</th></tr>{lines}</table>"
+    return f"<table><tr><th>Speaker</th><th class=words>Reason</th><th>Rows</th></tr>{lines}</table>"
 
 
 def worst_rows(report: Mapping[str, Any]) -> str:
@@ -96,7 +97,7 @@ def worst_rows(report: Mapping[str, Any]) -> str:
     wrong: list[tuple[float, str, MeasuredRow, float]] = []
     for row in rows:
         for speaker in row.replies:
-            score = _score(row, speaker)
+            score = None if speaker == FLOOR else _score(row, speaker)
             if score is not None and (score >= 0.5) != row.unsafe:
                 wrong.append((abs(score - row.unsafe), speaker, row, score))
     wrong.sort(key=lambda one: (-one[0], one[1], one[2].id))
@@ -108,7 +109,7 @@ def worst_rows(report: Mapping[str, Any]) -> str:
     )
     if not lines:
         return ""
-    head = "<tr><th>Row</th><th>Speaker</th><th>Truth</th><th>Score</th><th>Suites</th></tr>"
+    head = "<tr><th>Row</th><th>Mode</th><th>Truth</th><th>Score</th><th class=words>Suites</th></tr>"
     return (
         f"<p class=note>{len(wrong):,} scores lie on the wrong side of one half; these lie farthest.</p>"
         f"<div class=scroll><table>{head}{lines}</table></div>"
