@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from guard.calibration import FittedOn
-from guard.training.data.rows import LabelledRow
+from guard.training.data.rows import LabelledRow, PolicyHashes
 from guard.training.generator.conversations import Kind, Row, Split
 from guard.training.generator.evaluation_sets import CUSTOM_SOURCES, draw_rows
 from guard.training.generator.policies import TermSource
@@ -119,12 +119,19 @@ def without_near_duplicates(
 
 
 def rows_digest(sets: Mapping[str, Sequence[Row | LabelledRow]]) -> str:
-    """SHA-256 (hex) over the rows in their order."""
-    digest = hashlib.sha256()
+    """SHA-256 (hex) over the rows in their order; of a labelled row over what is judged, and its label."""
+    digest, hashes = hashlib.sha256(), PolicyHashes()
     for name, rows in sets.items():
         for row in rows:
-            digest.update(json.dumps([name, msgspec.to_builtins(row)], ensure_ascii=True).encode() + b"\n")
+            content = _judged(row, hashes) if isinstance(row, LabelledRow) else row
+            line = json.dumps([name, msgspec.to_builtins(content)], ensure_ascii=True)
+            digest.update(line.encode() + b"\n")
     return digest.hexdigest()
+
+
+def _judged(row: LabelledRow, hashes: PolicyHashes) -> list[object]:
+    """With the policy's hash for the policy: a hundred thousand rows share a few large ones."""
+    return [row.id, hashes.of(row.policy), row.turns, row.label]
 
 
 def _shingles(row: Row) -> Shingles:
