@@ -14,6 +14,8 @@ from typing import Final, NamedTuple
 SERIES: Final = 4
 """Series that have a colour of their own."""
 _LABEL: Final = 210
+# What fits there; the whole label shows when pointed at.
+_MOST_LETTERS: Final = 36
 _BAR: Final = 9
 _GAP: Final = 7
 _WIDE: Final = 420
@@ -40,7 +42,10 @@ def bar_chart(rows: Sequence[tuple[str, Sequence[Bar]]]) -> str:
         parts.append(f'<text class="tick" x="{x:.1f}" y="10" text-anchor="middle">{step / 10:g}</text>')
     for label, bars in rows:
         middle = y + (len(bars) * _BAR) / 2 + 4
-        parts.append(f'<text x="{_LABEL - 8}" y="{middle:.1f}" text-anchor="end">{escape(label)}</text>')
+        parts.append(
+            f'<text x="{_LABEL - 8}" y="{middle:.1f}" text-anchor="end"><title>{escape(label)}</title>'
+            f"{escape(_short(label))}</text>"
+        )
         for bar in bars:
             parts.append(_bar(bar, y))
             y += _BAR
@@ -131,6 +136,10 @@ def _bar(bar: Bar, y: float) -> str:
         f'width="{_WIDE * min(1.0, max(0.0, bar.value)):.1f}" height="{_BAR - 1}"/>'
         f"{_line('whisker', low, middle, high, middle)}</g>"
     )
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _MOST_LETTERS else f"{label[: _MOST_LETTERS - 1]}…"
 
 
 def _frame(title: str, left: int, top: int, label: str = "") -> str:

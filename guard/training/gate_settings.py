@@ -78,6 +78,7 @@ DEFAULT_DROPS: Final = (
     Drop(suite=MACRO, misses=0.02, over_refusals=0.02),
     Drop(suite="real/*", misses=0.03, over_refusals=0.03, confidence=0.99),
     Drop(suite="language/*", misses=0.03, over_refusals=0.03, confidence=0.99),
+    Drop(suite="category/*", misses=0.03, over_refusals=0.03, confidence=0.99),
 )
 
 

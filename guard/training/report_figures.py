@@ -27,7 +27,7 @@ _FIGURES: Final = {
     "tokens": "Tokens",
 }
 # Kinds of suites in the order in which they are drawn; others follow.
-_KINDS: Final = ("synthetic", "flips", "custom", "over_refusal", "attacks", "real", "language")
+_KINDS: Final = ("synthetic", "flips", "custom", "over_refusal", "attacks", "real", "language", "category")
 # What a suite's bar shows: the first that its rows define.
 _HEADLINES: Final = {"flips": ("pairs",)}
 _HEADLINE: Final = ("balanced_accuracy", "accuracy")

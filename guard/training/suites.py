@@ -7,6 +7,7 @@ over_refusal/…  safe rows that resemble unsafe ones, or are unsafe under anoth
 attacks/…       unsafe rows under each attack, as a whole by kind
 real/<source>   rows of a real source; `real/all` pools them, `real/macro` is the mean over sources
 language/<tag>  rows of real sources by language
+category/…      rows that violate a category, with the safe rows of the sources that have such rows
 """
 
 from __future__ import annotations
@@ -125,12 +126,47 @@ def suites_of_real(
     rows = [row for found in sources.values() for row in found]
     ids = {row.id for row in rows}
     languages = Counter(row.language for row in rows)
-    return {row.id: _suites_of_row(row, ids, languages, settings) for row in rows}
+    categories = _categories(rows, settings)
+    return {
+        row.id: (
+            *_suites_of_row(row, ids, languages, settings),
+            *(name for name, having in categories.items() if _shows(row, name, having)),
+        )
+        for row in rows
+    }
+
+
+def category_suites(row: LabelledRow) -> list[str]:
+    """The suites of the categories that the row violates: by policy, code and title.
+
+    A perturbed policy keeps its id and may give a code another title; such rows are another suite.
+    """
+    titles = {category.code: category.title for category in row.policy.categories}
+    return [f"category/{row.policy.id}/{code} {titles[code]}" for code in row.codes]
+
+
+def _categories(rows: Iterable[LabelledRow], settings: EvaluationSettings) -> dict[str, set[tuple[str, str]]]:
+    """Suite of a category with rows enough → the sources, each with its policy, that have such rows."""
+    found: dict[str, list[LabelledRow]] = {}
+    for row in rows:
+        for name in category_suites(row):
+            found.setdefault(name, []).append(row)
+    return {
+        name: {(row.source, row.policy.id) for row in having}
+        for name, having in sorted(found.items())
+        if len(having) >= settings.least_rows_of_category
+    }
+
+
+def _shows(row: LabelledRow, suite: str, having: set[tuple[str, str]]) -> bool:
+    if row.label == "unsafe":
+        return suite in category_suites(row)
+    return (row.source, row.policy.id) in having
 
 
 def _suites_of_row(
     row: LabelledRow, ids: set[str], languages: Mapping[str, int], settings: EvaluationSettings
-) -> tuple[str, ...]:
+) -> list[str]:
     found = [f"{REAL}{row.source}", POOLED]
     if languages[row.language] >= settings.least_rows_of_language:
         found.append(f"language/{row.language}")
@@ -138,7 +174,7 @@ def _suites_of_row(
         found.append("over_refusal/real")
     if row.twin in ids:
         found.append("flips/real")
-    return tuple(found)
+    return found
 
 
 def _sample(rows: Sequence[LabelledRow], most: int) -> list[LabelledRow]:

@@ -23,7 +23,8 @@ def test_a_bar_is_as_long_as_its_value_and_its_whisker_as_the_interval() -> None
     whisker = next(one for one in shapes(svg, "line") if one.attrib["class"] == "whisker")
     assert float(whisker.attrib["x2"]) - float(whisker.attrib["x1"]) == whole / 2
     assert "a &lt;suite&gt;" in svg
-    assert [one.text for one in shapes(svg, "title")] == ["half", "all"]
+    assert [one.text for one in shapes(svg, "title")] == ["a <suite>", "half", "all"]
+    assert f">{'x' * 35}…<" in bar_chart([("x" * 37, [])])
 
 
 def test_a_curve_spans_its_values_and_leaves_out_what_is_no_number() -> None:

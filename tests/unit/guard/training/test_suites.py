@@ -104,6 +104,24 @@ def test_real_twins_are_flips_when_both_are_judged() -> None:
     assert [name for name, found in suites.items() if "flips/real" in found] == ["forum-0", "forum-1"]
 
 
+def test_a_category_is_shown_with_the_safe_rows_of_its_sources() -> None:
+    settings = EvaluationSettings(least_rows_of_category=2)
+    rows = [
+        real(0, label="unsafe", codes=("C1",)),
+        real(1, label="unsafe"),
+        real(2),
+        real(3, "chat", label="unsafe", codes=("C1",)),
+        real(4, "shop"),
+    ]
+    suites = suites_of_real(chosen_rows(rows, settings), settings)
+    shown = [name for name, found in suites.items() if "category/p/C1 t" in found]
+    assert set(shown) == {"forum-0", "forum-2", "chat-3"}
+    other = Policy(id="p", version="2", categories=(Category(code="C1", title="renamed", definition="d"),))
+    renamed = [replace(rows[0], policy=other), *rows[1:]]
+    again = suites_of_real(chosen_rows(renamed, settings), settings)
+    assert not any(name.startswith("category/") for found in again.values() for name in found)
+
+
 def test_a_sample_is_the_same_each_time_grows_with_its_size_and_keeps_twins() -> None:
     rows = [real(n, twin=f"forum-{n ^ 1}") for n in range(40)]
     few = chosen_rows(rows, EvaluationSettings(most_rows_per_source=9))["forum"]
