@@ -14,16 +14,14 @@ GOOD = ("buy the bread", "sell bread today", "bread for you", "he wants bread no
 
 
 def row(name: str, text: str, label: str, earlier: str = "") -> LabelledRow:
-    turns = (Turn(role="user", text=text),)
-    if earlier:
-        turns = (Turn(role="user", text=earlier), *turns)
+    said = [earlier, text] if earlier else [text]
     return LabelledRow(
         id=name,
         source="s",
         split="train",
         group=name,
         policy=POLICY,
-        turns=turns,
+        turns=tuple(Turn(role="user", text=one) for one in said),
         label="unsafe" if label == "unsafe" else "safe",
     )
 

@@ -34,7 +34,8 @@ def gate(
 
 
 def drop(suite: str = "*", **more: Any) -> Drop:
-    return Drop(**{"suite": suite, "misses": 0.02, "over_refusals": 0.02, "modes": THINK} | more)
+    asked: dict[str, Any] = {"suite": suite, "misses": 0.02, "over_refusals": 0.02, "modes": THINK}
+    return Drop(**asked | more)
 
 
 def floor(figure: Any = "f1", least: float | None = 0.9, suite: str = "synthetic/both", **more: Any) -> Floor:
