@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
 from guard.calibration import Calibration
 from guard.training.attacks.attack import Attack
-from guard.training.calibration_split import CalibrationSplit, rows_digest
+from guard.training.calibration_split import CalibrationSplit
 from guard.training.data.rows import LabelledRow
 from guard.training.evaluation_settings import EvaluationSettings
-from guard.training.floor import floor_replies
 from guard.training.generator.conversations import Row
 from guard.training.measured_rows import MeasuredRow, Reply
-from guard.training.outcomes import keep, place_of, recall
 from guard.training.suite_report import SaidFully, measured_row
 from guard.training.suites import attacked_id, labelled, suites_of_attack, suites_of_real, suites_of_set
 
@@ -65,20 +61,3 @@ def measured_rows_of(
             said = {mode: asked.real[mode][source][number] for mode in modes}
             rows.append(measured_row(real, suites_by_id[real.id], said, calibration, floor.get(real.id)))
     return rows
-
-
-def floor_of(folder: Path, asked: Asked, training: Sequence[LabelledRow], seed: int) -> dict[str, Reply]:
-    """What the floor says of the real rows, by id; empty where it has nothing to learn from or to judge.
-
-    Kept in `folder`/outcomes, as the guard's answers are.
-    """
-    rows = [row for drawn in asked.sources.values() for row in drawn]
-    if not rows or len({row.label for row in training}) < 2:
-        return {}
-    place = place_of(folder / "outcomes", "floor", rows_digest({"training": training, "rows": rows}))
-    known = recall(place, dict[str, Reply])
-    if known is None:
-        started = time.monotonic()
-        known = floor_replies(training, rows, seed), round(time.monotonic() - started, 2)
-        keep(place, *known)
-    return known[0]

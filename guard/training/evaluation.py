@@ -23,7 +23,7 @@ from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge
 from guard.serving.question import Question
 from guard.serving.vllm_start import VllmOptions
-from guard.training.asked_rows import Asked, AttackedRow, floor_of, measured_rows_of
+from guard.training.asked_rows import Asked, AttackedRow, measured_rows_of
 from guard.training.attack_evaluation import forged_endings, measure_attacks
 from guard.training.attacks.attack import Attack
 from guard.training.calibrate import add_calibration
@@ -33,6 +33,7 @@ from guard.training.evaluation_settings import EvaluationSettings, MeasuredMode
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.judged_rows import judged_rows
+from guard.training.measured_rows import Reply
 from guard.training.outcomes import keep, place_of, recall
 from guard.training.suite_report import suite_report
 from guard.training.suites import chosen_rows, policy_of
@@ -103,17 +104,19 @@ def evaluate(
     *,
     settings: EvaluationSettings | None = None,
     rows: Sequence[LabelledRow] = (),
-    training: Sequence[LabelledRow] = (),
+    floor: Mapping[str, Reply] | None = None,
     engine: EngineName = "vllm",
 ) -> dict[str, Any]:
     """The whole report, JSON-ready: sets, suites, attacks, calibration, and whether bars are met.
 
     `count` and `seed` draw the generator's sets; `rows` are labelled rows that training did not see, and
-    `training` those that it saw, from which the floor learns. `folder` gets the calibration and its picture,
-    and `outcomes`, from which a run that was cut off goes on.
+    `floor` says what the classifier of `guard.training.floor` says of them, by id. `folder` gets the
+    calibration and its picture, and `outcomes`, from which a run that was cut off goes on.
     """
     return asyncio.run(
-        _evaluate(checkpoint, count, seed, folder, settings or EvaluationSettings(), rows, training, engine)
+        _evaluate(
+            checkpoint, count, seed, folder, settings or EvaluationSettings(), rows, floor or {}, engine
+        )
     )
 
 
@@ -124,7 +127,7 @@ async def _evaluate(
     folder: Path,
     settings: EvaluationSettings,
     rows: Sequence[LabelledRow],
-    training: Sequence[LabelledRow],
+    floor: Mapping[str, Reply],
     engine: EngineName,
 ) -> dict[str, Any]:
     checkpoint = open_checkpoint(str(path))
@@ -144,7 +147,6 @@ async def _evaluate(
     report.update(engine=f"{judge.identity.engine} {judge.identity.engine_version}", calibration=_NONE)
     if settings.calibrates:
         _calibrate(report, folder, checkpoint, found, limits)
-    floor = floor_of(folder, found, training, seed) if settings.floor else {}
     measured = measured_rows_of(found, settings, _calibration_in(folder, settings), floor)
     report["settings"] = msgspec.json.decode(msgspec.json.encode(settings))
     return report | suite_report(measured, settings.draws, seed)

@@ -34,8 +34,6 @@ class EvaluationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """A language with fewer rows has no suite of its own."""
     least_rows_of_category: Annotated[int, Meta(ge=1)] = 50
     """A category that fewer rows violate has no suite of its own."""
-    floor: bool = True
-    """Whether TF-IDF and logistic regression are measured beside the guard, where there are real rows."""
     draws: Annotated[int, Meta(ge=100, le=100_000)] = 1000
     """Bootstrap draws of an interval."""
 

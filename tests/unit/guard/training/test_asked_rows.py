@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 from msgspec.structs import replace
 
 from guard.prompt import Turn
-from guard.training import asked_rows
-from guard.training.asked_rows import Asked, floor_of, measured_rows_of
+from guard.training.asked_rows import Asked, measured_rows_of
 from guard.training.calibration_split import draw_split, rows_digest
 from guard.training.data.rows import LabelledRow
 from guard.training.evaluation import Outcome
 from guard.training.evaluation_settings import EvaluationSettings
 from guard.training.generator.evaluation_sets import evaluation_sets
+from guard.training.measured_rows import Reply
 from schemas.policy import Category, Policy
 
 POLICY = Policy(id="p", version="1", categories=(Category(code="C1", title="t", definition="d"),))
@@ -32,7 +29,6 @@ def real(number: int, label: str) -> LabelledRow:
 
 
 ROWS = [real(n, "unsafe" if n % 2 else "safe") for n in range(6)]
-TRAINING = [real(100 + n, "unsafe" if n % 2 else "safe") for n in range(12)]
 
 
 def asked() -> Asked:
@@ -55,22 +51,11 @@ def test_every_row_gets_its_own_answer() -> None:
             assert one.replies["fast"].label == ("unsafe" if one.unsafe else "safe")
 
 
-def test_the_floor_is_learnt_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replies = floor_of(tmp_path, asked(), TRAINING, 1)
-    assert set(replies) == {row.id for row in ROWS}
-    assert [replies[row.id].label for row in ROWS] == [row.label for row in ROWS]
-    monkeypatch.setattr(asked_rows, "floor_replies", None)
-    assert floor_of(tmp_path, asked(), TRAINING, 1) == replies
-    with pytest.raises(TypeError):  # other rows to learn from: learnt anew
-        floor_of(tmp_path, asked(), TRAINING[:-1], 1)
-
-
-def test_without_rows_of_both_kinds_there_is_no_floor(tmp_path: Path) -> None:
-    assert floor_of(tmp_path, asked(), TRAINING[::2], 1) == {}
-    assert floor_of(tmp_path, asked(), (), 1) == {}
-    nothing = asked()
-    nothing.sources.clear()
-    assert floor_of(tmp_path, nothing, TRAINING, 1) == {}
+def test_the_floor_speaks_beside_the_modes_where_it_said_something() -> None:
+    floor = {ROWS[0].id: Reply(label="safe", score=0.25)}
+    rows = {row.id: row for row in measured_rows_of(asked(), FAST, None, floor)}
+    assert rows[ROWS[0].id].replies["floor"] == Reply(label="safe", score=0.25)
+    assert [name for name, row in rows.items() if "floor" in row.replies] == [ROWS[0].id]
 
 
 def test_the_digest_of_rows_changes_with_what_is_judged_and_its_label_alone() -> None:

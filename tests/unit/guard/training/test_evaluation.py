@@ -13,11 +13,12 @@ from guard.prompt import PromptRenderer, Turn
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge
 from guard.serving.scripted_engine import ScriptedEngine
-from guard.training import asked_rows, evaluation
+from guard.training import evaluation
 from guard.training.attacks.corpus import ATTACKS
 from guard.training.data.rows import LabelledRow
 from guard.training.evaluation import evaluate, judge_rows
 from guard.training.evaluation_settings import EvaluationSettings
+from guard.training.floor import floor_replies
 from guard.training.gate import run_gate
 from guard.training.gate_settings import Drop, Floor, GateSettings
 from guard.training.measured_rows import by_suite, rows_of
@@ -49,6 +50,12 @@ TRAIN = [real(100 + n, "forum", "unsafe" if n % 2 else "safe", "train") for n in
 SETTINGS = EvaluationSettings(least_rows_of_language=5, draws=100)
 
 
+def evaluated(folder: Path) -> dict[str, Any]:
+    floor = floor_replies(TRAIN, DEV)
+    tiny = open_checkpoint("tiny").path
+    return evaluate(tiny, 4, 7, folder, settings=SETTINGS, rows=DEV, floor=floor, engine="scripted")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("evaluation")
@@ -56,10 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(folder: Path) -> dict[str, Any]:
-    return evaluate(
-        open_checkpoint("tiny").path, 4, 7, folder, settings=SETTINGS, rows=DEV, training=TRAIN,
-        engine="scripted",
-    )  # fmt: skip
+    return evaluated(folder)
 
 
 def test_a_report_has_what_it_had_and_the_suites_beside(report: dict[str, Any]) -> None:
@@ -109,11 +113,7 @@ def test_what_is_kept_is_not_asked_again(
         raise AssertionError("asked again")
 
     monkeypatch.setattr(evaluation, "judge_rows", refuse)
-    monkeypatch.setattr(asked_rows, "floor_replies", refuse)
-    again = evaluate(
-        open_checkpoint("tiny").path, 4, 7, folder, settings=SETTINGS, rows=DEV, training=TRAIN,
-        engine="scripted",
-    )  # fmt: skip
+    again = evaluated(folder)
     assert again == report
 
 
