@@ -7,7 +7,9 @@ speakers measured on the same rows get the same draws, so differences are paired
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -58,3 +60,16 @@ def interval(draws: Array, confidence: float = CONFIDENCE) -> tuple[float, float
     tail = (1.0 - confidence) / 2
     low, high = np.quantile(known, [tail, 1.0 - tail])
     return float(low), float(high)
+
+
+def wilson(share: float, count: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Wilson's interval (1927) of a share of `count`, 1 or more; it has a width at 0 and 1 too.
+
+    >>> tuple(round(end, 3) for end in wilson(1.0, 10))
+    (0.722, 1.0)
+    """
+    z = NormalDist().inv_cdf((1.0 + confidence) / 2)
+    shrunk = 1.0 + z * z / count
+    centre = (share + z * z / (2 * count)) / shrunk
+    width = z / shrunk * math.sqrt(share * (1.0 - share) / count + z * z / (4 * count * count))
+    return max(0.0, centre - width), min(1.0, centre + width)

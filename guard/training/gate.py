@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
-import numpy as np
 
-from guard.training.bootstrap import interval
 from guard.training.gate_difference import NotComparable, Side, Sides, compare
 from guard.training.gate_settings import Drop, Floor, GateSettings
 from guard.training.measured_rows import ReportError, rows_of
@@ -183,7 +181,7 @@ def _drop(drop: Drop, mode: str, suite: str, side: Side, sides: Sides) -> GateRo
         return _failed(mode, suite, "drop", side, wanted, str(error))
     if found is None:
         return None
-    low, high = interval(found.draws, drop.confidence)
+    low, high = found.interval(drop.confidence)
     difference = found.challenger - found.champion
     worse = difference > allowed and low > 0.0
     met = not worse if drop.proof == "worse" else high <= allowed
@@ -196,8 +194,8 @@ def _drop(drop: Drop, mode: str, suite: str, side: Side, sides: Sides) -> GateRo
         wanted=wanted,
         value=round(found.challenger, 4),
         champion=round(found.champion, 4),
-        low=_rounded(low),
-        high=_rounded(high),
+        low=round(low, 4),
+        high=round(high, 4),
     )
 
 
@@ -224,7 +222,3 @@ def _digest(report: Report, name: str) -> str:
     if not isinstance(found, str):
         raise ReportError(f"{name}: weights_digest: expected the digest of the weights that were measured")
     return found
-
-
-def _rounded(value: float) -> float | None:
-    return None if np.isnan(value) else round(value, 4)

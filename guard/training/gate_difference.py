@@ -5,18 +5,22 @@ Rows are matched by id. Draws take the same groups for both, so that what is har
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final, Literal
 
 import numpy as np
 
-from guard.training.bootstrap import Array, draw_weights, group_numbers
+from guard.training.bootstrap import Array, Groups, draw_weights, group_numbers, interval
 from guard.training.measured_rows import MeasuredRow, by_suite
 from guard.training.suite_report import sources_of, suite_seed
 from guard.training.suites import MACRO
 
 Side = Literal["misses", "over_refusals"]
+# Beyond so many groups that differ the normal distribution is as good as the sum, and quicker.
+_EXACT_UP_TO: Final = 1000
 _WHO: Final = ("challenger", "champion")
 
 
@@ -26,11 +30,33 @@ class NotComparable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Shares of the rows of one side that are wrong, and their difference in each draw (NaN: undefined)."""
+    """Shares of the rows of one side that are wrong, and their difference in each draw (NaN: undefined).
+
+    `centre` and `error` are those of Agresti and Min (2005), "Simple improved confidence intervals for
+    comparing matched proportions": half a group more for each of the four outcomes. A bootstrap of a few
+    groups that all say the same has no width; this one has. `worse` and `better` count groups that differ.
+    """
 
     challenger: float
     champion: float
     draws: Array
+    centre: float
+    error: float
+    worse: int
+    better: int
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Of the difference: the wider one of both at either end.
+
+        It holds zero unless the exact sign test of the groups that differ (McNemar's) excludes it as well.
+        """
+        low, high = interval(self.draws, confidence)
+        tail = (1.0 - confidence) / 2
+        width = NormalDist().inv_cdf(1.0 - tail) * self.error
+        low, high = min(low, self.centre - width), max(high, self.centre + width)
+        low = low if _sign_test(self.worse, self.better) <= tail else min(low, 0.0)
+        high = high if _sign_test(self.better, self.worse) <= tail else max(high, 0.0)
+        return low, high
 
 
 class Sides:
@@ -89,6 +115,10 @@ def compare(sides: Sides, mode: str, suite: str, side: Side) -> Difference | Non
         challenger=float(np.mean([one.challenger for one in known])),
         champion=float(np.mean([one.champion for one in known])),
         draws=mean,
+        centre=float(np.mean([one.centre for one in known])),
+        error=math.sqrt(sum(one.error**2 for one in known)) / len(known),
+        worse=sum(one.worse for one in known),
+        better=sum(one.better for one in known),
     )
 
 
@@ -110,7 +140,39 @@ def _compare(sides: Sides, mode: str, suite: str, side: Side) -> Difference | No
     with np.errstate(invalid="ignore", divide="ignore"):
         draws: Array = (drawn[:, 1] - drawn[:, 2]) / drawn[:, 0]
     shares: Mapping[str, float] = {who: float(wrong[who].sum() / wanted.sum()) for who in _WHO}
-    return Difference(challenger=shares["challenger"], champion=shares["champion"], draws=draws)
+    return _matched(shares["challenger"], shares["champion"], draws, groups, counts)
+
+
+def _matched(challenger: float, champion: float, draws: Array, groups: Groups, counts: Array) -> Difference:
+    """With Agresti and Min's figures; a group counts by the share of its rows that differ."""
+    sums = np.zeros((int(groups.max()) + 1, counts.shape[1]))
+    np.add.at(sums, groups, counts)
+    sums = sums[sums[:, 0] > 0]
+    differences = (sums[:, 1] - sums[:, 2]) / sums[:, 0]
+    worse, better = differences[differences > 0], -differences[differences < 0]
+    more, less, count = worse.sum() + 0.5, better.sum() + 0.5, len(sums) + 2.0
+    variance = ((more + less) - (more - less) ** 2 / count) / count**2
+    return Difference(
+        challenger=challenger,
+        champion=champion,
+        draws=draws,
+        centre=float((more - less) / count),
+        error=math.sqrt(variance),
+        worse=len(worse),
+        better=len(better),
+    )
+
+
+def _sign_test(more: int, less: int) -> float:
+    """How often a fair coin gives `more` heads or more of both together.
+
+    >>> _sign_test(3, 0), _sign_test(0, 0)
+    (0.125, 1.0)
+    """
+    count = more + less
+    if count > _EXACT_UP_TO:
+        return 1.0 - NormalDist(count / 2, math.sqrt(count) / 2).cdf(more - 0.5)
+    return sum(math.comb(count, heads) for heads in range(more, count + 1)) / 2**count
 
 
 def _wrong(row: MeasuredRow, mode: str) -> bool:

@@ -1,7 +1,10 @@
-"""Figures of a suite and one speaker, with bootstrap intervals. Every error counts.
+"""Figures of a suite and one speaker, with intervals. Every error counts.
 
 No verdict is a miss on an unsafe row and a false alarm on a safe one, in the counts and in the ranking: such
 a row has the score of the wrong end. RSafe's own evaluation left such answers out.
+
+Intervals are those of the bootstrap; of a share at least Wilson's, since a bootstrap of rows that are all
+right has no width.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from guard.training.bootstrap import Array, Groups, draw_weights, group_numbers, interval
+from guard.training.bootstrap import Array, Groups, draw_weights, group_numbers, interval, wilson
 from guard.training.measured_rows import MeasuredRow, Reply
 from guard.training.score_figures import Scores, Truths
 from guard.training.weighted_figures import Ranking, calibration_errors
@@ -68,6 +71,8 @@ class Measured:
     groups: int
     values: dict[Figure, float]
     draws: Draws
+    trials: dict[Figure, int]
+    """Of figures that are shares: of how many rows, or of how many groups where these are fewer."""
 
     def report(self) -> dict[str, Any]:
         """JSON-ready; figures that the rows do not define are absent."""
@@ -75,7 +80,10 @@ class Measured:
             "n": self.rows,
             "unsafe": self.unsafe,
             "groups": self.groups,
-            "figures": {name: _told(value, self.draws[name]) for name, value in self.values.items()},
+            "figures": {
+                name: _told(value, self.draws[name], self.trials.get(name, 0))
+                for name, value in self.values.items()
+            },
         }
 
 
@@ -111,6 +119,7 @@ def measure(rows: Sequence[MeasuredRow], speaker: str, draws: int, seed: int) ->
         groups=len(np.unique(found.groups)),
         values={name: float(values[name][0]) for name in defined},
         draws={name: np.concatenate([block[name] for block in blocks]) for name in defined},
+        trials=_trials(found),
     )
 
 
@@ -127,6 +136,7 @@ def macro(members: Sequence[Measured]) -> Measured:
         groups=sum(one.groups for one in members),
         values={name: float(np.mean([one.values[name] for one in having[name]])) for name in names},
         draws={name: _mean([one.draws[name] for one in having[name]]) for name in names},
+        trials={},
     )
 
 
@@ -212,6 +222,24 @@ def _score(row: MeasuredRow, reply: Reply, score: float | None) -> float:
     return score
 
 
-def _told(value: float, draws: Array) -> dict[str, float]:
+def _trials(found: Columns) -> dict[Figure, int]:
+    hit, missed, alarm, passed, _, _, pair, _, named, _ = (int(total) for total in found.counts.sum(axis=0))
+    groups, rows = len(np.unique(found.groups)), len(found.truths)
+    shares: dict[Figure, int] = {
+        "accuracy": rows,
+        "parse": rows,
+        "recall": hit + missed,
+        "misses": hit + missed,
+        "false_positives": alarm + passed,
+        "pairs": pair,
+        "codes_right": named,
+    }
+    return {name: min(count, groups) for name, count in shares.items()}
+
+
+def _told(value: float, draws: Array, trials: int) -> dict[str, float]:
     low, high = interval(draws)
+    if trials:
+        least, most = wilson(value, trials)
+        low, high = min(low, least), max(high, most)
     return {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}

@@ -33,7 +33,7 @@ _HEADLINES: Final = {"flips": ("pairs",)}
 _HEADLINE: Final = ("balanced_accuracy", "accuracy")
 _NOTE: Final = (
     "Bars: both sides right (flips), else the mean of recall and specificity, else the share that is right. "
-    "Whiskers: 95 % bootstrap intervals over groups of rows. An answer without a verdict is wrong."
+    "Whiskers: 95 % intervals over groups of rows. An answer without a verdict is wrong."
 )
 
 

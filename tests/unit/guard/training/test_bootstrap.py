@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from guard.training import bootstrap
-from guard.training.bootstrap import draw_weights, group_numbers, interval
+from guard.training.bootstrap import draw_weights, group_numbers, interval, wilson
 
 
 def test_rows_of_a_group_are_drawn_together_and_nameless_rows_alone() -> None:
@@ -40,3 +40,10 @@ def test_the_interval_of_a_mean_is_as_wide_as_theory_says() -> None:
     low, high = interval(draws)
     se = float(np.sqrt(values.mean() * (1 - values.mean()) / 400))
     assert (high - low) / (2 * 1.96 * se) == pytest.approx(1.0, abs=0.06)
+
+
+def test_wilsons_interval_has_a_width_where_all_rows_agree() -> None:
+    assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-3)
+    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-3)
+    low, high = wilson(0.5, 10_000)
+    assert (low + high, high - low) == pytest.approx((1.0, 2 * 1.96 * 0.005), abs=1e-4)

@@ -126,3 +126,10 @@ def test_the_macro_mean_counts_every_suite_alike_and_skips_what_one_does_not_def
     assert mean.values["false_positives"] == 0.0
     assert (mean.rows, mean.unsafe) == (44, 42)
     assert mean.values["f1"] == small.values["f1"]
+
+
+def test_a_few_rows_that_are_all_right_are_not_certain_to_stay_so() -> None:
+    told = measure(rows_with(6, 0, 0, 6), "think", 200, 1).report()["figures"]
+    assert told["recall"]["value"] == told["recall"]["high"] == 1.0
+    assert 0.5 < told["recall"]["low"] < 0.7
+    assert 0.7 < told["parse"]["low"] < 0.8
