@@ -130,7 +130,7 @@ def _pictures(speaker: str, suite: str, rows: Sequence[MeasuredRow]) -> str:
         curves["calibrated"] = bins(np.array(calibrated, dtype=np.float64), truths)
     shown = {"safe": counts(raw[~truths]), "unsafe": counts(raw[truths])}
     title = f"{speaker}, {suite}"
-    return reliability_chart(title, curves) + histogram(f"{title}: raw scores", shown)
+    return reliability_chart(title, curves) + histogram("raw scores", shown)
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
