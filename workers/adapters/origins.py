@@ -23,7 +23,7 @@ _BATCH: Final = 500
 _POLL_S: Final = 0.2
 # What is fetched ahead of the wanted records is thrown away.
 _PREFETCH_RECORDS: Final = 1_000
-# librdkafka stops fetching for so long when that much lies ready; its second, after each jump, was all the time.
+# librdkafka stops fetching for so long when that much lies ready; its default of a second was paid per jump.
 _FETCH_BACKOFF_MS: Final = 20
 # Silence of the broker, in start time-outs, that ends the reading: a page of records never takes so long.
 _STALLED: Final = 3.0
