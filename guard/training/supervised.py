@@ -1,0 +1,154 @@
+"""The warm start on TRL: any causal language model learns to answer in form. Reads top to bottom.
+
+Rows become answers with reasoning (`think`) and without (`fast`), in token ids; the loss is over the answers
+alone. A run that was cut off goes on at its last whole state and ends with the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from guard.training.batches import TrainingError, order_by_length
+from guard.training.data.rows import LabelledRow
+from guard.training.grpo_settings import SupervisedSettings
+from guard.training.launch import alone, launch
+from guard.training.resume import clear_states, open_run, records, run_identity, write_summary
+from guard.training.row_encoding import Ids, RowEncoder, naming_rationale, training_renderer
+from guard.training.trainer_parts import (
+    Log,
+    StepRecorder,
+    common_arguments,
+    go_on,
+    prepare_torch,
+    versions,
+    without_printing,
+)
+from guard.training.weights import MODEL, TRAINED, load_tokenizer, load_weights, template_for, write_model
+
+STAGE: Final = "supervised"
+_FIGURES: Final = {
+    "loss": "loss",
+    "mean_token_accuracy": "token_accuracy",
+    "entropy": "entropy",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "num_tokens": "tokens_seen",
+}
+
+
+def run_supervised(
+    settings: SupervisedSettings, model: Path, rows: Sequence[LabelledRow], folder: Path, log: Log
+) -> Path:
+    """Train `model` on the answers of the rows; the folder of the new weights, `<folder>/model`.
+
+    `folder` gets `progress.jsonl` (a line a step), `summary.json` and states to go on from; it is made where
+    it is absent, and a finished one is left as it is. Raises `TrainingError` for a folder of another run, for
+    rows that do not fill a step, and for a model that cannot be read.
+    """
+    if alone(settings.processes):
+        open_run(folder, run_identity(STAGE, settings, model, rows))
+        if (folder / MODEL).is_dir():
+            log(f"{STAGE}: already there")
+            clear_states(folder)
+            return folder / MODEL
+    if settings.processes > 1 and alone(settings.processes):
+        launch(STAGE, settings, model, rows, folder, log)
+    else:
+        _train(settings, model, rows, folder, log)
+    if alone(settings.processes):
+        template = template_for(model, settings.template)
+        write_model(
+            model, folder / TRAINED, folder / MODEL, template=template, saved_as=settings.saved_as
+        )
+        clear_states(folder)
+    return folder / MODEL
+
+
+def encode_answers(
+    settings: SupervisedSettings, rows: Sequence[LabelledRow], encoder: RowEncoder
+) -> tuple[list[Ids], list[Ids], Counter[str]]:
+    """Prompts and answers, one a row and way, in the order of the rows; and how many of each way."""
+    prompts: list[Ids] = []
+    answers: list[Ids] = []
+    taught: Counter[str] = Counter()
+    for row in rows:
+        for way in settings.ways:
+            rationale = row.rationale
+            if way == "think" and not rationale.strip():
+                if settings.without_rationale == "fast_only":
+                    continue
+                rationale = naming_rationale(row)
+            asked = encoder.ask(row, way)
+            answer = encoder.answer(row, way, rationale) if asked is not None else None
+            if asked is not None and answer is not None:
+                prompts.append(asked.prompt)
+                answers.append(answer)
+                taught[way] += 1
+    return prompts, answers, taught
+
+
+def _train(
+    settings: SupervisedSettings, model: Path, rows: Sequence[LabelledRow], folder: Path, log: Log
+) -> None:
+    prepare_torch(settings)
+    renderer = training_renderer(model, template_for(model, settings.template), settings.seed)
+    encoder = RowEncoder(renderer, settings.max_prompt_tokens, settings.max_completion_tokens)
+    prompts, answers, taught = encode_answers(settings, rows, encoder)
+    if not answers:
+        raise TrainingError(f"none of {len(rows)} rows gives an answer to learn; expected a rationale or `fast`")
+    lengths = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    batch = settings.batch_rows
+    order = order_by_length(lengths, batch=batch, epochs=settings.epochs, seed=settings.seed)
+    steps = len(order) // batch
+    if settings.max_steps:
+        steps = min(steps, settings.max_steps)
+    log(
+        f"{STAGE}: {len(rows)} rows, {taught['think']} think and {taught['fast']} fast answers, {steps} steps;"
+        f" left out {dict(encoder.left_out)}"
+    )
+    trainer = _trainer(settings, model, folder, log, prompts, answers, order[: steps * batch])
+    go_on(trainer, STAGE, folder, log)
+    if trainer.args.should_save:
+        figures = {
+            "rows": len(rows),
+            "answers": dict(taught),
+            "left_out": dict(encoder.left_out),
+            "steps": steps,
+            "target_tokens": sum(map(len, answers)),
+            "seconds": round(sum(record["seconds"] for record in records(folder)), 1),
+            "seed": settings.seed,
+            "versions": versions(),
+        }
+        write_summary(folder, figures)
+
+
+def _trainer(
+    settings: SupervisedSettings,
+    model: Path,
+    folder: Path,
+    log: Log,
+    prompts: Sequence[Ids],
+    answers: Sequence[Ids],
+    order: Sequence[int],
+) -> Any:
+    # Imported here: TRL takes ten seconds, and many commands only ask for the settings.
+    from guard.training.sft_trainer import make_trainer
+
+    steps = len(order) // settings.batch_rows
+    arguments = common_arguments(settings, folder, sequences=settings.batch_rows, steps=steps)
+    recorder = StepRecorder(STAGE, folder, _FIGURES, log, every=settings.log_every)
+    trainer = make_trainer(
+        load_weights(model, settings.precision, settings.lora),
+        load_tokenizer(model),
+        arguments,
+        prompts=prompts,
+        answers=answers,
+        order=order,
+        run_folder=folder,
+        callback=recorder,
+    )
+    return without_printing(trainer)
+
