@@ -24,6 +24,8 @@ from guard.training.trainer_parts import KeptStates
 with warnings.catch_warnings():
     # TRL 1.16 names vLLM 0.22 to 0.31; what is installed is said when rollouts go through it.
     warnings.filterwarnings("ignore", message="TRL currently supports vLLM versions")
+    # Importing TRL imports compilers of torch that warn of each other.
+    warnings.simplefilter("ignore", DeprecationWarning)
     from trl import GRPOConfig, GRPOTrainer
     from trl.trainer.utils import add_fused_lm_head, use_adapter
 

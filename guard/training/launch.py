@@ -53,8 +53,6 @@ def launch(
 ) -> None:
     """Train in `settings.processes` processes and wait for them. Raises `TrainingError` where one fails."""
     job = folder / "job"
-    shutil.rmtree(job, ignore_errors=True)
-    write_rows(job, rows)
     told = Job(
         stage=stage,
         model=str(model.resolve()),
@@ -62,12 +60,19 @@ def launch(
         supervised=settings if isinstance(settings, SupervisedSettings) else None,
         grpo=settings if isinstance(settings, GrpoSettings) else None,
     )
-    (job / _JOB).write_bytes(msgspec.json.encode(told))
+    write_job(job, told, rows)
     log(f"{stage}: {settings.processes} processes")
     code = subprocess.run(command(settings, job), check=False).returncode
     if code:
         raise TrainingError(f"{stage}: a training process ended with code {code}; its output says why")
     shutil.rmtree(job)
+
+
+def write_job(job: Path, told: Job, rows: Sequence[LabelledRow]) -> None:
+    """Write what the started processes read; an older one in the folder is replaced."""
+    shutil.rmtree(job, ignore_errors=True)
+    write_rows(job, rows)
+    (job / _JOB).write_bytes(msgspec.json.encode(told))
 
 
 def command(settings: SupervisedSettings | GrpoSettings, job: Path) -> list[str]:
@@ -102,11 +107,11 @@ def _fsdp() -> list[str]:
 
 
 def _work(job: Path) -> None:
-    """One of the started processes."""
+    """One of the started processes, or the only one."""
     told = msgspec.json.decode((job / _JOB).read_bytes(), type=Job)
     rows = read_rows(job)
     model, folder = Path(told.model), Path(told.folder)
-    first = os.environ[_RANK] == "0"
+    first = os.environ.get(_RANK, "0") == "0"
 
     def log(line: str) -> None:
         if first:

@@ -19,6 +19,8 @@ from guard.training.trainer_parts import KeptStates
 with warnings.catch_warnings():
     # TRL names the versions of vLLM that its rollouts were made for; nothing is drawn here.
     warnings.filterwarnings("ignore", message="TRL currently supports vLLM versions")
+    # Importing TRL imports compilers of torch that warn of each other.
+    warnings.simplefilter("ignore", DeprecationWarning)
     from trl import SFTConfig, SFTTrainer
 
 # What the loss leaves out, in PyTorch and Hugging Face alike.
