@@ -7,8 +7,7 @@ whole: what is left of an epoch begins the next one, and what is left of the las
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeVar
 
 from guard.errors import GuardError
@@ -69,43 +68,29 @@ def twin_units(asked: Sequence[Asked]) -> tuple[list[tuple[int, ...]], int]:
     return [*pairs, *alone], len(lost - partner.keys())
 
 
-def order_of_units(
-    units: Sequence[tuple[int, ...]], *, batch: int, epochs: int, seed: int
-) -> list[int]:
-    """Indices of rows, `batch` after `batch`; no unit is parted, so twins stand in one batch.
+def order_of_units(units: Sequence[tuple[int, ...]], *, batch: int, epochs: int, seed: int) -> list[int]:
+    """Indices of rows, `batch` after `batch`; no pair is parted, so twins stand in one batch.
 
-    A pair that does not fit into the last place of a batch waits for the next one. Raises `TrainingError`
-    where there is no whole batch, and where only pairs stand before an odd `batch`.
+    Raises `TrainingError` where there is no whole batch, and where pairs stand before an odd `batch`.
     """
     rng = random.Random(f"order of units {seed}")
-    if batch % 2 and all(len(unit) > 1 for unit in units):
+    if batch % 2 and any(len(unit) > 1 for unit in units):
         raise TrainingError(f"rows_per_step: found {batch} rows at once; expected an even number for twins")
-    rows = [row for one in _filled(units, batch, epochs, rng) for row in one]
-    if not rows:
-        raise _too_few(sum(map(len, units)) * epochs, batch)
-    return rows
-
-
-def _filled(
-    units: Sequence[tuple[int, ...]], batch: int, epochs: int, rng: random.Random
-) -> Iterator[list[int]]:
-    stream = iter([unit for _ in range(epochs) for unit in _shuffled(units, rng)])
-    waiting: deque[tuple[int, ...]] = deque()
-    while True:
-        rows: list[int] = []
-        while len(rows) < batch:
-            if waiting and len(waiting[0]) <= batch - len(rows):
-                unit = waiting.popleft()
-            else:
-                following = next(stream, None)
-                if following is None:
-                    return
-                unit = following
-            if len(unit) > batch - len(rows):
-                waiting.append(unit)
-                continue
+    rows: list[int] = []
+    single: tuple[int, ...] = ()
+    for unit in (unit for _ in range(epochs) for unit in _shuffled(units, rng)):
+        if len(unit) > 1 or batch % 2:
             rows += unit
-        yield rows
+        elif single:
+            # Two rows without twins make a pair of places, so that all pairs begin at even ones.
+            rows += single + unit
+            single = ()
+        else:
+            single = unit
+    whole = len(rows) // batch * batch
+    if not whole:
+        raise _too_few(len(rows) + len(single), batch)
+    return rows[:whole]
 
 
 def _shuffled(items: Iterable[_Item], rng: random.Random) -> list[_Item]:

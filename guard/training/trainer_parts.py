@@ -106,7 +106,7 @@ class StepRecorder(TrainerCallback):
     """Writes a line of `progress.jsonl` for every step, and now and then one for people.
 
     `figures` maps the trainer's names to those of the file; others are not written. A figure that a step does
-    not have, or that is no number, is left out.
+    not have is left out, and so is a fault that no answer has.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class StepRecorder(TrainerCallback):
         record: dict[str, Any] = {"stage": self._stage, "step": state.global_step}
         for theirs, ours in self._figures.items():
             value = logs.get(theirs)
-            if isinstance(value, int | float):
+            if isinstance(value, int | float) and (value or not ours.startswith("fault_")):
                 record[ours] = round(float(value), 10)
         record["seconds"] = round(now_s - self._last_s, 3)
         self._last_s = now_s
