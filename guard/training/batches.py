@@ -100,4 +100,6 @@ def _shuffled(items: Iterable[_Item], rng: random.Random) -> list[_Item]:
 
 
 def _too_few(rows: int, batch: int) -> TrainingError:
-    return TrainingError(f"{rows} rows over all epochs do not fill one step of {batch}; expected more of them")
+    return TrainingError(
+        f"{rows} rows over all epochs do not fill one step of {batch}; expected more of them"
+    )

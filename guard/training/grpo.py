@@ -80,9 +80,7 @@ def run_grpo(
         _train(settings, model, rows, folder, log)
     if alone(settings.processes):
         template = template_for(model, settings.template)
-        write_model(
-            model, folder / TRAINED, folder / MODEL, template=template, saved_as=settings.saved_as
-        )
+        write_model(model, folder / TRAINED, folder / MODEL, template=template, saved_as=settings.saved_as)
         clear_states(folder)
     return folder / MODEL
 
@@ -116,13 +114,13 @@ def uses_vllm(settings: GrpoSettings) -> bool:
 
     there = torch.cuda.is_available() and find_spec("vllm") is not None
     if settings.rollouts == "vllm" and not there:
-        raise TrainingError("rollouts: vllm needs a GPU and the extra `gpu`; expected `auto` or `transformers`")
+        raise TrainingError(
+            "rollouts: vllm needs a GPU and the extra `gpu`; expected `auto` or `transformers`"
+        )
     return there and settings.rollouts != "transformers"
 
 
-def _train(
-    settings: GrpoSettings, model: Path, rows: Sequence[LabelledRow], folder: Path, log: Log
-) -> None:
+def _train(settings: GrpoSettings, model: Path, rows: Sequence[LabelledRow], folder: Path, log: Log) -> None:
     prepare_torch(settings)
     renderer = training_renderer(model, template_for(model, settings.template), settings.seed)
     encoder = RowEncoder(renderer, settings.max_prompt_tokens, settings.max_completion_tokens)

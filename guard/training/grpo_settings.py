@@ -108,7 +108,10 @@ class SupervisedSettings(_Training, frozen=True, kw_only=True, forbid_unknown_fi
     learning_rate: Rate = 2e-5
     batch_rows: Positive = 32
     """Answers in one optimiser step, over all devices."""
-    ways: Annotated[tuple[Literal["think", "fast"], ...], Meta(min_length=1, max_length=2)] = ("think", "fast")
+    ways: Annotated[tuple[Literal["think", "fast"], ...], Meta(min_length=1, max_length=2)] = (
+        "think",
+        "fast",
+    )
     """Which answers are taught for every row."""
     without_rationale: Literal["fast_only", "name_category"] = "fast_only"
     """Rows without a rationale teach the fast answer alone, or a rationale that names the category."""
@@ -120,7 +123,7 @@ class SupervisedSettings(_Training, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class GrpoSettings(_Training, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Reinforced alignment by GRPO; the defaults are RSafe's where the paper names them (arXiv 2506.07736)."""
+    """Reinforced alignment by GRPO; defaults are RSafe's where the paper names them (arXiv 2506.07736)."""
 
     learning_rate: Rate = 1e-7
     group: Annotated[int, Meta(ge=2, le=256)] = 4

@@ -37,7 +37,13 @@ class GuardGrpoTrainer(KeptStates, GRPOTrainer):
     """GRPO over rows of a guard. `start` are the weights at the beginning, where the divergence is logged."""
 
     def __init__(
-        self, *, run_folder: Path, asked: Sequence[Asked], settings: GrpoSettings, start: Any, **arguments: Any
+        self,
+        *,
+        run_folder: Path,
+        asked: Sequence[Asked],
+        settings: GrpoSettings,
+        start: Any,
+        **arguments: Any,
     ) -> None:
         self.run_folder = run_folder
         self._asked = asked

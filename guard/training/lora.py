@@ -1,4 +1,4 @@
-"""Low-rank adapters: put on for training, merged into the weights before anything is served. The door to peft."""
+"""Low-rank adapters: put on for training, merged before anything is served. The door to peft."""
 
 from __future__ import annotations
 

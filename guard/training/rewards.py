@@ -85,7 +85,7 @@ def judge_completion(text: str, tokens: int, truth: Truth, *, limit: int) -> Par
 
 
 def category_agreement(named: tuple[str, ...], violated: tuple[str, ...]) -> float:
-    """How far the named codes are the violated ones: shared over all of both (Jaccard); 0 where none is known.
+    """How far the named codes are the violated ones: shared over all of both (Jaccard); 0 where none is.
 
     >>> category_agreement(("C1", "C2"), ("C1",))
     0.5

@@ -23,7 +23,9 @@ from guard.training.rewards import Truth
 from schemas.policy import canonical_categories
 
 Way = Literal["think", "fast"]
-LeftOut = Literal["prompt_too_long", "answer_too_long", "not_encodable", "answer_not_in_form", "twin_left_out"]
+LeftOut = Literal[
+    "prompt_too_long", "answer_too_long", "not_encodable", "answer_not_in_form", "twin_left_out"
+]
 """Why a row is not trained on."""
 Ids = NDArray[np.int32]
 _SECRET_BYTES: Final = 32

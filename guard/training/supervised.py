@@ -60,9 +60,7 @@ def run_supervised(
         _train(settings, model, rows, folder, log)
     if alone(settings.processes):
         template = template_for(model, settings.template)
-        write_model(
-            model, folder / TRAINED, folder / MODEL, template=template, saved_as=settings.saved_as
-        )
+        write_model(model, folder / TRAINED, folder / MODEL, template=template, saved_as=settings.saved_as)
         clear_states(folder)
     return folder / MODEL
 
@@ -98,7 +96,7 @@ def _train(
     encoder = RowEncoder(renderer, settings.max_prompt_tokens, settings.max_completion_tokens)
     prompts, answers, taught = encode_answers(settings, rows, encoder)
     if not answers:
-        raise TrainingError(f"none of {len(rows)} rows gives an answer to learn; expected a rationale or `fast`")
+        raise TrainingError(f"none of {len(rows)} rows gives an answer to learn; expected one that fits")
     lengths = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
     batch = settings.batch_rows
     order = order_by_length(lengths, batch=batch, epochs=settings.epochs, seed=settings.seed)
@@ -151,4 +149,3 @@ def _trainer(
         callback=recorder,
     )
     return without_printing(trainer)
-

@@ -109,9 +109,7 @@ class StepRecorder(TrainerCallback):
     not have is left out, and so is a fault that no answer has.
     """
 
-    def __init__(
-        self, stage: str, folder: Path, figures: Mapping[str, str], log: Log, *, every: int
-    ) -> None:
+    def __init__(self, stage: str, folder: Path, figures: Mapping[str, str], log: Log, *, every: int) -> None:
         self._stage, self._folder, self._figures = stage, folder, dict(figures)
         self._log, self._every = log, every
         self._last_s = time.monotonic()

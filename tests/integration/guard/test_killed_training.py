@@ -1,4 +1,4 @@
-"""Training that is killed with signal 9, for real: it goes on and ends with the weights of an unbroken run."""
+"""Training that is killed with signal 9: it goes on and ends with the weights of an unbroken run."""
 
 import random
 import signal
@@ -30,13 +30,16 @@ GRPO = GrpoSettings(
     top_p=1.0,
     learning_rate=1e-4,
     max_completion_tokens=16,
-    save_every=3,
+    updates_per_generation=2,
+    save_every=4,
     max_steps=16,
     threads=1,
     rollouts="transformers",
 )
 # An unbroken run takes about half a minute, most of it imports.
 LONGEST_S = 240
+KILLED_AFTER: dict[Stage, tuple[int, ...]] = {"supervised": (8,), "grpo": (5, 11)}
+"""Lines of `progress.jsonl` at which a run is killed, one run after the other."""
 
 
 def start(stage: Stage, folder: Path, job: Path) -> subprocess.Popen[bytes]:
@@ -59,7 +62,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(stage: Stage, tmp_path: Path) 
     whole = finish(stage, tmp_path / "whole", tmp_path / "job-whole")
     rng = random.Random(stage)
     folder = tmp_path / "killed"
-    for lines in (5, 11):
+    for lines in KILLED_AFTER[stage]:
         process = start(stage, folder, tmp_path / "job")
         ends = time.monotonic() + LONGEST_S
         while sum(1 for _ in records(folder)) < lines:
@@ -84,12 +87,14 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     lines: list[str] = []
     both = {"processes": 2, "device_rows": 1, "max_steps": 2, "save_every": 1, "threads": 1}
     first = run_supervised(
-        SupervisedSettings(batch_rows=2, learning_rate=1e-3, **both), MODEL, ROWS, tmp_path / "one", lines.append
+        SupervisedSettings(batch_rows=2, learning_rate=1e-3, **both),
+        MODEL,
+        ROWS,
+        tmp_path / "one",
+        lines.append,
     )
     second = run_grpo(
-        GrpoSettings(
-            rows_per_step=2, group=2, temperature=1.8, top_p=1.0, max_completion_tokens=16, **both
-        ),
+        GrpoSettings(rows_per_step=2, group=2, temperature=1.8, top_p=1.0, max_completion_tokens=16, **both),
         first,
         ROWS,
         tmp_path / "two",

@@ -66,7 +66,9 @@ def twins(count: int, seed: int = 1) -> list[LabelledRow]:
 
 def _policy(name: str, lines: Sequence[PolicyLine]) -> Policy:
     categories = tuple(
-        Category(code=line.code, title=line.title, definition=line.definition, exceptions=tuple(line.exceptions))
+        Category(
+            code=line.code, title=line.title, definition=line.definition, exceptions=tuple(line.exceptions)
+        )
         for line in lines
     )
     return Policy(id=name, version="1", categories=categories)

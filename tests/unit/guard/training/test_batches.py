@@ -19,7 +19,7 @@ def asked(name: str, label: Literal["safe", "unsafe"] = "safe", twin: str = "") 
 def test_rows_of_like_length_stand_together_and_each_stands_once_an_epoch() -> None:
     lengths = [n % 50 for n in range(400)]
     order = order_by_length(lengths, batch=4, epochs=2, seed=3)
-    assert Counter(order) == {n: 2 for n in range(400)}
+    assert Counter(order) == dict.fromkeys(range(400), 2)
     spread = [max(map(lengths.__getitem__, b)) - min(map(lengths.__getitem__, b)) for b in _cut(order, 4)]
     assert sum(spread) / len(spread) < 2
     assert order == order_by_length(lengths, batch=4, epochs=2, seed=3)

@@ -80,11 +80,23 @@ def test_a_run_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(
 
 
 def test_training_moves_the_weights_and_every_step_is_on_record(finished: Path) -> None:
-    trained, before = load_file(finished / "model" / "model.safetensors"), load_file(MODEL / "model.safetensors")
+    trained, before = (
+        load_file(finished / "model" / "model.safetensors"),
+        load_file(MODEL / "model.safetensors"),
+    )
     assert not same(trained, before)
     steps = list(records(finished))
     assert [one["step"] for one in steps] == [1, 2, 3, 4, 5]
-    wanted = {"reward", "format", "accuracy", "flat_groups", "entropy", "completion_tokens", "seconds", "groups"}
+    wanted = {
+        "reward",
+        "format",
+        "accuracy",
+        "flat_groups",
+        "entropy",
+        "completion_tokens",
+        "seconds",
+        "groups",
+    }
     assert wanted <= steps[0].keys()
     assert any(one["flat_groups"] < 1 for one in steps)
     # The share that TRL reports and the counts are of the same groups.
@@ -120,7 +132,7 @@ def test_a_finished_run_is_left_as_it_is(finished: Path) -> None:
 
 
 def test_no_text_stands_in_any_file_of_a_run(tmp_path: Path) -> None:
-    secret = "xylophone quarrel"  # noqa: S105
+    secret = "xylophone quarrel"
     rows = [row(n, text=f"{secret} {n}") for n in range(2)]
     lines: list[str] = []
     settings = msgspec.structs.replace(SETTINGS, max_steps=1, save_every=1)
@@ -156,7 +168,11 @@ def test_twins_are_asked_in_one_way_and_the_share_holds() -> None:
 
 
 def test_a_twin_whose_other_half_does_not_fit_is_left_out() -> None:
-    rows: list[LabelledRow] = [row(0, twin="row-1"), row(1, label="safe", text="word " * 3000, twin="row-0"), row(2)]
+    rows: list[LabelledRow] = [
+        row(0, twin="row-1"),
+        row(1, label="safe", text="word " * 3000, twin="row-0"),
+        row(2),
+    ]
     one = encoder()
     asked, units = ask_rows(GrpoSettings(), rows, one)
     assert [asked[place].id for unit in units for place in unit] == ["row-2"]

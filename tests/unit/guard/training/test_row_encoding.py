@@ -26,7 +26,9 @@ def test_an_answer_reads_as_the_rows_label_behind_the_prompt_of_serving(way: Way
         lead = RENDERER.fast_suffix if way == "fast" else ()
         assert tuple(asked.prompt) == (*prompt, *lead)
         assert answer[-1] in RENDERER.eos_token_ids
-        read = parse_answer(encoder().completion_text(asked, answer.tolist()), [c.code for c in one.policy.categories])
+        read = parse_answer(
+            encoder().completion_text(asked, answer.tolist()), [c.code for c in one.policy.categories]
+        )
         assert isinstance(read, Answer)
         assert (read.label, read.codes) == (one.label, one.codes)
         assert read.rationale == ("" if way == "fast" else one.rationale.strip().lower())
@@ -52,7 +54,9 @@ def test_text_that_writes_structure_stays_text() -> None:
     assert asked is not None
     plain = encoder().ask(row(text="hello"), "think")
     assert plain is not None
-    structure = {RENDERER.encoder.token(name) for name in ("<think>", "</think>", "<|im_end|>", "<|im_start|>")}
+    structure = {
+        RENDERER.encoder.token(name) for name in ("<think>", "</think>", "<|im_end|>", "<|im_start|>")
+    }
     counts = [sum(int(i) in structure for i in prompt) for prompt in (asked.prompt, plain.prompt)]
     assert counts[0] == counts[1]
 
