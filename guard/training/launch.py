@@ -1,4 +1,4 @@
-"""Several processes that train together, one a GPU, started through accelerate with FSDP2.
+"""Several processes that train together, one a GPU, started through accelerate with FSDP2 (CPUs: torchrun).
 
 The process that is asked to train writes the rows and settings down, starts the others and waits; they read
 them and train, and the first of them writes the files. So a stage is called the same way for one device and
@@ -79,31 +79,33 @@ def command(settings: SupervisedSettings | GrpoSettings, job: Path) -> list[str]
     """The command line that starts the processes."""
     import torch
 
-    spread = ["--cpu"]
-    if torch.cuda.is_available():
-        # Adapters leave most weights as they are, and whole copies of them are cheaper than gathering them.
-        spread = ["--multi_gpu"] if settings.lora is not None else _fsdp()
+    work = ("-m", "guard.training.launch", str(job))
+    count = str(settings.processes)
+    if not torch.cuda.is_available():
+        # Accelerate's launcher starts one process on CPUs, whatever is asked for.
+        torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", count)
+        return [sys.executable, *torchrun, *work]
     return [
         sys.executable,
         *("-m", "accelerate.commands.launch"),
-        *("--num_processes", str(settings.processes), "--num_machines", "1"),
+        *("--num_processes", count, "--num_machines", "1", "--main_process_port", "0"),
         *("--mixed_precision", "bf16" if settings.precision == "bfloat16" else "no"),
         *("--dynamo_backend", "no"),
-        *("--main_process_port", "0"),
-        *spread,
-        *("-m", "guard.training.launch", str(job)),
+        # Adapters leave most weights as they are, and whole copies of those are cheaper than gathering them.
+        *(("--multi_gpu",) if settings.lora is not None else _fsdp()),
+        *work,
     ]
 
 
-def _fsdp() -> list[str]:
-    return [
+def _fsdp() -> tuple[str, ...]:
+    return (
         *("--use_fsdp", "--fsdp_version", "2"),
         *("--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP"),
         *("--fsdp_reshard_after_forward", "true"),
         # Whole safetensors when weights are saved, which any process can read again.
         *("--fsdp_state_dict_type", "FULL_STATE_DICT"),
         *("--fsdp_cpu_ram_efficient_loading", "true"),
-    ]
+    )
 
 
 def _work(job: Path) -> None:
