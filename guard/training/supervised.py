@@ -104,8 +104,8 @@ def _train(
     if settings.max_steps:
         steps = min(steps, settings.max_steps)
     log(
-        f"{STAGE}: {len(rows)} rows, {taught['think']} think and {taught['fast']} fast answers, {steps} steps;"
-        f" left out {dict(encoder.left_out)}"
+        f"{STAGE}: {len(rows)} rows, {taught['think']} think and {taught['fast']} fast answers;"
+        f" {steps} steps; left out {dict(encoder.left_out)}"
     )
     trainer = _trainer(settings, model, folder, log, prompts, answers, order[: steps * batch])
     go_on(trainer, STAGE, folder, log)
