@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,9 @@ class Asked:
     twin: str = ""
 
 
+_Found = TypeVar("_Found", Asked, Ids)
+
+
 class RowEncoder:
     """Encodes rows for one renderer; `left_out` counts what did not fit, by reason."""
 
@@ -64,14 +67,29 @@ class RowEncoder:
 
     def ask(self, row: LabelledRow, way: Way) -> Asked | None:
         """The question; None, and counted, where it does not fit."""
+        return self._counted(self._ask(row, way))
+
+    def answer(self, row: LabelledRow, way: Way, rationale: str = "") -> Ids | None:
+        """The ids of the right answer, the end token last; None, and counted, where it does not fit.
+
+        Every answer is read back by the parser of serving: a rationale that writes a verdict of its own, or
+        closes the reasoning, teaches no form and is left out.
+        """
+        return self._counted(self._answer(row, way, rationale))
+
+    def completion_text(self, asked: Asked, completion: Any) -> str:
+        """What the parser reads of a completion: everything behind our own `<think>`."""
+        return self.renderer.decode((*asked.lead, *completion))
+
+    def _ask(self, row: LabelledRow, way: Way) -> Asked | LeftOut:
         lead = self.renderer.fast_suffix if way == "fast" else ()
         turns = as_read(row.turns)
         try:
             prompt = self.renderer.render_within(row.policy, turns, self._max_prompt - len(lead))
         except TemplateError:
-            return self._leave_out("not_encodable")
+            return "not_encodable"
         if prompt is None:
-            return self._leave_out("prompt_too_long")
+            return "prompt_too_long"
         categories = canonical_categories(row.policy)
         truth = Truth(
             label=row.label,
@@ -83,39 +101,33 @@ class RowEncoder:
         ids = np.asarray((*prompt, *lead), dtype=np.int32)
         return Asked(id=row.id, way=way, prompt=ids, lead=lead, truth=truth, twin=row.twin)
 
-    def answer(self, row: LabelledRow, way: Way, rationale: str = "") -> Ids | None:
-        """The ids of the right answer, the end token last; None, and counted, where it does not fit.
-
-        Every answer is read back by the parser of serving: a rationale that writes a verdict of its own, or
-        closes the reasoning, teaches no form and is left out.
-        """
+    def _answer(self, row: LabelledRow, way: Way, rationale: str) -> Ids | LeftOut:
         renderer = self.renderer
         suffix = renderer.fast_suffix
         codes = f" {', '.join(row.codes)}" if row.codes else ""
         verdict = renderer.encoder.structure(renderer.template.answer_text(row.label) + codes)
         if verdict[: len(suffix)] != suffix:
-            return self._leave_out("answer_not_in_form")
+            return "answer_not_in_form"
         thought: tuple[int, ...] = ()
         if way == "think" and rationale.strip():
             try:
                 (thought,) = renderer.encoder.plain([f" {rationale.strip()}"])
             except TemplateError:
-                return self._leave_out("not_encodable")
+                return "not_encodable"
         whole = (*thought, *verdict)
         read = parse_answer(renderer.decode(whole), [c.code for c in row.policy.categories])
         if not isinstance(read, Answer) or (read.label, set(read.codes)) != (row.label, set(row.codes)):
-            return self._leave_out("answer_not_in_form")
+            return "answer_not_in_form"
         ids = (whole if way == "think" else verdict[len(suffix) :]) + renderer.eos_token_ids[:1]
         if len(ids) > self._max_completion:
-            return self._leave_out("answer_too_long")
+            return "answer_too_long"
         return np.asarray(ids, dtype=np.int32)
 
-    def completion_text(self, asked: Asked, completion: Any) -> str:
-        """What the parser reads of a completion: everything behind our own `<think>`."""
-        return self.renderer.decode((*asked.lead, *completion))
-
-    def _leave_out(self, reason: LeftOut) -> None:
-        self.left_out[reason] += 1
+    def _counted(self, found: _Found | LeftOut) -> _Found | None:
+        if isinstance(found, str):
+            self.left_out[found] += 1
+            return None
+        return found
 
 
 def naming_rationale(row: LabelledRow) -> str:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -85,21 +86,10 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     from guard.training.supervised import run_supervised
 
     lines: list[str] = []
-    both = {"processes": 2, "device_rows": 1, "max_steps": 2, "save_every": 1, "threads": 1}
-    first = run_supervised(
-        SupervisedSettings(batch_rows=2, learning_rate=1e-3, **both),
-        MODEL,
-        ROWS,
-        tmp_path / "one",
-        lines.append,
-    )
-    second = run_grpo(
-        GrpoSettings(rows_per_step=2, group=2, temperature=1.8, top_p=1.0, max_completion_tokens=16, **both),
-        first,
-        ROWS,
-        tmp_path / "two",
-        lines.append,
-    )
+    supervised = msgspec.structs.replace(SUPERVISED, processes=2, device_rows=1, max_steps=2)
+    grpo = msgspec.structs.replace(GRPO, processes=2, device_rows=1, max_steps=2, updates_per_generation=1)
+    first = run_supervised(supervised, MODEL, ROWS, tmp_path / "one", lines.append)
+    second = run_grpo(grpo, first, ROWS, tmp_path / "two", lines.append)
     assert lines == ["supervised: 2 processes", "grpo: 2 processes"]
     assert [record["step"] for record in records(tmp_path / "two")] == [1, 2]
     assert [record["groups"] for record in records(tmp_path / "two")] == [2, 2]

@@ -72,11 +72,11 @@ def test_what_does_not_fit_is_left_out_and_counted_never_cut() -> None:
 
 def test_a_prompt_of_exactly_the_limit_fits_in_either_way() -> None:
     for way in ("think", "fast"):
-        asked = encoder().ask(row(), way)  # type: ignore[arg-type]
+        asked = encoder().ask(row(), way)
         assert asked is not None
         length = len(asked.prompt)
-        assert encoder(prompt=length).ask(row(), way) is not None  # type: ignore[arg-type]
-        assert encoder(prompt=length - 1).ask(row(), way) is None  # type: ignore[arg-type]
+        assert encoder(prompt=length).ask(row(), way) is not None
+        assert encoder(prompt=length - 1).ask(row(), way) is None
 
 
 def test_texts_are_read_as_the_guard_reads_them() -> None:
