@@ -4,6 +4,8 @@ GuardError
 ├── CheckpointError     absent, incomplete, changed, or not what its manifest says: the operator acts
 ├── KeyFileError        a file of a signing key, or of a public one, that cannot be used: the operator acts
 ├── TemplateError       a prompt template or tokenizer that cannot be used: the operator acts
+├── RecipeError         a training recipe that cannot be used: its author acts
+├── TrainingError       a training run that cannot go on as it was asked for: the operator acts
 ├── UnsupportedError    an engine that this version does not have: the operator acts
 ├── UnsupportedRate     a false-positive rate that a calibration cannot resolve: the policy's author acts
 └── EngineError
@@ -33,6 +35,14 @@ class KeyFileError(GuardError):
 
 class TemplateError(GuardError):
     """The prompt template or the tokenizer cannot be used."""
+
+
+class RecipeError(GuardError):
+    """A training recipe that is absent or wrong; names file, line and field."""
+
+
+class TrainingError(GuardError):
+    """A training run cannot begin or go on: something that it needs is absent, or its folder is in use."""
 
 
 class UnsupportedError(GuardError):

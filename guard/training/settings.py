@@ -1,10 +1,16 @@
-"""What a recipe sets; `tiny` is the one that made the shipped checkpoint."""
+"""What a recipe sets: everything that decides what comes out of a training run. Read by `recipe.py`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from msgspec import Meta
+
+from schemas.identifiers import FieldError
+
+SCRATCH: Final = "scratch"
+"""The base of a recipe that begins with random weights."""
 
 Task = Literal[
     "repeats",
@@ -22,48 +28,63 @@ Task = Literal[
 ]
 """What a batch holds: look-ups of random ids, look-ups of words in traces, or conversations."""
 
+Positive = Annotated[int, Meta(ge=1)]
+Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Weight = Annotated[float, Meta(ge=0)]
+Rate = Annotated[float, Meta(gt=0, le=1)]
+# Names of recipes and of their stages become names of files, and a recipe's that of its checkpoint.
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(?![\s\S])")]
+Section = dict[str, Any]
+"""Settings of a step that another module reads; `recipe.py` checks them against that module's struct."""
+
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Shape of the model."""
+    """Shape of a model that is made from nothing."""
 
-    vocabulary: int = 2240
-    width: int = 128
-    layers: int = 4
-    head_width: int = 32
-    hidden: int = 336
-    max_positions: int = 2048
+    vocabulary: Annotated[int, Meta(ge=300)] = 2240
+    """Entries of the tokenizer; its bytes and marks take some 260."""
+    width: Positive = 128
+    layers: Positive = 4
+    head_width: Annotated[int, Meta(ge=2, multiple_of=2)] = 32
+    hidden: Positive = 336
+    max_positions: Annotated[int, Meta(ge=64)] = 2048
+    """Tokens of prompt and answer together."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.head_width:
+            raise FieldError(f"Expected a multiple of head_width, {self.head_width}", "width")
 
 
 class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One batch: policies, and exchanges under each."""
 
     task: Task
-    policies: int
-    exchanges: int
+    policies: Positive
+    exchanges: Positive
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Steps of one kind."""
 
-    steps: int
+    steps: Positive
     batch: BatchSettings
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Phases under one optimiser and one learning-rate curve: warm-up, plateau, linear cool-down."""
 
-    name: str
-    seed: int
-    phases: tuple[Phase, ...]
+    name: Name
+    seed: Seed
+    phases: Annotated[tuple[Phase, ...], Meta(min_length=1)]
     drills: tuple[BatchSettings, ...] = ()
     """Taken in turn, one beside each batch, at `drill_weight`: without them look-up is forgotten."""
-    drill_weight: float = 0.5
-    fast_weight: float = 4.0
+    drill_weight: Weight = 0.5
+    fast_weight: Weight = 4.0
     """Of the fast verdict in the loss, beside 1 for a copied token."""
-    muon_lr: float = 0.02
-    adam_lr: float = 3e-3
-    warm_up_steps: int = 60
-    cool_down: float = 0.0
+    muon_lr: Rate = 0.02
+    adam_lr: Rate = 3e-3
+    warm_up_steps: Positive = 60
+    cool_down: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Fraction of the stage over which the rate falls to two hundredths."""
 
     @property
@@ -72,103 +93,61 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that decides what comes out of a training run."""
+    """Everything that decides what comes out of a training run.
 
-    name: str
+    From scratch, `model` and `stages` say how the warm start goes; over a base, `warm_start` does, and without
+    it the base is taken as it is. Without `grpo` or `gate` there is no such step.
+    """
+
+    name: Name
     template: str
-    seed: int
-    stages: tuple[Stage, ...]
+    """A prompt template, built in or a file: the words that serving will use."""
+    seed: Seed
+    stages: tuple[Stage, ...] = ()
+    """Of the warm start from scratch, in turn."""
     model: ModelSettings = ModelSettings()
-    threads: int = 2
-    evaluation_rows: int = 500
-    evaluation_seed: int = 4242
+    threads: Positive = 2
+    """CPU threads; sums differ with their number."""
+    evaluation_rows: Positive = 500
+    """Draws of a set of the evaluation."""
+    evaluation_seed: Seed = 4242
+    save_every: Positive = 100
+    """Steps of the warm start from scratch between two saved states, from which a run that was killed goes on."""
+    base: str = SCRATCH
+    """What is trained: `scratch`, a folder in the Hugging Face layout, or a name on the Hugging Face hub."""
+    revision: str = "main"
+    """Commit, tag or branch of a base on the hub; only a commit stays what it is."""
+    champion: str = ""
+    """A checkpoint, shipped or a folder, that the gate compares with; empty: floors alone."""
+    data: Section | None = None
+    """Labelled rows: `guard/training/data/settings.py`."""
+    warm_start: Section | None = None
+    """Supervised training of a base: `SupervisedSettings` in `guard/training/grpo_settings.py`."""
+    grpo: Section | None = None
+    """Reinforced alignment: `GrpoSettings` in `guard/training/grpo_settings.py`."""
+    evaluation: Section | None = None
+    """How rows of real sources are measured: `guard/training/evaluation_settings.py`; absent: its defaults."""
+    gate: Section | None = None
+    """Floors and allowed drops: `guard/training/gate_settings.py`."""
 
+    @property
+    def from_scratch(self) -> bool:
+        return self.base == SCRATCH
 
-def _batch(task: Task, policies: int, exchanges: int) -> BatchSettings:
-    return BatchSettings(task=task, policies=policies, exchanges=exchanges)
-
-
-def _phase(steps: int, task: Task, policies: int, exchanges: int) -> Phase:
-    return Phase(steps=steps, batch=_batch(task, policies, exchanges))
-
-
-_DRILLS = (_batch("long_lookups", 10, 20), _batch("words", 8, 20))
-
-TINY = Recipe(
-    name="tiny",
-    template="rsafe-compact-1",
-    seed=0,
-    stages=(
-        Stage(
-            name="drills",
-            seed=0,
-            cool_down=0.15,
-            phases=(
-                _phase(170, "repeats", 32, 24),
-                _phase(60, "short_lookups", 48, 24),
-                _phase(100, "lookups_in_text", 40, 24),
-                _phase(80, "long_lookups", 40, 24),
-                _phase(170, "words_small", 40, 24),
-            ),
-        ),
-        Stage(
-            name="policies",
-            seed=2,
-            drills=_DRILLS,
-            phases=(_phase(150, "single", 14, 8), _phase(150, "full", 12, 8)),
-        ),
-        Stage(
-            name="sentences",
-            seed=5,
-            drills=_DRILLS[:1],
-            phases=(_phase(120, "bare", 12, 20), _phase(60, "single", 14, 8)),
-        ),
-        Stage(
-            name="polish",
-            seed=3,
-            drills=_DRILLS,
-            muon_lr=0.016,
-            adam_lr=2e-3,
-            cool_down=0.7,
-            phases=(_phase(1500, "full", 12, 8),),
-        ),
-        Stage(
-            name="widen",
-            seed=7,
-            drills=_DRILLS,
-            drill_weight=0.3,
-            muon_lr=0.014,
-            adam_lr=1.8e-3,
-            cool_down=0.9,
-            phases=(_phase(1900, "wide", 12, 8),),
-        ),
-        Stage(
-            name="sharpen",
-            seed=11,
-            drills=_DRILLS,
-            drill_weight=0.3,
-            fast_weight=8.0,
-            muon_lr=0.01,
-            adam_lr=1.2e-3,
-            cool_down=0.95,
-            phases=(_phase(950, "sharp", 12, 8),),
-        ),
-    ),
-)
-
-SMOKE = msgspec.structs.replace(
-    TINY,
-    name="smoke",
-    evaluation_rows=20,
-    stages=tuple(
-        msgspec.structs.replace(
-            stage,
-            phases=tuple(Phase(steps=3, batch=_batch(phase.batch.task, 4, 4)) for phase in stage.phases),
-            drills=tuple(_batch(drill.task, 2, 4) for drill in stage.drills),
-        )
-        for stage in TINY.stages
-    ),
-)
-"""Every stage for a few steps: shows that the commands work, not a guard."""
-
-RECIPES = {recipe.name: recipe for recipe in (TINY, SMOKE)}
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise FieldError("Expected a name that no other stage has", "stages", number, "name")
+        if not self.base or not self.template:
+            raise FieldError("Expected a name or a folder", "template" if self.base else "base")
+        if self.from_scratch and not self.stages:
+            raise FieldError("Expected one stage or more, since the base is `scratch`", "stages")
+        if self.from_scratch and self.warm_start is not None:
+            raise FieldError("Expected none: the base is `scratch`, and `stages` are its", "warm_start")
+        if not self.from_scratch and self.stages:
+            raise FieldError("Expected none: only the base `scratch` has stages", "stages")
+        if self.data is None and (self.warm_start is not None or self.grpo is not None):
+            raise FieldError("Expected rows for `warm_start` and `grpo`", "data")
+        if self.champion and self.gate is None:
+            raise FieldError("Expected none without `gate`, which would compare with it", "champion")

@@ -2,8 +2,8 @@
 
 Stages come from the recipe: drills (look-up), policies (conversations under growing policies), polish (the
 same at a falling rate), widen (many more frames, odd spellings and forged endings), sharpen (verbs that
-decide, and more weight on fast verdicts). Each stage writes its weights, so that a run that was cut off goes
-on at the next stage.
+decide, and more weight on fast verdicts). A stage saves its state every `save_every` steps and its weights at
+the end; a run that was killed goes on there, and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.nn import functional
 
 from guard.prompt import PromptRenderer
 from guard.training.drills import LookupDrill, RepeatDrill, WordDrill
+from guard.training.durable import write_durably
 from guard.training.encoding import TreeEncoder
 from guard.training.generator.conversations import Style, draw_group
 from guard.training.model import TinyGuard
 from guard.training.optimisers import make_optimisers
 from guard.training.packing import FAST, MARK_NAMES, Batch, Tree, collate
 from guard.training.settings import BatchSettings, Recipe, Stage
+from guard.training.training_state import Position, load_state, save_state, save_tensors
 
 # Deciding tokens count four times, codes after a fast verdict twice: they are few, and everything hangs on
 # them.
 _WEIGHTS = (0.0, 1.0, 4.0, 4.0, 4.0, 4.0, 2.0)
 _LOG_EVERY = 50
-_SAVE_EVERY = 100
+PROGRESS = "progress.jsonl"
 _DRILL_TASKS = {
     "short_lookups": (1, False),
     "lookups": (2, False),
@@ -83,18 +85,20 @@ class BatchSource:
 class Progress:
     """Loss and accuracy per kind of target since the last line of the log."""
 
-    def __init__(self) -> None:
-        self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    def __init__(self, sums: dict[str, tuple[float, float]] | None = None) -> None:
+        self._sums = defaultdict(lambda: (0.0, 0.0), sums or {})
 
     def add(self, name: str, value: float, count: float = 1.0) -> None:
-        entry = self._sums[name]
-        entry[0] += value
-        entry[1] += count
+        total, number = self._sums[name]
+        self._sums[name] = total + value, number + count
 
     def take(self) -> dict[str, float]:
         means = {name: total / count for name, (total, count) in self._sums.items() if count}
         self._sums.clear()
         return means
+
+    def sums(self) -> dict[str, tuple[float, float]]:
+        return dict(self._sums)
 
 
 def warm_start(
@@ -111,14 +115,16 @@ def warm_start(
         if done.is_file():
             model.load_state_dict(load_file(done))
             log(f"stage {stage.name}: already there")
-            continue
-        started = time.monotonic()
-        for record in run_stage(model, source, stage, folder, max_steps=max_steps):
-            record["stage"], record["seconds"] = stage.name, round(time.monotonic() - started, 1)
-            log(" ".join(f"{k}={v:.4f}" if isinstance(v, float) else f"{k}={v}" for k, v in record.items()))
-            with (folder / "progress.jsonl").open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(record) + "\n")
-        _save(model, done)
+        else:
+            save_every = recipe.save_every
+            for record in run_stage(model, source, stage, folder, max_steps=max_steps, save_every=save_every):
+                record["stage"] = stage.name
+                parts = (f"{k}={v:.4f}" if isinstance(v, float) else f"{k}={v}" for k, v in record.items())
+                log(" ".join(parts))
+                with (folder / PROGRESS).open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(record) + "\n")
+            save_tensors(done, model.state_dict())
+        _state_of(folder, stage).unlink(missing_ok=True)
     return model
 
 
@@ -129,34 +135,79 @@ def run_stage(
     folder: Path | None = None,
     *,
     max_steps: int | None = None,
+    save_every: int = 100,
 ) -> Iterator[dict[str, Any]]:
-    """Train one stage; yields a record of means every 50 steps and at the end."""
+    """Train one stage; yields a record of means every 50 steps and at the end.
+
+    With a folder it goes on where the state in it is, and saves one every `save_every` steps.
+    """
     optimisers = make_optimisers(model, stage.muon_lr, stage.adam_lr)
-    progress = Progress()
-    weights = torch.tensor(_WEIGHTS)
-    weights[FAST] = stage.fast_weight
-    tokens = 0
+    position = Position()
+    if folder is not None:
+        if _state_of(folder, stage).is_file():
+            position = load_state(_state_of(folder, stage), model, optimisers)
+        _forget_after(folder / PROGRESS, stage.name, position.step)
+    progress, started = Progress(position.sums), time.monotonic() - position.seconds
     limit = min(stage.steps, max_steps or stage.steps)
     for step, batch_settings in enumerate(_batches(stage), 1):
-        for optimiser in optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = group["peak"] * _rate(stage, step)
-        batch = source.draw(stage.seed, step, batch_settings)
-        tokens += _backward(model, batch, weights, 1.0, "", progress)
-        if stage.drills:
-            drill = stage.drills[step % len(stage.drills)]
-            batch = source.draw(stage.seed, step, drill)
-            tokens += _backward(model, batch, weights, stage.drill_weight, "drill_", progress)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-        model.zero_grad()
+        if step <= position.step:
+            continue
+        position.tokens += _step(model, source, stage, step, batch_settings, optimisers, progress)
+        position.step, position.seconds = step, round(time.monotonic() - started, 1)
         if step % _LOG_EVERY == 0 or step == limit:
-            yield {"step": step, "task": batch_settings.task, **progress.take(), "tokens": tokens}
-        if folder is not None and step % _SAVE_EVERY == 0:
-            _save(model, folder / f"{stage.name}.partial.safetensors")
+            counts = {"tokens": position.tokens, "seconds": position.seconds}
+            yield {"step": step, "task": batch_settings.task, **progress.take(), **counts}
         if step == limit:
             return
+        # After the line of the log: the lines up to a state's step are all there.
+        if folder is not None and step % save_every == 0:
+            position.sums = progress.sums()
+            save_state(_state_of(folder, stage), model, optimisers, position)
+
+
+def _step(
+    model: TinyGuard,
+    source: BatchSource,
+    stage: Stage,
+    step: int,
+    settings: BatchSettings,
+    optimisers: list[torch.optim.Optimizer],
+    progress: Progress,
+) -> int:
+    """One step of all optimisers; returns its number of tokens."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * _rate(stage, step)
+    weights = torch.tensor(_WEIGHTS)
+    weights[FAST] = stage.fast_weight
+    tokens = _backward(model, source.draw(stage.seed, step, settings), weights, 1.0, "", progress)
+    if stage.drills:
+        drill = source.draw(stage.seed, step, stage.drills[step % len(stage.drills)])
+        tokens += _backward(model, drill, weights, stage.drill_weight, "drill_", progress)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimiser in optimisers:
+        optimiser.step()
+    model.zero_grad()
+    return tokens
+
+
+def read_progress(path: Path) -> list[dict[str, Any]]:
+    """The records of a `progress.jsonl`; without a last line that was cut off."""
+    if not path.is_file():
+        return []
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _forget_after(path: Path, stage: str, step: int) -> None:
+    """Drop the stage's lines after a step, which are written again, and half a line."""
+    if path.is_file():
+        kept = [one for one in read_progress(path) if one["stage"] != stage or one["step"] <= step]
+        write_durably(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+
+
+def _state_of(folder: Path, stage: Stage) -> Path:
+    return folder / f"{stage.name}.state.safetensors"
 
 
 def _backward(
@@ -195,9 +246,3 @@ def _rate(stage: Stage, step: int) -> float:
 
 def _task_number(task: str) -> int:
     return 31 * sum(map(ord, task))
-
-
-def _save(model: TinyGuard, path: Path) -> None:
-    partial = path.with_suffix(".writing")
-    save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, partial)
-    partial.replace(path)

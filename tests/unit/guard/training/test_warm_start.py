@@ -8,9 +8,11 @@ from guard.checkpoint import SHIPPED
 from guard.prompt import PromptRenderer, template_of
 from guard.training.model import TinyGuard
 from guard.training.optimisers import Muon
-from guard.training.settings import SMOKE, ModelSettings, Recipe
+from guard.training.recipe import read_recipe
+from guard.training.settings import ModelSettings, Recipe
 from guard.training.warm_start import BatchSource, run_stage, warm_start
 
+SMOKE = read_recipe("smoke")
 FOLDER = SHIPPED / "tiny"
 PINNED = [7.71362, 7.6339, 7.60242, 7.52637, 7.53911, 7.51602]
 """Last loss of each stage."""

@@ -1,0 +1,110 @@
+"""Which code a stage ran: a digest of what its modules do, whatever their comments say.
+
+A stage is made anew when its code changed. Comments, docstrings and layout are left out, so that a sentence
+that was corrected does not cost a training run. A stage's code is the modules that it begins with, all that
+they import of this project, within functions too, and the data files beside them.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+_ROOT: Final = Path(__file__).parents[2]
+_PACKAGES: Final = ("guard", "schemas")
+# What a recipe sets is an input of its own, and what errors are called changes no result.
+_LEFT_OUT: Final = frozenset({"guard.training.settings", "guard.errors"})
+# Folders whose other files are not data of the modules in them.
+_NO_DATA: Final = frozenset({"guard", "guard/training", "guard/serving", "schemas"})
+
+BEGINNINGS: Final[dict[str, Sequence[str]]] = {
+    "dataset": (
+        "guard.training.tokenizer",
+        "guard.training.generator.evaluation_sets",
+        "guard.training.data.build",
+    ),
+    "warm-start": ("guard.training.warm_start", "guard.training.model"),
+    "supervised": ("guard.training.supervised",),
+    "grpo": ("guard.training.grpo",),
+    "evaluation": ("guard.training.evaluation",),
+    "gate": ("guard.training.gate", "guard.training.report"),
+    "checkpoint": ("guard.training.package",),
+}
+"""Stage → the modules that it begins with; one that is not there begins nothing."""
+
+
+def code_version(stage: str) -> str:
+    """SHA-256 (hex) of a stage's modules and their data files."""
+    digest = hashlib.sha256()
+    for path in sorted(_files(BEGINNINGS[stage])):
+        content = path.read_bytes()
+        if path.suffix == ".py":
+            content = plain_code(content.decode()).encode()
+        name = path.relative_to(_ROOT).as_posix()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def plain_code(source: str) -> str:
+    r"""Python without comments, docstrings and layout.
+
+    >>> plain_code('"What it does."\nx = (1,  # one\n 2)')
+    'x = (1, 2)'
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            kept = [one for one in node.body if not _is_text(one)]
+            node.body = kept or ([] if isinstance(node, ast.Module) else [ast.Pass()])
+    return ast.unparse(tree)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _files(beginnings: Sequence[str]) -> set[Path]:
+    """The modules that are reached, and the data files in and below their folders."""
+    pending, found = list(beginnings), dict[str, Path]()
+    while pending:
+        name = pending.pop()
+        path = _module(name)
+        if path is None or name in found or name in _LEFT_OUT:
+            continue
+        found[name] = path
+        pending.extend(_imported(path.read_text(encoding="utf-8")))
+    folders = {path.parent for path in found.values()}
+    data = {
+        path
+        for folder in folders
+        if folder.relative_to(_ROOT).as_posix() not in _NO_DATA
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    return {*found.values(), *data}
+
+
+def _module(name: str) -> Path | None:
+    if name.partition(".")[0] not in _PACKAGES:
+        return None
+    base = _ROOT.joinpath(*name.split("."))
+    for path in (base.with_name(base.name + ".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _imported(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
