@@ -6,6 +6,7 @@ GuardError
 ├── TemplateError       a prompt template or tokenizer that cannot be used: the operator acts
 ├── RecipeError         a training recipe that cannot be used: its author acts
 ├── TrainingError       a training run that cannot go on as it was asked for: the operator acts
+├── GateFailed          a trained model that must not be packaged: whoever trains acts
 ├── UnsupportedError    an engine that this version does not have: the operator acts
 ├── UnsupportedRate     a false-positive rate that a calibration cannot resolve: the policy's author acts
 └── EngineError
@@ -43,6 +44,10 @@ class RecipeError(GuardError):
 
 class TrainingError(GuardError):
     """A training run cannot begin or go on: something that it needs is absent, or its folder is in use."""
+
+
+class GateFailed(GuardError):
+    """A trained model did not pass the gate; one line for each row of it that failed."""
 
 
 class UnsupportedError(GuardError):

@@ -7,98 +7,72 @@ from __future__ import annotations
 from typing import Any
 
 from guard.training.attack_evaluation import table
+from guard.training.card_text import ATTACKS, BASE, SCORES, SCRATCH, SUITES
 from guard.training.settings import Recipe
-
-_TEXT = """# {name}
-
-A guard of {parameters:.2f} million parameters that reads its policy: it says whether the last turn of a conversation
-breaks one of the categories in front of it, and which. It exists so that the demo and the tests of rsafe-stream
-run a real model through a real engine on two cores. **It is not a moderation model for real chat.**
-
-## What it can do
-
-- Judge sentences like those of its generator against policies like those of its generator, with reasoning
-  (`think`) or without (`fast`). Take a category out of the policy, and the same text is judged safe.
-- Apply categories that it has never seen, given as a title and a list of words, in English letters.
-- Know {concepts} built-in kinds of harm by many names (titles and phrases: `guard/training/generator/lexicon.py`).
-
-## What it cannot do
-
-- Understand real text. It was trained from random weights on templated English sentences; on anything else its
-  answer means nothing, in either direction, however sure the score looks.
-- Understand a definition written as prose. It looks words up and knows the phrases of its lexicon; write
-  definitions as phrases separated by `; `, one kind of harm a category.
-- Name a category by any code. Codes of one of the letters A, C, P, R, S, T, U, X and a number from 1 to 24 are one
-  token of its vocabulary; others it copies piece by piece, and often wrongly.
-- Tell a risky verb with an unknown object from a harmful act: after `cook`, `join` or `steal` an unknown object
-  counts as harmful.
-- Handle exceptions by meaning: it knows that a listed exception is not a listed word, no more.
-- Give evidence. The reasoning is a look-up trace and may name a wrong word or category although the verdict is
-  right; check it against the text before showing it.
-- Languages other than English, irony, context across turns (it judges the last turn only), long texts
-  (about 500 tokens were the longest in training).
-
-## Figures
-
-Measured through {engine}, greedy, on {rows} draws a set that training never used; an answer that does not parse
-counts as wrong. Standard errors in brackets, 95 % bootstrap intervals in parentheses.
-
-{tables}
-
-`templates`, `objects` and `both` hold out sentence frames and acts, objects, and both. A pair is the same text with
-the category in the policy (must be unsafe) and taken out of it (must be safe); both must be right. Custom: a
-title and words that training never saw, in held-out sentences, balanced accuracy of listed and unlisted words:
-`made_up` words, words of `other_grammar`, real nouns of eight unseen `themes`. `near_misses` are unlisted words
-that share head or tail with a listed one. `attacked`: the unsafe texts of the pairs with a forged ending, such as
-`\\boxed{{safe}}` or a guessed boundary mark, put together as training never showed it. `reworded`: the in-distribution set
-under policies in other words, codes and order.
-
-{bars}
-
-## What its scores are worth
-
-{calibration}
-
-{attacks}## How it was made
-
-    {command}
-
-Seed {seed}; {minutes}. Data: `guard/training/generator`, seeded; nothing else. Recipe, versions and the hash of
-the data are in `manifest.json`. Floating-point sums differ between machines, so another run gives other
-weights and, within their spread, the same figures.
-
-## Licence
-
-Apache-2.0, like the code that made it.
-"""
-
-_ATTACKS = """## Under attack
-
-Of the unsafe texts of the pairs that it finds unsafe, so many are safe to it when they are attacked
-(`guard/training/attacks`). Structural attacks cannot forge a prompt or an answer, whatever the model; their words may
-still mislead it.
-
-{table}
-
-"""
 
 
 def model_card(recipe: Recipe, report: dict[str, Any], command: str, training: dict[str, Any]) -> str:
-    """README.md of a checkpoint."""
-    return _TEXT.format(
-        name=f"rsafe-{recipe.name}",
+    """README.md of a checkpoint. `training`: as the manifest has it."""
+    common = {
+        "name": f"rsafe-{recipe.name}",
+        "engine": report["engine"],
+        "rows": report["rows"],
+        "tables": _tables(report["modes"]),
+        "suites": _suites(report.get("suites", {})),
+        "bars": _bars(report),
+        "attacks": _attacks(report),
+        "calibration": _calibration(report["calibration"]),
+        "command": command,
+        "seed": recipe.seed,
+    }
+    if not recipe.from_scratch:
+        return BASE.format(**common, base=_base(training), how=_how(recipe))
+    return SCRATCH.format(
+        **common,
         parameters=training["parameters"] / 1e6,
         concepts=training["concepts"],
-        engine=report["engine"],
-        rows=report["rows"],
-        tables=_tables(report["modes"]),
-        bars=_bars(report),
-        attacks=_attacks(report),
-        calibration=_calibration(report["calibration"]),
-        command=command,
-        seed=recipe.seed,
         minutes=training["made_in"],
+        reinforced="" if recipe.grpo is None else " Reinforced alignment (GRPO) followed the warm start.",
     )
+
+
+def _base(training: dict[str, Any]) -> str:
+    parent = training["parent"]
+    digest = f"commit {parent['commit']}" if "commit" in parent else f"SHA-256 {parent['sha256']}"
+    return f"{parent['name']} ({digest})"
+
+
+def _how(recipe: Recipe) -> str:
+    steps = [
+        "a warm start on answers in form" if recipe.warm_start is not None else "",
+        "reinforced alignment (GRPO) on rule rewards" if recipe.grpo is not None else "",
+    ]
+    done = ", then ".join(step for step in steps if step)
+    return f"Trained by {done}." if done else "Its weights are the base's; nothing was trained."
+
+
+_SUITE_FIGURES = ("f1", "misses", "false_positives", "parse")
+
+
+def _suites(suites: dict[str, Any]) -> str:
+    """A table a mode of the suites of rows that people labelled; none where none were measured."""
+    tables = []
+    for mode, found in suites.items():
+        real = {name: one for name, one in found.items() if name.startswith(("real/", "language/"))}
+        if real:
+            lines = [
+                f"| {mode}: suite | n | F1 | Missed | Refused wrongly | Parses |",
+                "|---|---|---|---|---|---|",
+            ]
+            for name, one in real.items():
+                cells = [_interval(one["figures"].get(figure)) for figure in _SUITE_FIGURES]
+                lines.append(f"| {name} | {one['n']} | " + " | ".join(cells) + " |")
+            tables.append("\n".join(lines))
+    return SUITES.format(tables="\n\n".join(tables)) if tables else ""
+
+
+def _interval(figure: dict[str, float] | None) -> str:
+    return "–" if figure is None else f"{figure['value']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"
 
 
 def _tables(modes: dict[str, Any]) -> str:
@@ -135,7 +109,7 @@ def _tables(modes: dict[str, Any]) -> str:
 
 def _attacks(report: dict[str, Any]) -> str:
     figures = table(report)
-    return _ATTACKS.format(table=figures) if figures else ""
+    return ATTACKS.format(table=figures) if figures else ""
 
 
 def _share(value: dict[str, float]) -> str:
@@ -157,32 +131,12 @@ def _wanted(bar: dict[str, Any]) -> str:
     return f"{bar['least']:.2f}" if "least" in bar else f"at most {bar['most']:.2f}"
 
 
-_SCORES = """`calibration.json` maps the model's scores to probabilities, fitted on {rows} rows of held-out sentence frames, objects
-and words, by another seed than the evaluation's; {near_duplicates} more resembled a row of the evaluation and were left out. The
-figures are of the evaluation's own held-out sets, which neither training nor the fit saw. About {unsafe:.0%} of their rows
-are unsafe: where far fewer messages are, a score of 0.9 is right less often than nine times in ten, while a
-false-positive rate stays what it is. All of it holds for texts like the generator's, and for no others.
-
-{figures}
-
-ECE: expected calibration error over 15 bins of equally many rows. Saturated: raw scores beyond 0.999 or below 0.001.
-Of all roles together, ECE may be 0.05.
-
-{rates}
-
-![Reliability diagram](reliability.svg)
-
-{think}
-
-{band}"""
-
-
 def _calibration(section: dict[str, Any]) -> str:
     modes = section["modes"]
     if not modes:
         return "Nothing: they could not be calibrated, and decisions label them `raw`."
     everyone = next(iter(modes.values()))["groups"]["all"]
-    return _SCORES.format(
+    return SCORES.format(
         rows=section["data"]["rows"],
         near_duplicates=section["data"]["near_duplicates"],
         unsafe=everyone["unsafe"] / everyone["n"],

@@ -1,46 +1,74 @@
-"""`rsafe train`: data set, warm start, evaluation, package. Each stage writes its folder whole or not at all.
+"""`rsafe train`: data set, warm start, reinforced alignment, evaluation, gate, package.
 
-A stage whose folder is there, made from the same inputs, is skipped; other inputs make it anew.
+Each command makes its stage, and those before it that are missing or whose inputs changed; a run that was
+killed goes on where it was.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-import msgspec
+from rich.console import Console
 
-from guard.training.settings import RECIPES, Recipe
+from guard.errors import GateFailed, RecipeError, TrainingError
+from guard.training.recipe import read_recipe, shipped_names
+from guard.training.run_log import RunLog
+from guard.training.settings import Recipe
+from guard.training.stages import sole_run
 
-_INPUT = "input.json"
-# Named in input.json; raise it when the code of a stage changes what it writes.
-_CODE_VERSION = 1
-# The same for what an evaluation measures and fits.
-_EVALUATION_VERSION = 2
+if TYPE_CHECKING:  # it imports what training needs, for which `--help` does not wait
+    from guard.training.pipeline import Pipeline
 
-recipe_option = click.option(
-    "--recipe", "recipe_name", type=click.Choice(sorted(RECIPES)), default="tiny", show_default=True,
-    help="What to train; `smoke` runs every stage for a few steps.",
-)  # fmt: skip
-output_option = click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("training"),
-    show_default=True,
-    help="Folder for all stages.",
-)
+Command = TypeVar("Command", bound=Callable[..., Any])
+# Libraries of the extra `train`, by the part of a recipe that needs them.
+_EXTRA: Final = {
+    "": ("matplotlib", "sklearn"),
+    "data": ("datasketch",),
+    "warm_start": ("trl", "peft"),
+    "grpo": ("trl", "peft"),
+}
 
 
-checkpoint_option = click.option(
+def _options(command: Command) -> Command:
+    recipe = click.option(
+        "--recipe",
+        "recipe_name",
+        default="tiny",
+        show_default=True,
+        metavar="NAME|FILE",
+        help=f"What to train: a YAML file, or a shipped recipe ({', '.join(shipped_names())}).",
+    )
+    output = click.option(
+        "--output",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("training"),
+        show_default=True,
+        help="Folder for all stages.",
+    )
+    return recipe(output(command))
+
+
+_checkpoint_option = click.option(
     "--checkpoint",
     help="A packaged checkpoint of the recipe, as a folder or a shipped name, instead of training one.",
 )
+
+
+def _package_options(command: Command) -> Command:
+    key = click.option(
+        "--key",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Sign the checkpoint with the private key (ed25519) in this file.",
+    )
+    announce = click.option(
+        "--announce", is_flag=True, help="Publish the release to the topic `moderation.checkpoints`."
+    )
+    return key(announce(command))
 
 
 @click.group()
@@ -49,229 +77,157 @@ def train() -> None:
 
 
 @train.command()
-@recipe_option
-@output_option
+@_options
 def dataset(recipe_name: str, output: Path) -> None:
-    """Tokenizer, and the evaluation sets as JSON lines to read; training data is drawn as it is used."""
-    _dataset(RECIPES[recipe_name], output)
+    """Labelled rows and their data card; from scratch the tokenizer, and evaluation sets to read."""
+    with _pipeline(recipe_name, output) as run:
+        run.dataset()
 
 
 @train.command("warm-start")
-@recipe_option
-@output_option
+@_options
 def warm_start_command(recipe_name: str, output: Path) -> None:
-    """Train from random weights; a run that was cut off goes on at the next stage of the recipe.
+    """Teach the model to answer in form: from random weights, or from a base.
 
-    Runs `dataset` before it when that is missing or its inputs changed.
+    A base without `warm_start` in the recipe is taken as it is.
     """
-    _warm_start(RECIPES[recipe_name], output)
+    with _pipeline(recipe_name, output) as run:
+        run.warm_start()
 
 
 @train.command()
-@recipe_option
-@output_option
-@checkpoint_option
+@_options
+def grpo(recipe_name: str, output: Path) -> None:
+    """Reinforced alignment: GRPO with rule rewards, where the recipe has it."""
+    with _pipeline(recipe_name, output) as run:
+        run.grpo()
+
+
+@train.command()
+@_options
+@_checkpoint_option
 def evaluate(recipe_name: str, output: Path, checkpoint: str | None) -> None:
     """Measure the weights through vLLM, in both modes: sets of rows, how often attacks succeed, and what
     scores are worth; fit the calibration of the scores.
 
-    Runs `dataset` and `warm-start` before it when they are missing or their inputs changed, unless
-    `--checkpoint` names what to measure. A run that was cut off goes on at the next set of rows.
+    Runs the stages before it when they are missing or their inputs changed, unless `--checkpoint` names what
+    to measure.
     """
-    _evaluate(RECIPES[recipe_name], output, checkpoint)
+    with _pipeline(recipe_name, output) as run:
+        if checkpoint:
+            from guard.checkpoint import open_checkpoint
+
+            _show(run.evaluation_of(open_checkpoint(checkpoint)))
+        else:
+            _show(run.evaluation())
 
 
 @train.command()
-@recipe_option
-@output_option
-@checkpoint_option
-def package(recipe_name: str, output: Path, checkpoint: str | None) -> None:
+@_options
+def gate(recipe_name: str, output: Path) -> None:
+    """Compare the model with the recipe's floors and with its champion, suite by suite.
+
+    Ends with 1 when a row fails, and names each that does.
+    """
+    with _pipeline(recipe_name, output) as run:
+        folder = run.gate()
+        if folder is None:
+            raise RecipeError(f"recipe {run.recipe.name}: found no `gate`; expected floors or allowed drops")
+        run.require_passed(folder)
+        click.echo("the gate is passed")
+
+
+@train.command()
+@_options
+@_checkpoint_option
+@_package_options
+def package(recipe_name: str, output: Path, checkpoint: str | None, key: Path | None, announce: bool) -> None:
     """Calibration, model card and manifest: the checkpoint folder is `<output>/checkpoint`.
 
     Runs the stages before it, training included, when they are missing or their inputs changed. With
     `--checkpoint` the same weights are measured and packaged anew.
     """
-    _package(RECIPES[recipe_name], output, checkpoint)
+    _package(recipe_name, output, checkpoint, key, announce=announce)
 
 
 @train.command()
-@recipe_option
-@output_option
-def run(recipe_name: str, output: Path) -> None:
+@_options
+@_package_options
+def run(recipe_name: str, output: Path, key: Path | None, announce: bool) -> None:
     """All stages in order; those that are there, made from the same inputs, are skipped."""
-    _package(RECIPES[recipe_name], output)
+    _package(recipe_name, output, None, key, announce=announce)
 
 
-def stage_folder(folder: Path, inputs: dict[str, Any], make: Callable[[Path], None]) -> bool:
-    """Make `folder` with `make` unless it was made from the same inputs; True when it was made now.
+def _package(
+    recipe_name: str, output: Path, checkpoint: str | None, key: Path | None, *, announce: bool
+) -> None:
+    publish = _announcer() if announce else None
+    with _pipeline(recipe_name, output) as run:
+        if checkpoint:
+            from guard.checkpoint import open_checkpoint
 
-    `make` writes to `<folder>.partial`, which is kept when it fails, so that it can go on there.
-    """
-    wanted = json.dumps(inputs, sort_keys=True)
-    done = folder / _INPUT
-    if done.is_file() and done.read_text(encoding="utf-8") == wanted:
-        click.echo(f"{folder.name}: already there", err=True)
-        return False
-    partial = folder.with_name(folder.name + ".partial")
-    begun = partial / _INPUT
-    if not (begun.is_file() and begun.read_text(encoding="utf-8") == wanted):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        begun.write_text(wanted, encoding="utf-8")
-    click.echo(f"{folder.name}: started", err=True)
-    make(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-    return True
+            folder = run.checkpoint_anew(open_checkpoint(checkpoint), key)
+        else:
+            from guard.training.package import COMMAND
+
+            # The name alone: where the file lay on this machine says nothing elsewhere.
+            folder = run.checkpoint(COMMAND.format(recipe=Path(recipe_name).name), key)
+        _show(output / "evaluation")
+    click.echo(f"checkpoint: {folder}")
+    if publish is not None:
+        publish(folder)
 
 
-def _inputs(recipe: Recipe, **more: Any) -> dict[str, Any]:
-    from guard.training.package import data_hash
-
-    return {"code": _CODE_VERSION, "recipe": msgspec.to_builtins(recipe), "data": data_hash(recipe), **more}
-
-
-def _dataset(recipe: Recipe, output: Path) -> Path:
-    from guard.prompt import load_template
-    from guard.training.package import write_dataset_sample
-    from guard.training.tokenizer import TURN_END, save_tokenizer, token_id, train_tokenizer
-
-    def make(folder: Path) -> None:
-        tokenizer = train_tokenizer(load_template(recipe.template), recipe.model.vocabulary, recipe.seed)
-        save_tokenizer(tokenizer, folder / "tokenizer")
-        end = {"eos_token_id": token_id(tokenizer, TURN_END)}
-        (folder / "tokenizer" / "generation_config.json").write_text(json.dumps(end), encoding="utf-8")
-        (folder / "samples").mkdir(exist_ok=True)
-        write_dataset_sample(folder / "samples", 20, recipe.seed)
-
-    stage_folder(output / "dataset", _inputs(recipe), make)
-    return output / "dataset"
+def _announcer() -> Callable[[Path], None]:
+    """What publishes a release. The worker gives it as the context's object, since Kafka is its own."""
+    found = click.get_current_context().find_root().obj
+    if not callable(found):
+        raise click.UsageError("--announce needs the command `rsafe`, which knows the broker")
+    publish: Callable[[Path], None] = found
+    return publish
 
 
-def _warm_start(recipe: Recipe, output: Path) -> Path:
-    from guard.prompt import PromptRenderer, load_template
-    from guard.training.package import export
-    from guard.training.warm_start import warm_start
+@contextmanager
+def _pipeline(recipe_name: str, output: Path) -> Iterator[Pipeline]:
+    """The stages of a recipe in a folder that no other run works in; errors become exit codes."""
+    try:
+        recipe = read_recipe(recipe_name)
+    except RecipeError as error:
+        raise _refused(error) from error
+    _require_extra(recipe)
+    from guard.training.pipeline import Pipeline
 
-    data = _dataset(recipe, output)
-
-    def make(folder: Path) -> None:
-        renderer = PromptRenderer(
-            data / "tokenizer", load_template(recipe.template), b"training draws its own marks"
-        )
-        warm_start(recipe, renderer, folder / "stages", lambda line: click.echo(line, err=True))
-        last = folder / "stages" / f"{recipe.stages[-1].name}.safetensors"
-        export(recipe, data / "tokenizer", last, folder / "model")
-
-    stage_folder(output / "warm-start", _inputs(recipe), make)
-    return output / "warm-start"
+    with sole_run(output), RunLog(Console(stderr=True)) as log:
+        try:
+            yield Pipeline(recipe, output, log.say, log.show)
+        except GateFailed as error:
+            raise click.ClickException(str(error)) from error
+        except RecipeError as error:
+            raise _refused(error) from error
 
 
-def _evaluate(recipe: Recipe, output: Path, checkpoint: str | None = None) -> dict[str, Any]:
-    _require_extra()
-    from guard.checkpoint import open_checkpoint
+def _refused(error: RecipeError) -> click.ClickException:
+    refused = click.ClickException(str(error))
+    refused.exit_code = 2
+    return refused
+
+
+def _require_extra(recipe: Recipe) -> None:
+    """Before anything that takes long. Raises `TrainingError`."""
+    for part, modules in _EXTRA.items():
+        for module in modules:
+            if (not part or getattr(recipe, part) is not None) and importlib.util.find_spec(module) is None:
+                raise TrainingError(f"expected {module}, which the extra `train` brings; not installed")
+
+
+def _show(evaluation: Path) -> None:
     from guard.training.attack_evaluation import lines
-    from guard.training.evaluation import evaluate
+    from guard.training.steps import read_report
 
-    model = open_checkpoint(checkpoint).path if checkpoint else _warm_start(recipe, output) / "model"
-
-    def make(folder: Path) -> None:
-        report = evaluate(model, recipe.evaluation_rows, recipe.evaluation_seed, folder)
-        (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-
-    inputs = _inputs(recipe, weights=_digest(model), evaluation=_EVALUATION_VERSION)
-    if checkpoint:
-        weights = open_checkpoint(checkpoint).weights_digest
-        inputs = {"checkpoint": weights, "recipe": recipe.name, "evaluation": _EVALUATION_VERSION}
-    stage_folder(output / "evaluation", inputs, make)
-    report: dict[str, Any] = json.loads((output / "evaluation" / "report.json").read_text(encoding="utf-8"))
+    report = read_report(evaluation)
     for bar in report["bars"]:
         word = "reached" if bar["met"] else "MISSED"
         wanted = f"{bar['least']:.2f}" if "least" in bar else f"at most {bar['most']:.2f}"
         click.echo(f"{bar['mode']:6} {bar['figure']:22} {bar['value']:.4f}  wanted {wanted}  {word}")
     for line in lines(report):
         click.echo(line)
-    return report
-
-
-def _require_extra() -> None:
-    """Before anything that takes long. Raises `click.ClickException`."""
-    for module in ("matplotlib", "sklearn"):
-        if importlib.util.find_spec(module) is None:
-            raise click.ClickException(f"expected {module}, which the extra `train` brings; not installed")
-
-
-def _package(recipe: Recipe, output: Path, checkpoint: str | None = None) -> None:
-    if checkpoint:
-        _package_anew(recipe, output, checkpoint)
-        return
-    from guard.training.generator.lexicon import CONCEPTS
-    from guard.training.package import COMMAND, package, parameter_count
-
-    report = _evaluate(recipe, output)
-    trained = output / "warm-start"
-    seconds = _seconds(trained / "stages" / "progress.jsonl")
-    training = {
-        "parameters": parameter_count(recipe),
-        "concepts": len(CONCEPTS),
-        "made_in": f"{seconds / 60:.0f} minutes on {recipe.threads} CPU cores",
-    }
-
-    def make(folder: Path) -> None:
-        shutil.copytree(trained / "model", folder, dirs_exist_ok=True)
-        (folder / _INPUT).unlink()
-        _copy_calibration(output / "evaluation", folder)
-        package(recipe, folder, report, command=COMMAND.format(recipe=recipe.name), training=training)
-        (folder / _INPUT).touch()
-
-    folder = output / "checkpoint"
-    stage_folder(folder, _inputs(recipe, evaluation=_digest(output / "evaluation")), make)
-    (folder / _INPUT).unlink(missing_ok=True)
-    click.echo(f"checkpoint: {folder}")
-
-
-def _package_anew(recipe: Recipe, output: Path, checkpoint: str) -> None:
-    """The same weights with new figures; what the old manifest says of the training is kept."""
-    from guard.checkpoint import open_checkpoint
-    from guard.training.package import package_anew
-
-    report = _evaluate(recipe, output, checkpoint)
-    old = open_checkpoint(checkpoint)
-
-    def make(folder: Path) -> None:
-        shutil.copytree(old.path, folder, dirs_exist_ok=True)
-        (folder / _INPUT).unlink()
-        _copy_calibration(output / "evaluation", folder)
-        package_anew(recipe, folder, report, old)
-        (folder / _INPUT).touch()
-
-    folder = output / "checkpoint"
-    inputs = {"checkpoint": old.weights_digest, "evaluation": _digest(output / "evaluation")}
-    stage_folder(folder, inputs, make)
-    (folder / _INPUT).unlink(missing_ok=True)
-    click.echo(f"checkpoint: {folder}")
-
-
-def _copy_calibration(evaluation: Path, folder: Path) -> None:
-    """What the evaluation fitted, and nothing that was there before."""
-    from guard.checkpoint import CALIBRATION
-    from guard.training.reliability import PICTURE
-
-    for name in (CALIBRATION, PICTURE):
-        (folder / name).unlink(missing_ok=True)
-        if (evaluation / name).is_file():
-            shutil.copyfile(evaluation / name, folder / name)
-
-
-def _seconds(progress: Path) -> float:
-    """Training time: the last record of each stage says how long it took."""
-    records = map(json.loads, progress.read_text(encoding="utf-8").splitlines())
-    last = {record["stage"]: float(record["seconds"]) for record in records}
-    return sum(last.values())
-
-
-def _digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()

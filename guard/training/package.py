@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from tokenizers import Tokenizer
 
 from guard.checkpoint import Checkpoint, Manifest, write_manifest
 from guard.errors import CheckpointError
-from guard.prompt import load_template
+from guard.prompt import load_template, template_of
 from guard.training.card import model_card
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.model import TinyGuard, export_hugging_face
@@ -24,7 +22,7 @@ from guard.training.settings import Recipe
 from guard.training.tokenizer import END_OF_TEXT, TURN_END, save_tokenizer, token_id
 
 COMMAND = "rsafe train run --recipe {recipe} --output training"
-_VERSIONS = ("torch", "tokenizers", "transformers", "safetensors")
+TEMPLATE_FILE = "prompt_template.json"
 
 
 def export(recipe: Recipe, tokenizer_folder: Path, weights: Path, folder: Path) -> None:
@@ -42,33 +40,38 @@ def export(recipe: Recipe, tokenizer_folder: Path, weights: Path, folder: Path) 
     # safetensors writes for the owner alone; an installed checkpoint is for everybody.
     (folder / "model.safetensors").chmod(0o644)
     save_tokenizer(tokenizer, folder)
-    template = load_template(recipe.template)
-    (folder / "prompt_template.json").write_bytes(
-        msgspec.json.format(msgspec.json.encode(template), indent=2) + b"\n"
-    )
+    _write_template(recipe, folder)
 
 
 def package(
-    recipe: Recipe, folder: Path, report: dict[str, Any], *, command: str, training: dict[str, Any]
+    recipe: Recipe,
+    folder: Path,
+    report: dict[str, Any],
+    *,
+    command: str,
+    training: dict[str, Any],
+    data: str | None = None,
+    gate: dict[str, Any] | None = None,
 ) -> Manifest:
-    """Write the card and the manifest over an exported folder."""
-    details = {
-        "recipe": msgspec.to_builtins(recipe),
-        "versions": {name: metadata.version(name) for name in _VERSIONS},
-        "python": platform.python_version(),
-        **training,
-    }
+    """Write the card and the manifest over a model folder.
+
+    `training` tells how it was made (`training_account`); `data` is the digest of the labelled rows, and
+    `gate` what the gate said, where the recipe has them. Raises `CheckpointError` for files that are refused.
+    """
+    template = folder / TEMPLATE_FILE
+    if not template.is_file():
+        _write_template(recipe, folder)
     (folder / "README.md").write_text(model_card(recipe, report, command, training), encoding="utf-8")
     return write_manifest(
         folder,
         name=f"rsafe-{recipe.name}",
-        base="scratch",
-        data_hash=data_hash(recipe),
-        template_version=recipe.template,
+        base=recipe.base,
+        data_hash=data_hash(recipe, data),
+        template_version=template_of(folder).version,
         command=command,
         metrics=report["modes"],
-        gate=_gate(report),
-        training=details,
+        gate=_gate(report) | ({} if gate is None else {"rows_of_gate": gate}),
+        training=training,
     )
 
 
@@ -100,9 +103,17 @@ def _gate(report: dict[str, Any]) -> dict[str, Any]:
     return gate | {"calibration": report["calibration"]["chosen"]}
 
 
-def data_hash(recipe: Recipe) -> str:
-    """SHA-256 over the recipe and the generator's sources: they and the seeds are the data set."""
-    digest = hashlib.sha256(msgspec.json.encode(recipe, order="sorted"))
+def _write_template(recipe: Recipe, folder: Path) -> None:
+    content = msgspec.json.encode(load_template(recipe.template))
+    (folder / TEMPLATE_FILE).write_bytes(msgspec.json.format(content, indent=2) + b"\n")
+
+
+def data_hash(recipe: Recipe, data: str | None = None) -> str:
+    """SHA-256 over the recipe, the labelled rows' digest if there are any, and the generator's sources.
+
+    They and the seeds are the data set.
+    """
+    digest = hashlib.sha256(msgspec.json.encode(recipe, order="sorted") + (data or "").encode())
     root = Path(__file__).parent
     for path in sorted([*(root / "generator").glob("*.py"), root / "drills.py", root / "encoding.py"]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")

@@ -1,7 +1,7 @@
 """YAML → recipe: a file, or one that is shipped. A wrong value is refused with file, line and field.
 
-Numbers are those of YAML 1.2, so `1e-7` is one and `no` is text. The text is parsed to nodes, which know their
-lines; msgspec checks the values and names a path; the path leads back to the node at fault.
+Numbers are those of YAML 1.2, so `1e-7` is one and `no` is text. The text is parsed to nodes, which know
+their lines; msgspec checks the values and names a path; the path leads back to the node at fault.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ SECTIONS: Final = {
     "evaluation": "guard.training.evaluation_settings:EvaluationSettings",
     "gate": "guard.training.gate_settings:GateSettings",
 }
+_SHARED: Final = ("template", "seed")
 _VALIDATION: Final = re.compile(r"(?P<message>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
 _STEP: Final = re.compile(r"\.(?P<key>[^.\[]+)|\[(?P<index>\d+)\]")
 _UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
@@ -44,7 +45,7 @@ _CORE: Final = {
     "int": r"[-+]?[0-9]+",
     "float": r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?",
 }
-"""Plain scalars of YAML 1.2 that are no text; its octal and hexadecimal numbers, and infinities, are refused."""
+"""Plain scalars of YAML 1.2 that are no text; octal and hexadecimal numbers and infinities are text here."""
 
 Settings = TypeVar("Settings", bound=msgspec.Struct)
 
@@ -107,8 +108,13 @@ def read_recipe(name_or_file: str) -> Recipe:
 
 
 def section(recipe: Recipe, name: str) -> Any:
-    """The settings of a section in the struct of the step that reads it. The recipe must have the section."""
-    return msgspec.convert(getattr(recipe, name), _section_type(name), strict=True)
+    """The settings of a section, in the struct of the step that reads it. The recipe must have the section.
+
+    Template and seed are the recipe's where the section names none.
+    """
+    kind = _section_type(name)
+    own = {field: getattr(recipe, field) for field in _SHARED if field in kind.__struct_fields__}
+    return msgspec.convert(own | getattr(recipe, name), kind)
 
 
 def _section_type(name: str) -> type[msgspec.Struct]:

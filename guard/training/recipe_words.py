@@ -83,6 +83,9 @@ def _type_at(struct: type[msgspec.Struct], path: Path) -> inspect.Type | None:
 def _below(one: inspect.Type, step: str | int) -> list[inspect.Type]:
     plain = _options(one)
     if isinstance(step, str):
+        tags = [x.tag for x in plain if isinstance(x, inspect.StructType) and x.tag_field == step]
+        if tags:
+            return [inspect.LiteralType(tuple(tags))]
         named = [field.type for x in plain for field in _fields(x) if field.encode_name == step]
         return named + [x.value_type for x in plain if isinstance(x, inspect.DictType)]
     items: list[inspect.Type] = []

@@ -95,8 +95,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that decides what comes out of a training run.
 
-    From scratch, `model` and `stages` say how the warm start goes; over a base, `warm_start` does, and without
-    it the base is taken as it is. Without `grpo` or `gate` there is no such step.
+    From scratch, `model` and `stages` say how the warm start goes; over a base, `warm_start` does, and
+    without it the base is taken as it is. Without `grpo` or `gate` there is no such step.
     """
 
     name: Name
@@ -112,7 +112,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Draws of a set of the evaluation."""
     evaluation_seed: Seed = 4242
     save_every: Positive = 100
-    """Steps of the warm start from scratch between two saved states, from which a run that was killed goes on."""
+    """Steps of the warm start from scratch between two states from which a run that was killed goes on."""
     base: str = SCRATCH
     """What is trained: `scratch`, a folder in the Hugging Face layout, or a name on the Hugging Face hub."""
     revision: str = "main"
@@ -126,7 +126,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     grpo: Section | None = None
     """Reinforced alignment: `GrpoSettings` in `guard/training/grpo_settings.py`."""
     evaluation: Section | None = None
-    """How rows of real sources are measured: `guard/training/evaluation_settings.py`; absent: its defaults."""
+    """How rows of real sources are measured: `guard/training/evaluation_settings.py`; absent: as there."""
     gate: Section | None = None
     """Floors and allowed drops: `guard/training/gate_settings.py`."""
 

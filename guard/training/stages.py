@@ -1,9 +1,9 @@
 """A stage's folder: whole or not there, made once for the same inputs, whatever kills the process meanwhile.
 
-A stage works in `<folder>.partial`. When it is done, every file and folder of it is on the disk (fsync), then
-its record `.stage.json` is, and only then it is renamed into place. So a folder without `.partial` is complete,
-and a `.partial` with a record needs the renaming alone. What a killed run left is gone on with where the stage
-can, else thrown away; always when the inputs are others.
+A stage works in `<folder>.partial`. When it is done, every file and folder of it is on the disk (fsync),
+then its record `.stage.json` is, and only then it is renamed into place. So a folder without `.partial` is
+complete, and a `.partial` with a record needs the renaming alone. What a killed run left is gone on with
+where the stage can, else thrown away; always when the inputs are others.
 
 A record names the inputs and the SHA-256 of every file that came out: the inputs of the next stage.
 """

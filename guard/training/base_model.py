@@ -1,0 +1,52 @@
+"""The model that a recipe begins with: a folder, or a snapshot from the Hugging Face hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from guard.checkpoint import checkpoint_digest
+from guard.errors import TrainingError
+from guard.training.settings import Recipe
+
+# Weights, tokenizer, configuration; never pickles, and no code.
+_WANTED: Final = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "vocab.txt", "*.model", "LICENSE*")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Files of a base, and what they are known by."""
+
+    folder: Path
+    identity: dict[str, str]
+    """JSON-ready: the name and a digest of the files, or the name and the commit on the hub."""
+
+
+def open_base(recipe: Recipe) -> Base:
+    """The base of a recipe that is not from scratch; fetched where it is on the hub and not here yet.
+
+    Raises `TrainingError` when it is nowhere, `CheckpointError` for a folder with files that are refused.
+    """
+    folder = Path(recipe.base)
+    if folder.is_dir():
+        return Base(folder, {"name": folder.resolve().name, "sha256": checkpoint_digest(folder)})
+    if not _is_hub_name(recipe.base):
+        raise TrainingError(
+            f"no base {recipe.base!r}: expected a folder, or a name on the hub such as owner/name"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(recipe.base, revision=recipe.revision, allow_patterns=list(_WANTED))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        place = f"{recipe.base} at {recipe.revision}"
+        raise TrainingError(f"base {place}: neither a folder nor to be had from the hub: {error}") from error
+    # A snapshot's folder has the commit as its name.
+    return Base(Path(found), {"name": recipe.base, "commit": Path(found).name})
+
+
+def _is_hub_name(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) == 2 and all(part and not part.startswith(".") for part in parts)

@@ -1,0 +1,276 @@
+"""A training run from its recipe to a checkpoint. Reads top to bottom:
+
+dataset → warm-start → grpo → evaluation → gate → checkpoint
+
+Each stage names its inputs: its part of the recipe, the version of its code, and the digests of what it reads
+of earlier stages. A stage that the recipe does not have is passed over, and the next one reads what the one
+before it made.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from guard.checkpoint import Checkpoint, open_checkpoint
+from guard.errors import GateFailed, TrainingError
+from guard.training import steps
+from guard.training.base_model import Base, open_base
+from guard.training.code_version import code_version
+from guard.training.data_files import data_files
+from guard.training.recipe import section
+from guard.training.settings import Recipe
+from guard.training.stages import make_stage, record_of
+
+# Records of stages, and what version control or a download left: no part of a checkpoint.
+_HIDDEN: Final = shutil.ignore_patterns(".*")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model to measure: its folder, and the digest of its files."""
+
+    folder: Path
+    digest: str
+
+
+class Pipeline:
+    """The stages of one recipe in one folder. `say` gets sentences that stay, `log` how far a stage is.
+
+    A method makes its stage, and those before it that are missing or whose inputs changed. All raise
+    `TrainingError` for what cannot go on, and what the stages raise.
+    """
+
+    def __init__(
+        self, recipe: Recipe, output: Path, say: Callable[[str], None], log: Callable[[str], None]
+    ) -> None:
+        self.recipe, self.output = recipe, output
+        self._say, self._log = say, log
+        self._base: Base | None = None
+        self._made: set[str] = set()
+
+    def dataset(self) -> Path:
+        """Tokenizer and samples of a model from scratch; labelled rows."""
+        recipe, base = self.recipe, self._opened_base()
+        part: dict[str, Any] = {}
+        if recipe.data is not None:
+            part = {"data": section(recipe, "data"), "files": data_files(recipe.data)}
+        if base is None:
+            part |= {"vocabulary": recipe.model.vocabulary, "seed": recipe.seed}
+        return self._make(
+            "dataset",
+            "dataset",
+            part | self._common(),
+            lambda folder: steps.make_dataset(recipe, base and base.folder, folder),
+            resumes=False,
+        )
+
+    def warm_start(self) -> Trained:
+        """The model that answers in form: from scratch, from a base by supervised training, or the base."""
+        recipe, base, dataset = self.recipe, self._opened_base(), self.dataset()
+        if base is None:
+            part = {
+                name: getattr(recipe, name) for name in ("stages", "model", "seed", "threads", "save_every")
+            }
+            folder = self._make(
+                "warm-start",
+                "warm-start",
+                part | self._common() | {"tokenizer": _digest(dataset, steps.TOKENIZER)},
+                lambda folder: steps.train_from_scratch(recipe, dataset, folder, self._log),
+                resumes=True,
+            )
+        elif recipe.warm_start is not None:
+            folder = self._make(
+                "warm-start",
+                "supervised",
+                {"settings": section(recipe, "warm_start"), "rows": _digest(dataset, steps.ROWS)}
+                | self._common(),
+                lambda folder: steps.train_supervised(recipe, base.folder, dataset, folder, self._log),
+                resumes=True,
+            )
+        else:
+            self._say(f"warm-start: none in the recipe; {recipe.base} is taken as it is")
+            return Trained(base.folder, json.dumps(base.identity, sort_keys=True))
+        return _trained(folder)
+
+    def grpo(self) -> Trained:
+        """The model after reinforced alignment; without one in the recipe, that of the warm start."""
+        recipe, model, dataset = self.recipe, self.warm_start(), self.dataset()
+        if recipe.grpo is None:
+            return model
+        inputs = {
+            "settings": section(recipe, "grpo"),
+            "weights": model.digest,
+            "rows": _digest(dataset, steps.ROWS),
+        }
+        return _trained(
+            self._make(
+                "grpo",
+                "grpo",
+                inputs | self._common(),
+                lambda folder: steps.train_reinforced(recipe, model.folder, dataset, folder, self._log),
+                resumes=True,
+            )
+        )
+
+    def evaluation(self) -> Path:
+        """The report of the trained model."""
+        return self._measure("evaluation", self.grpo(), self.dataset())
+
+    def champion_evaluation(self) -> Path | None:
+        """The report of the champion on the same rows; None without one."""
+        if not self.recipe.champion:
+            return None
+        champion = open_checkpoint(self.recipe.champion)
+        trained = Trained(champion.path, champion.weights_digest)
+        return self._measure("evaluation-champion", trained, self.dataset())
+
+    def gate(self) -> Path | None:
+        """What the gate says; None where the recipe has none. It may say that the model failed."""
+        recipe, challenger = self.recipe, self.evaluation()
+        if recipe.gate is None:
+            return None
+        champion = self.champion_evaluation()
+        inputs = {
+            "settings": section(recipe, "gate"),
+            "challenger": _digest(challenger),
+            "champion": None if champion is None else _digest(champion),
+        }
+        return self._make(
+            "gate",
+            "gate",
+            inputs,
+            lambda folder: steps.judge_gate(recipe, challenger, champion, folder),
+            resumes=False,
+        )
+
+    def require_passed(self, gate: Path) -> steps.GateOutcome:
+        """What the gate said. Raises `GateFailed` with the rows that failed."""
+        outcome = steps.read_gate(gate)
+        if not outcome.passed:
+            raise GateFailed("\n".join(["the gate failed, and nothing is packaged:", *outcome.failed]))
+        return outcome
+
+    def checkpoint(self, command: str, key: Path | None) -> Path:
+        """The checkpoint's folder, signed where a key is given. Raises `GateFailed` instead."""
+        gate, trained, recipe = self.gate(), self.grpo(), self.recipe
+        evaluation = self.output / "evaluation"
+        outcome = None if gate is None else self.require_passed(gate)
+
+        def make(folder: Path) -> None:
+            from guard.training.package import package
+
+            shutil.copytree(trained.folder, folder, dirs_exist_ok=True, ignore=_HIDDEN)
+            steps.copy_calibration(evaluation, folder)
+            package(
+                recipe,
+                folder,
+                steps.read_report(evaluation),
+                command=command,
+                training=self._account(),
+                data=None if recipe.data is None else _digest(self.output / "dataset", steps.ROWS),
+                gate=outcome and outcome.account,
+            )
+            if key is not None:
+                steps.sign_checkpoint(folder, key)
+
+        inputs = {
+            "name": recipe.name,
+            "weights": trained.digest,
+            "evaluation": _digest(evaluation),
+            "gate": None if gate is None else _digest(gate),
+            "command": command,
+            "key": None if key is None else str(key),
+        }
+        return self._make("checkpoint", "checkpoint", inputs, make, resumes=False)
+
+    def evaluation_of(self, old: Checkpoint) -> Path:
+        """The report of a packaged checkpoint, without training one."""
+        dataset = self.dataset() if self.recipe.data is not None else None
+        return self._measure("evaluation", Trained(old.path, old.weights_digest), dataset)
+
+    def checkpoint_anew(self, old: Checkpoint, key: Path | None) -> Path:
+        """The same weights with new figures; what the old manifest says of the training is kept."""
+        evaluation = self.evaluation_of(old)
+
+        def make(folder: Path) -> None:
+            from guard.training.package import package_anew
+
+            shutil.copytree(old.path, folder, dirs_exist_ok=True, ignore=_HIDDEN)
+            steps.copy_calibration(evaluation, folder)
+            package_anew(self.recipe, folder, steps.read_report(evaluation), old)
+            if key is not None:
+                steps.sign_checkpoint(folder, key)
+
+        inputs = {
+            "checkpoint": old.checkpoint_digest,
+            "evaluation": _digest(evaluation),
+            "key": None if key is None else str(key),
+        }
+        return self._make("checkpoint", "checkpoint", inputs, make, resumes=False)
+
+    def _measure(self, name: str, model: Trained, dataset: Path | None) -> Path:
+        recipe = self.recipe
+        inputs = {
+            "weights": model.digest,
+            "rows": recipe.evaluation_rows,
+            "seed": recipe.evaluation_seed,
+            "settings": recipe.evaluation and section(recipe, "evaluation"),
+            "data": None if recipe.data is None or dataset is None else _digest(dataset, steps.ROWS),
+        }
+        return self._make(
+            name,
+            "evaluation",
+            inputs,
+            lambda folder: steps.measure(recipe, model.folder, dataset, folder),
+            resumes=True,
+        )
+
+    def _make(
+        self, name: str, code: str, inputs: dict[str, Any], make: Callable[[Path], None], *, resumes: bool
+    ) -> Path:
+        folder = self.output / name
+        if name in self._made:
+            return folder
+        plain = msgspec.json.decode(msgspec.json.encode({**inputs, "code": code_version(code)}))
+        make_stage(folder, plain, make, self._say, resumes=resumes)
+        self._made.add(name)
+        return folder
+
+    def _common(self) -> dict[str, Any]:
+        from guard.prompt import load_template
+
+        base = self._opened_base()
+        return {
+            "template": load_template(self.recipe.template),
+            "base": None if base is None else base.identity,
+        }
+
+    def _opened_base(self) -> Base | None:
+        if self._base is None and not self.recipe.from_scratch:
+            self._base = open_base(self.recipe)
+        return self._base
+
+    def _account(self) -> dict[str, Any]:
+        from guard.training.account import training_account
+
+        base = self._opened_base()
+        return training_account(self.recipe, self.output, None if base is None else base.identity)
+
+
+def _trained(stage: Path) -> Trained:
+    return Trained(stage / steps.MODEL, _digest(stage, steps.MODEL))
+
+
+def _digest(stage: Path, below: str = "") -> str:
+    """Of the files of a stage that is done, or of those in a folder of it."""
+    record = record_of(stage)
+    if record is None:
+        raise TrainingError(f"{stage}: found no record of a stage; expected one that is done")
+    return record.digest(f"{below}/" if below else "")

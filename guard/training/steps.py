@@ -1,0 +1,163 @@
+"""What each stage of a run does in its folder. Which stages there are, and from what, says `pipeline.py`.
+
+Every step imports what it needs when it runs: a command that packages does not wait for TRL.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from guard.errors import TrainingError
+from guard.training.recipe import section
+from guard.training.settings import Recipe
+
+MODEL: Final = "model"
+"""Folder of a trained model within its stage."""
+ROWS: Final = "rows"
+"""Folder of the labelled rows within the stage `dataset`."""
+TOKENIZER: Final = "tokenizer"
+REPORT: Final = "report.json"
+# Prompt marks of training are derived from it; serving has a secret of its own.
+_SECRET: Final = b"training draws its own marks"
+_SAMPLES: Final = 20
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GateOutcome:
+    """What a gate said."""
+
+    passed: bool
+    failed: list[str]
+    """A line for each row that failed."""
+    account: dict[str, Any]
+    """All rows, for the manifest (JSON-ready)."""
+
+
+def make_dataset(recipe: Recipe, base: Path | None, folder: Path) -> None:
+    """Tokenizer and samples of a model from scratch; the labelled rows that the recipe asks for."""
+    from guard.prompt import PromptRenderer, load_template
+    from guard.training.package import write_dataset_sample
+    from guard.training.tokenizer import TURN_END, save_tokenizer, token_id, train_tokenizer
+
+    template, tokenizer_folder = load_template(recipe.template), base
+    if tokenizer_folder is None:
+        tokenizer_folder = folder / TOKENIZER
+        tokenizer = train_tokenizer(template, recipe.model.vocabulary, recipe.seed)
+        save_tokenizer(tokenizer, tokenizer_folder)
+        end = {"eos_token_id": token_id(tokenizer, TURN_END)}
+        (tokenizer_folder / "generation_config.json").write_text(json.dumps(end), encoding="utf-8")
+        (folder / "samples").mkdir(exist_ok=True)
+        write_dataset_sample(folder / "samples", _SAMPLES, recipe.seed)
+    if recipe.data is not None:
+        from guard.training.data.build import build_dataset
+
+        renderer = PromptRenderer(tokenizer_folder, template, _SECRET)
+        build_dataset(section(recipe, "data"), renderer, folder / ROWS)
+
+
+def train_from_scratch(recipe: Recipe, dataset: Path, folder: Path, log: Log) -> None:
+    """The stages of the recipe from random weights; `folder` gets `model`."""
+    from guard.prompt import PromptRenderer, load_template
+    from guard.training.package import export
+    from guard.training.warm_start import warm_start
+
+    tokenizer = dataset / TOKENIZER
+    renderer = PromptRenderer(tokenizer, load_template(recipe.template), _SECRET)
+    warm_start(recipe, renderer, folder / "stages", log)
+    last = folder / "stages" / f"{recipe.stages[-1].name}.safetensors"
+    export(recipe, tokenizer, last, folder / MODEL)
+
+
+def train_supervised(recipe: Recipe, base: Path, dataset: Path, folder: Path, log: Log) -> None:
+    """The base learns to answer in form, from the rows to train on; `folder` gets `model`."""
+    from guard.training.supervised import run_supervised
+
+    run_supervised(section(recipe, "warm_start"), base, _rows(dataset, "train"), folder, log)
+    _expect_model(folder)
+
+
+def train_reinforced(recipe: Recipe, model: Path, dataset: Path, folder: Path, log: Log) -> None:
+    """Reinforced alignment of a model on the rows to train on; `folder` gets `model`."""
+    from guard.training.grpo import run_grpo
+
+    run_grpo(section(recipe, "grpo"), model, _rows(dataset, "train"), folder, log)
+    _expect_model(folder)
+
+
+def measure(recipe: Recipe, model: Path, dataset: Path | None, folder: Path) -> None:
+    """The evaluation of a model; `folder` gets `report.json`, and the calibration where one was fitted.
+
+    Labelled rows are measured where the recipe has some and `dataset` is given.
+    """
+    from guard.training.evaluation import evaluate
+
+    more: dict[str, Any] = {}
+    if recipe.data is not None and dataset is not None:
+        more["rows"] = _rows(dataset, "dev")
+    if recipe.evaluation is not None:
+        more["settings"] = section(recipe, "evaluation")
+    report = evaluate(model, recipe.evaluation_rows, recipe.evaluation_seed, folder, **more)
+    (folder / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
+
+
+def judge_gate(recipe: Recipe, challenger: Path, champion: Path | None, folder: Path) -> None:
+    """The gate over the reports of two evaluations; `folder` gets `gate.json`."""
+    from guard.training.gate import run_gate
+
+    against = None if champion is None else read_report(champion)
+    run_gate(section(recipe, "gate"), read_report(challenger), against, folder)
+
+
+def read_gate(folder: Path) -> GateOutcome:
+    """What the gate said, from a stage that is done."""
+    from guard.training.gate import RESULT, GateResult
+
+    result = msgspec.json.decode((folder / RESULT).read_bytes(), type=GateResult)
+    return GateOutcome(result.passed, [row.line() for row in result.failed], result.manifest())
+
+
+def sign_checkpoint(folder: Path, key: Path) -> None:
+    """Sign the manifest of a checkpoint with the private key in a file."""
+    from guard.signature import sign
+
+    sign(folder, key)
+
+
+def copy_calibration(evaluation: Path, folder: Path) -> None:
+    """What the evaluation fitted, and nothing that was there before."""
+    from guard.checkpoint import CALIBRATION
+    from guard.training.reliability import PICTURE
+
+    for name in (CALIBRATION, PICTURE):
+        (folder / name).unlink(missing_ok=True)
+        if (evaluation / name).is_file():
+            shutil.copyfile(evaluation / name, folder / name)
+
+
+def read_report(evaluation: Path) -> dict[str, Any]:
+    """The report of an evaluation that is done."""
+    report: dict[str, Any] = json.loads((evaluation / REPORT).read_text(encoding="utf-8"))
+    return report
+
+
+def _rows(dataset: Path, split: str) -> list[Any]:
+    from guard.training.data.rows import read_rows
+
+    rows = [row for row in read_rows(dataset / ROWS) if row.split == split]
+    if not rows:
+        raise TrainingError(f"{dataset / ROWS}: found no row of the split {split}; expected one or more")
+    return rows
+
+
+def _expect_model(folder: Path) -> None:
+    if not (folder / MODEL / "config.json").is_file():
+        raise TrainingError(f"{folder / MODEL}: found no config.json; expected the trained model")

@@ -1,0 +1,40 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.training import code_version as module
+from guard.training.code_version import BEGINNINGS, code_version, plain_code
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("x = 1", "x = 1  # why", True),
+        ("x = 1", '"""About."""\n\n\nx = (\n    1\n)', True),
+        ("def f():\n    return 1", 'def f():\n    """What."""\n    # how\n    return 1', True),
+        ("class A:\n    x: int = 1", 'class A:\n    x: int = 1\n    """Unit."""', True),
+        ("def f():\n    pass", 'def f():\n    """Only this."""', True),
+        ("x = 1", "x = 2", False),
+        ("x = 'a'", "x = 'b'", False),
+        ("def f():\n    return 1", "def g():\n    return 1", False),
+    ],
+)
+def test_code_is_told_apart_by_what_it_does(one: str, other: str, same: bool) -> None:
+    assert (plain_code(one) == plain_code(other)) is same
+
+
+@given(st.text(alphabet=st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=40))
+def test_no_comment_changes_a_version(comment: str) -> None:
+    assert plain_code(f"x = 1  # {comment}") == "x = 1"
+
+
+def test_a_version_follows_the_modules_that_a_stage_reaches() -> None:
+    names = {path.name for path in module._files(BEGINNINGS["warm-start"])}
+    assert {"warm_start.py", "optimisers.py", "packing.py", "lexicon.py", "prompt.py", "policy.py"} <= names
+    assert not {"cli.py", "settings.py", "errors.py", "evaluation.py", "stages.py"} & names
+    assert "texts.jsonl" in {path.name for path in module._files(BEGINNINGS["evaluation"])}
+
+
+def test_a_version_is_the_same_twice_and_another_for_another_stage() -> None:
+    assert code_version("dataset") == code_version("dataset")
+    assert code_version("dataset") != code_version("warm-start")
