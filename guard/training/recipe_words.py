@@ -144,10 +144,15 @@ def _plain(one: inspect.Type) -> str:
 
 
 def _bounds(one: inspect.IntType | inspect.FloatType) -> str:
-    parts = [f"{word} {value:g}" for name, word in _BOUNDS if (value := getattr(one, name)) is not None]
+    bounds = ((word, getattr(one, name)) for name, word in _BOUNDS)
+    parts = [f"{word} {_number(value)}" for word, value in bounds if value is not None]
     if one.multiple_of is not None:
-        parts.append(f"a multiple of {one.multiple_of:g}")
+        parts.append(f"a multiple of {_number(one.multiple_of)}")
     return "".join(f", {part}" for part in parts)
+
+
+def _number(value: float) -> str:
+    return repr(value).removesuffix(".0")
 
 
 def _length(one: Any) -> str:

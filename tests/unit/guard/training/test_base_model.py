@@ -36,7 +36,9 @@ def test_a_base_that_cannot_be_had_from_the_hub_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(TrainingError, match="base owner/no-such-model at main: neither a folder nor to be had"):
+    with pytest.raises(
+        TrainingError, match="base owner/no-such-model at main: neither a folder nor to be had"
+    ):
         open_base(recipe_over("owner/no-such-model"))
 
 

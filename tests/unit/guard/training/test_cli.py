@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,54 +8,26 @@ import pytest
 from click.testing import CliRunner
 
 from guard.checkpoint import open_checkpoint
-from guard.errors import CheckpointError
-from guard.training.cli import stage_folder, train
+from guard.errors import CheckpointError, TrainingError
+from guard.training.cli import train
 from guard.training.evaluation import MODES, Outcome
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.package import data_hash, export, package, parameter_count
-from guard.training.settings import SMOKE, TINY
+from guard.training.recipe import SHIPPED_RECIPES, read_recipe
+from guard.training.settings import Recipe
+from guard.training.stages import sole_run
+from guard.training.steps import Log
 from guard.training.synthetic_figures import report_of
 from guard.training.tokenizer import save_tokenizer, train_tokenizer
 
+SMOKE, TINY = read_recipe("smoke"), read_recipe("tiny")
 UNCALIBRATED: dict[str, Any] = {"calibration": {"data": {}, "chosen": {"fast": {"none": "why"}}, "modes": {}}}
-
-
-def test_a_stage_is_made_once_for_the_same_inputs(tmp_path: Path) -> None:
-    folder = tmp_path / "stage"
-    made: list[Path] = []
-
-    def make(place: Path) -> None:
-        made.append(place)
-        (place / "result").write_text("x")
-
-    assert stage_folder(folder, {"a": 1}, make)
-    assert not stage_folder(folder, {"a": 1}, make)
-    assert stage_folder(folder, {"a": 2}, make)
-    assert len(made) == 2
-    assert (folder / "result").read_text() == "x"
-    assert [p.name for p in tmp_path.iterdir()] == ["stage"]
-
-
-def test_a_failed_stage_leaves_nothing_in_its_place_and_goes_on(tmp_path: Path) -> None:
-    folder = tmp_path / "stage"
-
-    def fail(place: Path) -> None:
-        (place / "half").write_text("x")
-        raise RuntimeError("out of luck")
-
-    def go_on(place: Path) -> None:
-        assert (place / "half").exists()
-
-    with pytest.raises(RuntimeError):
-        stage_folder(folder, {}, fail)
-    assert not folder.exists()
-    assert stage_folder(folder, {}, go_on)
 
 
 def test_commands_are_there() -> None:
     result = CliRunner().invoke(train, ["--help"])
     assert result.exit_code == 0
-    for command in ("dataset", "warm-start", "evaluate", "package", "run"):
+    for command in ("dataset", "warm-start", "grpo", "evaluate", "gate", "package", "run"):
         assert command in result.output
 
 
@@ -118,12 +91,75 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return asked
 
 
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch, evaluated: dict[str, Any]) -> list[str]:
+    """The stages before an evaluation write a copy of the shipped model; the answer tells which ran."""
+    ran: list[str] = []
+
+    def make_dataset(recipe: Recipe, base: Path | None, folder: Path) -> None:
+        ran.append("dataset")
+        (folder / "tokenizer").mkdir()
+
+    def train_from_scratch(recipe: Recipe, dataset: Path, folder: Path, log: Log) -> None:
+        ran.append("warm-start")
+        wanted = ("*.json", "*.jinja", "*.safetensors")
+        (folder / "model").mkdir()
+        (folder / "stages").mkdir()
+        for file in (file for form in wanted for file in open_checkpoint("tiny").path.glob(form)):
+            if file.name not in ("manifest.json", "calibration.json"):
+                shutil.copy(file, folder / "model")
+        (folder / "stages" / "progress.jsonl").write_text('{"stage": "a", "seconds": 60.0}\n')
+
+    monkeypatch.setattr("guard.training.steps.make_dataset", make_dataset)
+    monkeypatch.setattr("guard.training.steps.train_from_scratch", train_from_scratch)
+    return ran
+
+
+def test_a_run_makes_every_stage_once_and_a_checkpoint(
+    tmp_path: Path, trained: list[str], evaluated: dict[str, Any]
+) -> None:
+    arguments = ["run", "--recipe", "smoke", "--output", str(tmp_path)]
+    first = CliRunner().invoke(train, arguments, catch_exceptions=False)
+    again = CliRunner().invoke(train, arguments, catch_exceptions=False)
+    assert trained == ["dataset", "warm-start"]
+    assert evaluated["times"] == 1
+    assert "checkpoint: done" in first.output
+    assert "checkpoint: already there" in again.output
+    checkpoint = open_checkpoint(str(tmp_path / "checkpoint"))
+    assert checkpoint.verified
+    assert checkpoint.name == "rsafe-smoke"
+    assert checkpoint.manifest is not None
+    assert checkpoint.manifest.command == "rsafe train run --recipe smoke --output training"
+    assert checkpoint.manifest.training["made_in"] == "1 minutes on 2 CPU cores"
+    assert set(checkpoint.manifest.training["stages"]) == {"dataset", "warm-start", "evaluation"}
+    assert checkpoint.manifest.data_hash == data_hash(SMOKE)
+
+
+def test_only_what_a_changed_recipe_reaches_is_made_anew(
+    tmp_path: Path, trained: list[str], evaluated: dict[str, Any]
+) -> None:
+    file, text = tmp_path / "mine.yaml", (SHIPPED_RECIPES / "smoke.yaml").read_text()
+    arguments = ["run", "--recipe", str(file), "--output", str(tmp_path / "out")]
+    for change, ran, times in (
+        ("", 2, 1),
+        ("evaluation_rows: 21", 2, 2),  # measured anew, not trained
+        ("save_every: 6", 3, 3),  # trained anew, on the same data
+        ("name: other", 3, 3),  # packaged anew alone
+    ):
+        field = change.partition(":")[0]
+        file.write_text(re.sub(rf"(?m)^{field}: .*$", change, text, count=1) if change else text)
+        CliRunner().invoke(train, arguments, catch_exceptions=False)
+        assert (len(trained), evaluated["times"]) == (ran, times), change
+        text = file.read_text()
+    assert open_checkpoint(str(tmp_path / "out" / "checkpoint")).name == "rsafe-other"
+
+
 def test_a_checkpoint_is_measured_without_training_it(evaluated: dict[str, Any], tmp_path: Path) -> None:
     arguments = ["evaluate", "--checkpoint", "tiny", "--output", str(tmp_path)]
     result = CliRunner().invoke(train, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert (evaluated["path"].name, evaluated["count"], evaluated["seed"]) == ("tiny", 500, 4242)
-    assert [path.name for path in tmp_path.iterdir()] == ["evaluation"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "evaluation"]
     assert "fast   ece                    0.0700  wanted at most 0.05  MISSED" in result.output
     CliRunner().invoke(train, arguments, catch_exceptions=False)
     assert evaluated["times"] == 1  # the same weights: measured once
@@ -165,6 +201,40 @@ def test_without_its_extra_an_evaluation_is_refused_before_it_begins(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     result = CliRunner().invoke(train, ["evaluate", "--checkpoint", "tiny", "--output", str(tmp_path)])
-    assert result.exit_code != 0
-    assert "the extra `train` brings" in result.output
+    assert isinstance(result.exception, TrainingError)
+    assert "the extra `train` brings" in str(result.exception)
     assert evaluated["times"] == 0
+
+
+def test_a_wrong_recipe_ends_with_2_and_names_the_field(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\ntemplate: rsafe-compact-1\nseed: many\n")
+    result = CliRunner().invoke(train, ["run", "--recipe", str(file), "--output", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "mine.yaml:3: seed: found 'many'; expected a whole number" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_use_is_refused(evaluated: dict[str, Any], tmp_path: Path) -> None:
+    with sole_run(tmp_path):
+        result = CliRunner().invoke(train, ["evaluate", "--checkpoint", "tiny", "--output", str(tmp_path)])
+    assert isinstance(result.exception, TrainingError)
+    assert "another training run" in str(result.exception)
+
+
+def test_a_gate_that_the_recipe_does_not_have_is_refused(tmp_path: Path, trained: list[str]) -> None:
+    result = CliRunner().invoke(train, ["gate", "--recipe", "smoke", "--output", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "found no `gate`" in result.output
+
+
+def test_an_announcement_needs_the_worker_and_gets_the_folder(
+    tmp_path: Path, evaluated: dict[str, Any]
+) -> None:
+    arguments = ["package", "--checkpoint", "tiny", "--output", str(tmp_path), "--announce"]
+    alone = CliRunner().invoke(train, arguments)
+    assert alone.exit_code == 2
+    assert evaluated["times"] == 0  # refused before anything takes long
+    announced: list[Path] = []
+    CliRunner().invoke(train, arguments, obj=announced.append, catch_exceptions=False)
+    assert announced == [tmp_path / "checkpoint"]

@@ -87,31 +87,52 @@ def test_a_file_is_read_as_a_shipped_recipe_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("seed: 7", "seed: seven"), "recipe.yaml:3: seed: found 'seven'; expected a whole number, at least 0"),
+        (
+            ("seed: 7", "seed: seven"),
+            "recipe.yaml:3: seed: found 'seven'; expected a whole number, at least 0",
+        ),
         (("seed: 7", "seed: -1"), "recipe.yaml:3: seed: found -1; expected a whole number, at least 0"),
         (("seed: 7", "seed: 1.5"), "recipe.yaml:3: seed: found 1.5; expected a whole number"),
         (("seed: 7", "seed: true"), "recipe.yaml:3: seed: found true; expected a whole number"),
         (("seed: 7", "seed:"), "recipe.yaml:3: seed: found nothing; expected a whole number"),
         (("seed: 7\n", ""), "recipe.yaml:1: seed: found nothing; expected a whole number"),
         (("seed: 7", "seeds: 7"), "recipe.yaml:3: seeds: no such field; did you mean seed?"),
-        (("steps: 3", "steps: 0"), "recipe.yaml:8: stages[0].phases[0].steps: found 0; expected a whole number, "),
+        (
+            ("steps: 3", "steps: 0"),
+            "recipe.yaml:8: stages[0].phases[0].steps: found 0; expected a whole number, ",
+        ),
         (
             ("task: full", "task: half"),
-            "recipe.yaml:8: stages[0].phases[0].batch.task: found 'half'; expected one of repeats, short_lookups",
+            "recipe.yaml:8: stages[0].phases[0].batch.task: found 'half'; expected one of repeats, ",
         ),
         (
             ("exchanges: 2", "exchange: 2"),
             "recipe.yaml:8: stages[0].phases[0].batch.exchange: no such field; did you mean exchanges?",
         ),
-        (("    seed: 1\n", "    seed: 1\n    cool_down: 2\n"), "recipe.yaml:7: stages[0].cool_down: found 2; expected"),
+        (
+            ("    seed: 1\n", "    seed: 1\n    cool_down: 2\n"),
+            "recipe.yaml:7: stages[0].cool_down: found 2; expected",
+        ),
         (("name: mine", "name: ../mine"), "recipe.yaml:1: name: found '../mine'; expected text of the form"),
         (("name: mine", "name: mine\nname: twice"), "recipe.yaml:2: name: found twice; expected once"),
-        (("name: mine", "name: mine\nmodel: {width: 100}"), "model.width: found 100; expected a multiple of head_width"),
-        (("name: mine", "name: mine\nmodel: 3"), "recipe.yaml:2: model: found 3; expected fields (vocabulary, "),
-        (("name: mine", "name: mine\nbase: other/base"), "stages: found a list of 1; expected none: only the base"),
+        (
+            ("name: mine", "name: mine\nmodel: {width: 100}"),
+            "model.width: found 100; expected a multiple of head_width",
+        ),
+        (
+            ("name: mine", "name: mine\nmodel: 3"),
+            "recipe.yaml:2: model: found 3; expected fields (vocabulary, ",
+        ),
+        (
+            ("name: mine", "name: mine\nbase: other/base"),
+            "stages: found a list of 1; expected none: only the base",
+        ),
         (("name: mine", "name: mine\nwarm_start: {}"), "warm_start: found no fields; expected none"),
         (("name: mine", "name: mine\ngrpo: {}"), "data: found nothing; expected rows for"),
-        (("name: mine", "name: mine\nchampion: tiny"), "champion: found 'tiny'; expected none without `gate`"),
+        (
+            ("name: mine", "name: mine\nchampion: tiny"),
+            "champion: found 'tiny'; expected none without `gate`",
+        ),
         (("stages:", "stages: 3 #"), "recipe.yaml:"),
         (("name: mine", "name: [mine"), "recipe.yaml:"),
         (("name: mine", "? [a]\n: 3"), "recipe.yaml:1: expected a name before the colon"),

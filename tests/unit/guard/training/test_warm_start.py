@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -6,11 +7,12 @@ import torch
 
 from guard.checkpoint import SHIPPED
 from guard.prompt import PromptRenderer, template_of
+from guard.training import warm_start as module
 from guard.training.model import TinyGuard
 from guard.training.optimisers import Muon
 from guard.training.recipe import read_recipe
 from guard.training.settings import ModelSettings, Recipe
-from guard.training.warm_start import BatchSource, run_stage, warm_start
+from guard.training.warm_start import PROGRESS, BatchSource, read_progress, run_stage, warm_start
 
 SMOKE = read_recipe("smoke")
 FOLDER = SHIPPED / "tiny"
@@ -36,19 +38,69 @@ def test_a_tiny_trajectory_stays_as_it_is(renderer: PromptRenderer) -> None:
     assert losses(renderer, small) == pytest.approx(PINNED, rel=1e-3)
 
 
-def test_stages_resume_where_they_stopped(renderer: PromptRenderer, tmp_path: Path) -> None:
-    small = msgspec.structs.replace(
-        SMOKE,
-        model=ModelSettings(width=32, layers=1, head_width=16, hidden=32),
-        threads=torch.get_num_threads(),
-    )
-    lines: list[str] = []
-    first = warm_start(small, renderer, tmp_path, lines.append)
-    (tmp_path / f"{small.stages[-1].name}.safetensors").unlink()
-    again = warm_start(small, renderer, tmp_path, lines.append)
-    assert sum("already there" in line for line in lines) == len(small.stages) - 1
-    for one, other in zip(first.parameters(), again.parameters(), strict=True):
-        torch.testing.assert_close(one, other)
+SMALL = msgspec.structs.replace(
+    SMOKE,
+    model=ModelSettings(width=32, layers=1, head_width=16, hidden=32),
+    stages=SMOKE.stages[1:3],
+    save_every=2,
+    threads=1,
+)
+
+
+class CutOff(Exception):
+    """Stands for whatever ends a process between two steps."""
+
+
+def run_until(
+    renderer: PromptRenderer, folder: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> TinyGuard | None:
+    """The model, or None after so many steps of this run."""
+    left = steps
+    step_of_training = module._step
+
+    def counted(*arguments: Any) -> int:
+        nonlocal left
+        if not left:
+            raise CutOff
+        left -= 1
+        return step_of_training(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_step", counted)
+        try:
+            return warm_start(SMALL, renderer, folder, lambda line: None)
+        except CutOff:
+            return None
+
+
+def without_time(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in one.items() if name != "seconds"} for one in records]
+
+
+def test_a_run_that_is_cut_off_ends_with_the_same_weights(
+    renderer: PromptRenderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOG_EVERY", 2)
+    through = warm_start(SMALL, renderer, tmp_path / "through", lambda line: None)
+    cut = None
+    for _ in range(20):  # three steps a run, of which it keeps two
+        cut = run_until(renderer, tmp_path / "cut", monkeypatch, 3)
+        if cut is not None:
+            break
+    assert cut is not None
+    for (name, one), other in zip(through.state_dict().items(), cut.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+    records = [read_progress(tmp_path / place / PROGRESS) for place in ("through", "cut")]
+    assert without_time(records[0]) == without_time(records[1])
+    assert [record["step"] for record in records[0]] == [2, 4, 6, 2, 4, 6]
+    names = sorted(path.name for path in (tmp_path / "cut").iterdir())
+    assert names == ["policies.safetensors", "progress.jsonl", "sentences.safetensors"]
+
+
+def test_a_line_of_the_log_that_was_cut_off_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / PROGRESS).write_text('{"stage": "a", "step": 50}\n{"stage": "a", "st')
+    assert read_progress(tmp_path / PROGRESS) == [{"stage": "a", "step": 50}]
+    assert read_progress(tmp_path / "none") == []
 
 
 def test_muon_moves_along_an_orthogonal_matrix() -> None:
