@@ -193,7 +193,7 @@ def _pipeline(recipe_name: str, output: Path) -> Iterator[Pipeline]:
     try:
         recipe = read_recipe(recipe_name)
     except RecipeError as error:
-        raise _refused(error) from error
+        raise _Refused(str(error)) from error
     _require_extra(recipe)
     from guard.training.pipeline import Pipeline
 
@@ -203,13 +203,13 @@ def _pipeline(recipe_name: str, output: Path) -> Iterator[Pipeline]:
         except GateFailed as error:
             raise click.ClickException(str(error)) from error
         except RecipeError as error:
-            raise _refused(error) from error
+            raise _Refused(str(error)) from error
 
 
-def _refused(error: RecipeError) -> click.ClickException:
-    refused = click.ClickException(str(error))
-    refused.exit_code = 2
-    return refused
+class _Refused(click.ClickException):
+    """An input of the command cannot be used."""
+
+    exit_code = 2
 
 
 def _require_extra(recipe: Recipe) -> None:

@@ -67,7 +67,7 @@ class Pipeline:
             "dataset",
             "dataset",
             part | self._common(),
-            lambda folder: steps.make_dataset(recipe, base and base.folder, folder),
+            lambda folder: steps.make_dataset(recipe, None if base is None else base.folder, folder),
             resumes=False,
         )
 
@@ -75,9 +75,7 @@ class Pipeline:
         """The model that answers in form: from scratch, from a base by supervised training, or the base."""
         recipe, base, dataset = self.recipe, self._opened_base(), self.dataset()
         if base is None:
-            part = {
-                name: getattr(recipe, name) for name in ("stages", "model", "seed", "threads", "save_every")
-            }
+            part = {name: getattr(recipe, name) for name in ("stages", "model", "seed", "threads")}
             folder = self._make(
                 "warm-start",
                 "warm-start",
@@ -175,13 +173,13 @@ class Pipeline:
                 command=command,
                 training=self._account(),
                 data=None if recipe.data is None else _digest(self.output / "dataset", steps.ROWS),
-                gate=outcome and outcome.account,
+                gate=None if outcome is None else outcome.account,
             )
             if key is not None:
                 steps.sign_checkpoint(folder, key)
 
         inputs = {
-            "name": recipe.name,
+            "recipe": recipe,
             "weights": trained.digest,
             "evaluation": _digest(evaluation),
             "gate": None if gate is None else _digest(gate),
@@ -221,7 +219,7 @@ class Pipeline:
             "weights": model.digest,
             "rows": recipe.evaluation_rows,
             "seed": recipe.evaluation_seed,
-            "settings": recipe.evaluation and section(recipe, "evaluation"),
+            "settings": None if recipe.evaluation is None else section(recipe, "evaluation"),
             "data": None if recipe.data is None or dataset is None else _digest(dataset, steps.ROWS),
         }
         return self._make(

@@ -72,9 +72,9 @@ for _name in ("int", "float", "bool", "null"):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_CORE[_name]})$"), None)
 for _name in ("int", "float"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _Loader.construct_number)
-# Without these a value that is no YAML 1.2 could be asked for by its tag.
+# What is no YAML 1.2 is not to be had by its tag either.
 for _name in ("binary", "timestamp", "omap", "pairs", "set"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _Loader.construct_undefined)
+    _Loader.yaml_constructors.pop(f"tag:yaml.org,2002:{_name}")
 
 
 class _Wrong(Exception):

@@ -58,7 +58,7 @@ def make_dataset(recipe: Recipe, base: Path | None, folder: Path) -> None:
         (folder / "samples").mkdir(exist_ok=True)
         write_dataset_sample(folder / "samples", _SAMPLES, recipe.seed)
     if recipe.data is not None:
-        from guard.training.data.build import build_dataset
+        from guard.training.data.build import build_dataset  # type: ignore[import-untyped,unused-ignore]
 
         renderer = PromptRenderer(tokenizer_folder, template, _SECRET)
         build_dataset(section(recipe, "data"), renderer, folder / ROWS)
@@ -79,7 +79,7 @@ def train_from_scratch(recipe: Recipe, dataset: Path, folder: Path, log: Log) ->
 
 def train_supervised(recipe: Recipe, base: Path, dataset: Path, folder: Path, log: Log) -> None:
     """The base learns to answer in form, from the rows to train on; `folder` gets `model`."""
-    from guard.training.supervised import run_supervised
+    from guard.training.supervised import run_supervised  # type: ignore[import-untyped,unused-ignore]
 
     run_supervised(section(recipe, "warm_start"), base, _rows(dataset, "train"), folder, log)
     _expect_model(folder)
@@ -87,7 +87,7 @@ def train_supervised(recipe: Recipe, base: Path, dataset: Path, folder: Path, lo
 
 def train_reinforced(recipe: Recipe, model: Path, dataset: Path, folder: Path, log: Log) -> None:
     """Reinforced alignment of a model on the rows to train on; `folder` gets `model`."""
-    from guard.training.grpo import run_grpo
+    from guard.training.grpo import run_grpo  # type: ignore[import-untyped,unused-ignore]
 
     run_grpo(section(recipe, "grpo"), model, _rows(dataset, "train"), folder, log)
     _expect_model(folder)
@@ -111,7 +111,7 @@ def measure(recipe: Recipe, model: Path, dataset: Path | None, folder: Path) -> 
 
 def judge_gate(recipe: Recipe, challenger: Path, champion: Path | None, folder: Path) -> None:
     """The gate over the reports of two evaluations; `folder` gets `gate.json`."""
-    from guard.training.gate import run_gate
+    from guard.training.gate import run_gate  # type: ignore[import-untyped,unused-ignore]
 
     against = None if champion is None else read_report(champion)
     run_gate(section(recipe, "gate"), read_report(challenger), against, folder)
@@ -119,7 +119,7 @@ def judge_gate(recipe: Recipe, challenger: Path, champion: Path | None, folder: 
 
 def read_gate(folder: Path) -> GateOutcome:
     """What the gate said, from a stage that is done."""
-    from guard.training.gate import RESULT, GateResult
+    from guard.training.gate import RESULT, GateResult  # type: ignore[import-untyped,unused-ignore]
 
     result = msgspec.json.decode((folder / RESULT).read_bytes(), type=GateResult)
     return GateOutcome(result.passed, [row.line() for row in result.failed], result.manifest())
@@ -127,7 +127,7 @@ def read_gate(folder: Path) -> GateOutcome:
 
 def sign_checkpoint(folder: Path, key: Path) -> None:
     """Sign the manifest of a checkpoint with the private key in a file."""
-    from guard.signature import sign
+    from guard.signature import sign  # type: ignore[import-untyped,unused-ignore]
 
     sign(folder, key)
 
@@ -150,7 +150,7 @@ def read_report(evaluation: Path) -> dict[str, Any]:
 
 
 def _rows(dataset: Path, split: str) -> list[Any]:
-    from guard.training.data.rows import read_rows
+    from guard.training.data.rows import read_rows  # type: ignore[import-untyped,unused-ignore]
 
     rows = [row for row in read_rows(dataset / ROWS) if row.split == split]
     if not rows:

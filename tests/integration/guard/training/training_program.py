@@ -37,5 +37,5 @@ def _run(arguments: list[str], log: str) -> None:
     def scripted(_: str, *positional: Any, **named: Any) -> Any:
         return build_judge("scripted", *positional, **named)
 
-    evaluation.build_judge = scripted  # type: ignore[assignment]
+    vars(evaluation)["build_judge"] = scripted
     train.main(arguments, standalone_mode=False)

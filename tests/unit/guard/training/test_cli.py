@@ -143,8 +143,9 @@ def test_only_what_a_changed_recipe_reaches_is_made_anew(
     for change, ran, times in (
         ("", 2, 1),
         ("evaluation_rows: 21", 2, 2),  # measured anew, not trained
-        ("save_every: 6", 3, 3),  # trained anew, on the same data
-        ("name: other", 3, 3),  # packaged anew alone
+        ("save_every: 6", 2, 2),  # the weights are the same
+        ("threads: 1", 3, 2),  # trained anew on the same data, here to the same weights
+        ("name: other", 3, 2),  # packaged anew alone
     ):
         field = change.partition(":")[0]
         file.write_text(re.sub(rf"(?m)^{field}: .*$", change, text, count=1) if change else text)
