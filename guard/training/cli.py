@@ -18,13 +18,15 @@ from rich.console import Console
 from guard.errors import GateFailed, RecipeError, TrainingError
 from guard.training.recipe import read_recipe, shipped_names
 from guard.training.run_log import RunLog
-from guard.training.settings import Recipe
+from guard.training.settings import ABLATIONS, Recipe
 from guard.training.stages import sole_run
 
 if TYPE_CHECKING:  # it imports what training needs, for which `--help` does not wait
     from guard.training.pipeline import Pipeline
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+ANNOUNCE: Final = "announce"
+"""Key of the context's object under which a function publishes the release of a checkpoint's folder."""
 # Libraries of the extra `train`, by the part of a recipe that needs them.
 _EXTRA: Final = {
     "": ("matplotlib", "sklearn"),
@@ -106,15 +108,24 @@ def grpo(recipe_name: str, output: Path) -> None:
 @train.command()
 @_options
 @_checkpoint_option
-def evaluate(recipe_name: str, output: Path, checkpoint: str | None) -> None:
+@click.option(
+    "--without",
+    type=click.Choice(list(ABLATIONS)),
+    help="An ablation of RSafe's, in a folder of its own: fast answers alone, or the warm start's weights.",
+)
+def evaluate(recipe_name: str, output: Path, checkpoint: str | None, without: str | None) -> None:
     """Measure the weights through vLLM, in both modes: sets of rows, how often attacks succeed, and what
     scores are worth; fit the calibration of the scores.
 
     Runs the stages before it when they are missing or their inputs changed, unless `--checkpoint` names what
     to measure.
     """
+    if checkpoint and without:
+        raise click.UsageError("expected either --checkpoint or --without: an ablation is of a run")
     with _pipeline(recipe_name, output) as run:
-        if checkpoint:
+        if without:
+            _show(run.ablation(without))
+        elif checkpoint:
             from guard.checkpoint import open_checkpoint
 
             _show(run.evaluation_of(open_checkpoint(checkpoint)))
@@ -175,15 +186,15 @@ def _package(
         _show(output / "evaluation")
     click.echo(f"checkpoint: {folder}")
     if publish is not None:
-        publish(folder)
+        click.echo(f"announced: {publish(folder)}")
 
 
-def _announcer() -> Callable[[Path], None]:
-    """What publishes a release. The worker gives it as the context's object, since Kafka is its own."""
-    found = click.get_current_context().find_root().obj
-    if not callable(found):
+def _announcer() -> Callable[[Path], str]:
+    """What publishes a release and says where; the worker, whose Kafka is, puts it into the context."""
+    known = click.get_current_context().obj
+    if not isinstance(known, dict) or ANNOUNCE not in known:
         raise click.UsageError("--announce needs the command `rsafe`, which knows the broker")
-    publish: Callable[[Path], None] = found
+    publish: Callable[[Path], str] = known[ANNOUNCE]
     return publish
 
 

@@ -56,7 +56,8 @@ def package(
     """Write the card and the manifest over a model folder.
 
     `training` tells how it was made (`training_account`); `data` is the digest of the labelled rows, and
-    `gate` what the gate said, where the recipe has them. Raises `CheckpointError` for files that are refused.
+    `gate` what the gate said (`passed` and its rows), where the recipe has them.
+    Raises `CheckpointError` for files that are refused.
     """
     template = folder / TEMPLATE_FILE
     if not template.is_file():
@@ -70,7 +71,7 @@ def package(
         template_version=template_of(folder).version,
         command=command,
         metrics=report["modes"],
-        gate=_gate(report) | ({} if gate is None else {"rows_of_gate": gate}),
+        gate=_gate(report) | (gate or {}),
         training=training,
     )
 

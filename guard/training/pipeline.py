@@ -19,14 +19,14 @@ from typing import Any, Final
 import msgspec
 
 from guard.checkpoint import Checkpoint, open_checkpoint
-from guard.errors import GateFailed, TrainingError
+from guard.errors import GateFailed, RecipeError
 from guard.training import steps
 from guard.training.base_model import Base, open_base
 from guard.training.code_version import code_version
 from guard.training.data_files import data_files
 from guard.training.recipe import section
-from guard.training.settings import Recipe
-from guard.training.stages import make_stage, record_of
+from guard.training.settings import ABLATIONS, Recipe
+from guard.training.stages import digest_of, make_stage, record_of
 
 # Records of stages, and what version control or a download left: no part of a checkpoint.
 _HIDDEN: Final = shutil.ignore_patterns(".*")
@@ -79,7 +79,7 @@ class Pipeline:
             folder = self._make(
                 "warm-start",
                 "warm-start",
-                part | self._common() | {"tokenizer": _digest(dataset, steps.TOKENIZER)},
+                part | self._common() | {"tokenizer": digest_of(dataset, steps.TOKENIZER)},
                 lambda folder: steps.train_from_scratch(recipe, dataset, folder, self._log),
                 resumes=True,
             )
@@ -87,7 +87,7 @@ class Pipeline:
             folder = self._make(
                 "warm-start",
                 "supervised",
-                {"settings": section(recipe, "warm_start"), "rows": _digest(dataset, steps.ROWS)}
+                {"settings": section(recipe, "warm_start"), "rows": digest_of(dataset, steps.ROWS)}
                 | self._common(),
                 lambda folder: steps.train_supervised(recipe, base.folder, dataset, folder, self._log),
                 resumes=True,
@@ -105,7 +105,7 @@ class Pipeline:
         inputs = {
             "settings": section(recipe, "grpo"),
             "weights": model.digest,
-            "rows": _digest(dataset, steps.ROWS),
+            "rows": digest_of(dataset, steps.ROWS),
         }
         return _trained(
             self._make(
@@ -119,7 +119,18 @@ class Pipeline:
 
     def evaluation(self) -> Path:
         """The report of the trained model."""
-        return self._measure("evaluation", self.grpo(), self.dataset())
+        return self._measure("evaluation", self.grpo(), self.dataset(), floor=True)
+
+    def ablation(self, without: str) -> Path:
+        """The report without `reasoning` (fast answers) or `reinforcement` (the warm start's weights)."""
+        if without == "reinforcement":
+            if self.recipe.grpo is None:
+                raise RecipeError("grpo: found nothing; expected reinforced alignment to go without")
+            model = self.warm_start()
+        else:
+            model = self.grpo()
+        name = f"evaluation-without-{without}"
+        return self._measure(name, model, self.dataset(), ablation=ABLATIONS[without])
 
     def champion_evaluation(self) -> Path | None:
         """The report of the champion on the same rows; None without one."""
@@ -135,16 +146,21 @@ class Pipeline:
         if recipe.gate is None:
             return None
         champion = self.champion_evaluation()
+        folders = {name: self.output / f"evaluation-without-{key}" for key, name in ABLATIONS.items()}
+        others = {name: folder for name, folder in folders.items() if record_of(folder) is not None}
         inputs = {
             "settings": section(recipe, "gate"),
-            "challenger": _digest(challenger),
-            "champion": None if champion is None else _digest(champion),
+            "others": {name: digest_of(folder) for name, folder in others.items()},
+            "challenger": digest_of(challenger),
+            "champion": None if champion is None else digest_of(champion),
         }
         return self._make(
             "gate",
             "gate",
             inputs,
-            lambda folder: steps.judge_gate(recipe, challenger, champion, folder),
+            lambda folder: steps.judge_gate(
+                recipe, challenger, champion, others, self._learning_curves(), folder
+            ),
             resumes=False,
         )
 
@@ -172,7 +188,7 @@ class Pipeline:
                 steps.read_report(evaluation),
                 command=command,
                 training=self._account(),
-                data=None if recipe.data is None else _digest(self.output / "dataset", steps.ROWS),
+                data=None if recipe.data is None else digest_of(self.output / "dataset", steps.ROWS),
                 gate=None if outcome is None else outcome.account,
             )
             if key is not None:
@@ -181,8 +197,8 @@ class Pipeline:
         inputs = {
             "recipe": recipe,
             "weights": trained.digest,
-            "evaluation": _digest(evaluation),
-            "gate": None if gate is None else _digest(gate),
+            "evaluation": digest_of(evaluation),
+            "gate": None if gate is None else digest_of(gate),
             "command": command,
             "key": None if key is None else str(key),
         }
@@ -191,7 +207,7 @@ class Pipeline:
     def evaluation_of(self, old: Checkpoint) -> Path:
         """The report of a packaged checkpoint, without training one."""
         dataset = self.dataset() if self.recipe.data is not None else None
-        return self._measure("evaluation", Trained(old.path, old.weights_digest), dataset)
+        return self._measure("evaluation", Trained(old.path, old.weights_digest), dataset, floor=True)
 
     def checkpoint_anew(self, old: Checkpoint, key: Path | None) -> Path:
         """The same weights with new figures; what the old manifest says of the training is kept."""
@@ -208,25 +224,33 @@ class Pipeline:
 
         inputs = {
             "checkpoint": old.checkpoint_digest,
-            "evaluation": _digest(evaluation),
+            "evaluation": digest_of(evaluation),
             "key": None if key is None else str(key),
         }
         return self._make("checkpoint", "checkpoint", inputs, make, resumes=False)
 
-    def _measure(self, name: str, model: Trained, dataset: Path | None) -> Path:
-        recipe = self.recipe
+    def _measure(
+        self,
+        name: str,
+        model: Trained,
+        dataset: Path | None,
+        *,
+        ablation: str = "",
+        floor: bool = False,
+    ) -> Path:
+        recipe, settings = self.recipe, steps.evaluation_settings(self.recipe, ablation)
         inputs = {
             "weights": model.digest,
             "rows": recipe.evaluation_rows,
             "seed": recipe.evaluation_seed,
-            "settings": None if recipe.evaluation is None else section(recipe, "evaluation"),
-            "data": None if recipe.data is None or dataset is None else _digest(dataset, steps.ROWS),
+            "settings": settings,
+            "data": None if recipe.data is None or dataset is None else digest_of(dataset, steps.ROWS),
         }
         return self._make(
             name,
             "evaluation",
             inputs,
-            lambda folder: steps.measure(recipe, model.folder, dataset, folder),
+            lambda folder: steps.measure(recipe, model.folder, dataset, folder, settings, floor=floor),
             resumes=True,
         )
 
@@ -240,6 +264,16 @@ class Pipeline:
         make_stage(folder, plain, make, self._say, resumes=resumes)
         self._made.add(name)
         return folder
+
+    def _learning_curves(self) -> dict[str, Path]:
+        """Stage → its records, where there are some."""
+        places = {
+            "warm-start": ("warm-start", "stages"),
+            "warm-start on rows": ("warm-start",),
+            "grpo": ("grpo",),
+        }
+        found = {name: self.output.joinpath(*place, "progress.jsonl") for name, place in places.items()}
+        return {name: path for name, path in found.items() if path.is_file()}
 
     def _common(self) -> dict[str, Any]:
         from guard.prompt import load_template
@@ -263,12 +297,4 @@ class Pipeline:
 
 
 def _trained(stage: Path) -> Trained:
-    return Trained(stage / steps.MODEL, _digest(stage, steps.MODEL))
-
-
-def _digest(stage: Path, below: str = "") -> str:
-    """Of the files of a stage that is done, or of those in a folder of it."""
-    record = record_of(stage)
-    if record is None:
-        raise TrainingError(f"{stage}: found no record of a stage; expected one that is done")
-    return record.digest(f"{below}/" if below else "")
+    return Trained(stage / steps.MODEL, digest_of(stage, steps.MODEL))

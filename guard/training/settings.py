@@ -12,6 +12,9 @@ from schemas.identifiers import FieldError
 SCRATCH: Final = "scratch"
 """The base of a recipe that begins with random weights."""
 
+ABLATIONS: Final = {"reasoning": "without reasoning", "reinforcement": "without reinforcement"}
+"""What an evaluation may go without → what its report calls that."""
+
 Task = Literal[
     "repeats",
     "short_lookups",

@@ -101,6 +101,14 @@ def record_of(folder: Path) -> StageRecord | None:
         ) from error
 
 
+def digest_of(folder: Path, below: str = "") -> str:
+    """Of the files of a stage that is done, or of those in a folder of it. Raises `TrainingError`."""
+    record = record_of(folder)
+    if record is None:
+        raise TrainingError(f"{folder}: found no record of a stage; expected one that is done")
+    return record.digest(f"{below}/" if below else "")
+
+
 @contextmanager
 def sole_run(output: Path) -> Iterator[None]:
     """For as long as the block lasts no other run works in `output`; the lock ends with the process.

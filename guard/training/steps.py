@@ -5,9 +5,10 @@ Every step imports what it needs when it runs: a command that packages does not 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ import msgspec
 
 from guard.errors import TrainingError
 from guard.training.recipe import section
-from guard.training.settings import Recipe
+from guard.training.settings import ABLATIONS, Recipe
 
 MODEL: Final = "model"
 """Folder of a trained model within its stage."""
@@ -93,28 +94,72 @@ def train_reinforced(recipe: Recipe, model: Path, dataset: Path, folder: Path, l
     _expect_model(folder)
 
 
-def measure(recipe: Recipe, model: Path, dataset: Path | None, folder: Path) -> None:
+def evaluation_settings(recipe: Recipe, ablation: str = "") -> Any:
+    """How labelled rows are measured; `ablation` as a report calls it, or empty.
+
+    None where the recipe has no rows and says nothing: then the generator's sets are measured, in both modes.
+    """
+    if recipe.evaluation is None and recipe.data is None and not ablation:
+        return None
+    settings = section(msgspec.structs.replace(recipe, evaluation=recipe.evaluation or {}), "evaluation")
+    if ablation:
+        settings = msgspec.structs.replace(settings, ablation=ablation)
+    if ablation == ABLATIONS["reasoning"]:
+        settings = msgspec.structs.replace(settings, modes=("fast",))
+    return settings
+
+
+def measure(
+    recipe: Recipe, model: Path, dataset: Path | None, folder: Path, settings: Any, *, floor: bool
+) -> None:
     """The evaluation of a model; `folder` gets `report.json`, and the calibration where one was fitted.
 
-    Labelled rows are measured where the recipe has some and `dataset` is given.
+    Labelled rows are measured where the recipe has some and `dataset` is given; with `floor`, what a
+    classifier that reads no policy says of them stands beside.
     """
     from guard.training.evaluation import evaluate
 
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {} if settings is None else {"settings": settings}
     if recipe.data is not None and dataset is not None:
         more["rows"] = _rows(dataset, "dev")
-    if recipe.evaluation is not None:
-        more["settings"] = section(recipe, "evaluation")
+        if floor:
+            from guard.training.floor import (  # type: ignore[import-untyped,unused-ignore]
+                CannotLearn,
+                floor_replies,
+            )
+
+            with contextlib.suppress(CannotLearn):  # rows of one class have no floor
+                more["floor"] = floor_replies(_rows(dataset, "train"), more["rows"], recipe.seed)
     report = evaluate(model, recipe.evaluation_rows, recipe.evaluation_seed, folder, **more)
-    (folder / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
+    _write_report(folder, report)
 
 
-def judge_gate(recipe: Recipe, challenger: Path, champion: Path | None, folder: Path) -> None:
-    """The gate over the reports of two evaluations; `folder` gets `gate.json`."""
+def judge_gate(
+    recipe: Recipe,
+    challenger: Path,
+    champion: Path | None,
+    others: Mapping[str, Path],
+    progress: Mapping[str, Path],
+    folder: Path,
+) -> None:
+    """The gate over the reports of two evaluations; `folder` gets `gate.json` and `report.html`.
+
+    `others`: further evaluations that the page shows, by name; `progress`: learning curves, by stage.
+    """
     from guard.training.gate import run_gate  # type: ignore[import-untyped,unused-ignore]
+    from guard.training.report import Page, write_page  # type: ignore[import-untyped,unused-ignore]
 
-    against = None if champion is None else read_report(champion)
-    run_gate(section(recipe, "gate"), read_report(challenger), against, folder)
+    found, against = read_report(challenger), None if champion is None else read_report(champion)
+    result = run_gate(section(recipe, "gate"), found, against, folder)
+    page = Page(
+        challenger=found,
+        champion=against,
+        others={name: read_report(one) for name, one in others.items()},
+        gate=result,
+        progress=progress,
+        name=f"rsafe-{recipe.name}",
+    )
+    write_page(folder, page)
 
 
 def read_gate(folder: Path) -> GateOutcome:
@@ -147,6 +192,20 @@ def read_report(evaluation: Path) -> dict[str, Any]:
     """The report of an evaluation that is done."""
     report: dict[str, Any] = json.loads((evaluation / REPORT).read_text(encoding="utf-8"))
     return report
+
+
+def _write_report(folder: Path, report: dict[str, Any]) -> None:
+    if "suites" not in report:
+        (folder / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
+        return
+    from guard.training.report import (  # type: ignore[import-untyped,unused-ignore]
+        Page,
+        write_page,
+        write_report,
+    )
+
+    write_report(folder, report)
+    write_page(folder, Page(challenger=report))
 
 
 def _rows(dataset: Path, split: str) -> list[Any]:

@@ -39,7 +39,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`smoke`, of three stages, with a smaller model and fewer rows, saved every second step."""
     text = (SHIPPED_RECIPES / "smoke.yaml").read_text(encoding="utf-8")
     for field, value in (
-        ("model", "{vocabulary: 600, width: 32, layers: 1, head_width: 16, hidden: 32}"),
+        ("model", "{vocabulary: 2240, width: 32, layers: 1, head_width: 16, hidden: 32}"),
         ("evaluation_rows", "2"),
         ("save_every", "2"),
         ("threads", "1"),

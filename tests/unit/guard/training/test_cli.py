@@ -236,6 +236,17 @@ def test_an_announcement_needs_the_worker_and_gets_the_folder(
     alone = CliRunner().invoke(train, arguments)
     assert alone.exit_code == 2
     assert evaluated["times"] == 0  # refused before anything takes long
-    announced: list[Path] = []
-    CliRunner().invoke(train, arguments, obj=announced.append, catch_exceptions=False)
-    assert announced == [tmp_path / "checkpoint"]
+    publish = {"announce": lambda folder: f"a topic: {folder.name}"}
+    result = CliRunner().invoke(train, arguments, obj=publish, catch_exceptions=False)
+    assert "announced: a topic: checkpoint" in result.output
+
+
+def test_an_ablation_is_measured_in_a_folder_of_its_own(
+    tmp_path: Path, trained: list[str], evaluated: dict[str, Any]
+) -> None:
+    arguments = ["evaluate", "--recipe", "smoke", "--output", str(tmp_path), "--without", "reinforcement"]
+    result = CliRunner().invoke(train, arguments)
+    assert result.exit_code == 2
+    assert "grpo: found nothing; expected reinforced alignment to go without" in result.output
+    both = CliRunner().invoke(train, [*arguments, "--checkpoint", "tiny"])
+    assert "expected either --checkpoint or --without" in both.output
