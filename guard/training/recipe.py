@@ -229,7 +229,7 @@ def _explain(
         whole = [*prefix, *path, *error.__cause__.path]
         there = at(content, whole) if _is_there(content, whole) else None
         sentence = f"found {found(there)}; {_small(str(error.__cause__))}"
-    elif rule := _OF_FIELD.fullmatch(message) if error.__cause__ else None:
+    elif (rule := _OF_FIELD.fullmatch(message)) and expected(kind, [*path, rule["field"]]):
         whole, sentence = [*prefix, *path, rule["field"]], rule["sentence"]
     else:
         whole = [*prefix, *path]
