@@ -111,7 +111,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     model: ModelSettings = ModelSettings()
     threads: Positive = 2
     """CPU threads; sums differ with their number."""
-    evaluation_rows: Positive = 500
+    evaluation_rows: Annotated[int, Meta(ge=10)] = 500
     """Draws of a set of the evaluation."""
     evaluation_seed: Seed = 4242
     save_every: Positive = 100

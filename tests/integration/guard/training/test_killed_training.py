@@ -40,7 +40,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (SHIPPED_RECIPES / "smoke.yaml").read_text(encoding="utf-8")
     for field, value in (
         ("model", "{vocabulary: 2240, width: 32, layers: 1, head_width: 16, hidden: 32}"),
-        ("evaluation_rows", "2"),
+        ("evaluation_rows", "10"),
         ("save_every", "2"),
         ("threads", "1"),
     ):
