@@ -212,7 +212,10 @@ def _pipeline(recipe_name: str, output: Path) -> Iterator[Pipeline]:
         try:
             yield Pipeline(recipe, output, log.say, log.show)
         except GateFailed as error:
-            raise click.ClickException(str(error)) from error
+            sentence, *rows = str(error).splitlines()
+            for row in rows:
+                log.say(row)
+            raise click.ClickException(sentence) from error
         except RecipeError as error:
             raise _Refused(str(error)) from error
 

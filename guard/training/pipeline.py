@@ -168,7 +168,11 @@ class Pipeline:
         """What the gate said. Raises `GateFailed` with the rows that failed."""
         outcome = steps.read_gate(gate)
         if not outcome.passed:
-            raise GateFailed("\n".join(["the gate failed, and nothing is packaged:", *outcome.failed]))
+            raise GateFailed(
+                "\n".join(
+                    ["the gate failed, and nothing is packaged; the rows above say why", *outcome.failed]
+                )
+            )
         return outcome
 
     def checkpoint(self, command: str, key: Path | None) -> Path:
