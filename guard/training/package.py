@@ -66,7 +66,8 @@ def package(
     return write_manifest(
         folder,
         name=f"rsafe-{recipe.name}",
-        base=recipe.base,
+        # Of a folder its name: where it lay on this machine says nothing elsewhere.
+        base=recipe.base if recipe.from_scratch else training["parent"]["name"],
         data_hash=data_hash(recipe, data),
         template_version=template_of(folder).version,
         command=command,

@@ -159,7 +159,7 @@ class Pipeline:
             "gate",
             inputs,
             lambda folder: steps.judge_gate(
-                recipe, challenger, champion, others, self._learning_curves(), folder
+                recipe, challenger, champion, others, steps.learning_curves(self.output), folder
             ),
             resumes=False,
         )
@@ -268,16 +268,6 @@ class Pipeline:
         make_stage(folder, plain, make, self._say, resumes=resumes)
         self._made.add(name)
         return folder
-
-    def _learning_curves(self) -> dict[str, Path]:
-        """Stage → its records, where there are some."""
-        places = {
-            "warm-start": ("warm-start", "stages"),
-            "warm-start on rows": ("warm-start",),
-            "grpo": ("grpo",),
-        }
-        found = {name: self.output.joinpath(*place, "progress.jsonl") for name, place in places.items()}
-        return {name: path for name, path in found.items() if path.is_file()}
 
     def _common(self) -> dict[str, Any]:
         from guard.prompt import load_template

@@ -162,6 +162,13 @@ def judge_gate(
     write_page(folder, page)
 
 
+def learning_curves(output: Path) -> dict[str, Path]:
+    """Stage of training → its records, where there are some."""
+    places = {"warm-start": "warm-start/stages", "warm-start on rows": "warm-start", "grpo": "grpo"}
+    found = {name: output / place / "progress.jsonl" for name, place in places.items()}
+    return {name: path for name, path in found.items() if path.is_file()}
+
+
 def read_gate(folder: Path) -> GateOutcome:
     """What the gate said, from a stage that is done."""
     from guard.training.gate import RESULT, GateResult  # type: ignore[import-untyped,unused-ignore]
