@@ -1,1 +1,1 @@
-"""The offline trainer: generator, tokenizer, warm start, evaluation, package."""
+"""The offline trainer: from a recipe to a checkpoint. `pipeline` reads top to bottom."""

@@ -10,17 +10,13 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeVar
 
-from guard.errors import GuardError
+from guard.errors import TrainingError
 from guard.training.row_encoding import Asked
 
 # Rows of so many batches are sorted by length together: padding falls to a few per cent, and batches of long
 # rows still stand everywhere in an epoch.
 _SORTED_BATCHES: Final = 64
 _Item = TypeVar("_Item")
-
-
-class TrainingError(GuardError):
-    """A training run that cannot be begun or gone on with as it is asked for; whoever asks acts."""
 
 
 def order_by_length(lengths: Sequence[int], *, batch: int, epochs: int, seed: int) -> list[int]:

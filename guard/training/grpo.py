@@ -15,7 +15,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from guard.training.batches import TrainingError, order_of_units, twin_units
+from guard.errors import TrainingError
+from guard.training.batches import order_of_units, twin_units
 from guard.training.data.rows import LabelledRow
 from guard.training.grpo_settings import GrpoSettings
 from guard.training.launch import alone, launch

@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from guard.training.batches import TrainingError
+from guard.errors import TrainingError
 from guard.training.data.rows import LabelledRow, read_rows, write_rows
 from guard.training.grpo_settings import GrpoSettings, SupervisedSettings
 

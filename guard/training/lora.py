@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from guard.training.batches import TrainingError
+from guard.errors import TrainingError
 from guard.training.grpo_settings import LoraSettings
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from guard.training.batches import TrainingError
+from guard.errors import TrainingError
 from guard.training.data.rows import LabelledRow, PolicyHashes
 from guard.training.weights import TRAINED, settle, settle_folder
 

@@ -59,7 +59,7 @@ def make_dataset(recipe: Recipe, base: Path | None, folder: Path) -> None:
         (folder / "samples").mkdir(exist_ok=True)
         write_dataset_sample(folder / "samples", _SAMPLES, recipe.seed)
     if recipe.data is not None:
-        from guard.training.data.build import build_dataset  # type: ignore[import-untyped,unused-ignore]
+        from guard.training.data.build import build_dataset
 
         renderer = PromptRenderer(tokenizer_folder, template, _SECRET)
         build_dataset(section(recipe, "data"), renderer, folder / ROWS)
@@ -80,7 +80,7 @@ def train_from_scratch(recipe: Recipe, dataset: Path, folder: Path, log: Log) ->
 
 def train_supervised(recipe: Recipe, base: Path, dataset: Path, folder: Path, log: Log) -> None:
     """The base learns to answer in form, from the rows to train on; `folder` gets `model`."""
-    from guard.training.supervised import run_supervised  # type: ignore[import-untyped,unused-ignore]
+    from guard.training.supervised import run_supervised
 
     run_supervised(section(recipe, "warm_start"), base, _rows(dataset, "train"), folder, log)
     _expect_model(folder)
@@ -88,7 +88,7 @@ def train_supervised(recipe: Recipe, base: Path, dataset: Path, folder: Path, lo
 
 def train_reinforced(recipe: Recipe, model: Path, dataset: Path, folder: Path, log: Log) -> None:
     """Reinforced alignment of a model on the rows to train on; `folder` gets `model`."""
-    from guard.training.grpo import run_grpo  # type: ignore[import-untyped,unused-ignore]
+    from guard.training.grpo import run_grpo
 
     run_grpo(section(recipe, "grpo"), model, _rows(dataset, "train"), folder, log)
     _expect_model(folder)
@@ -123,7 +123,7 @@ def measure(
     if recipe.data is not None and dataset is not None:
         more["rows"] = _rows(dataset, "dev")
         if floor:
-            from guard.training.floor import (  # type: ignore[import-untyped,unused-ignore]
+            from guard.training.floor import (
                 CannotLearn,
                 floor_replies,
             )
@@ -146,8 +146,8 @@ def judge_gate(
 
     `others`: further evaluations that the page shows, by name; `progress`: learning curves, by stage.
     """
-    from guard.training.gate import run_gate  # type: ignore[import-untyped,unused-ignore]
-    from guard.training.report import Page, write_page  # type: ignore[import-untyped,unused-ignore]
+    from guard.training.gate import run_gate
+    from guard.training.report import Page, write_page
 
     found, against = read_report(challenger), None if champion is None else read_report(champion)
     result = run_gate(section(recipe, "gate"), found, against, folder)
@@ -171,7 +171,7 @@ def learning_curves(output: Path) -> dict[str, Path]:
 
 def read_gate(folder: Path) -> GateOutcome:
     """What the gate said, from a stage that is done."""
-    from guard.training.gate import RESULT, GateResult  # type: ignore[import-untyped,unused-ignore]
+    from guard.training.gate import RESULT, GateResult
 
     result = msgspec.json.decode((folder / RESULT).read_bytes(), type=GateResult)
     return GateOutcome(result.passed, [row.line() for row in result.failed], result.manifest())
@@ -179,7 +179,7 @@ def read_gate(folder: Path) -> GateOutcome:
 
 def sign_checkpoint(folder: Path, key: Path) -> None:
     """Sign the manifest of a checkpoint with the private key in a file."""
-    from guard.signature import sign  # type: ignore[import-untyped,unused-ignore]
+    from guard.signature import sign
 
     sign(folder, key)
 
@@ -205,7 +205,7 @@ def _write_report(folder: Path, report: dict[str, Any]) -> None:
     if "suites" not in report:
         (folder / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
         return
-    from guard.training.report import (  # type: ignore[import-untyped,unused-ignore]
+    from guard.training.report import (
         Page,
         write_page,
         write_report,
@@ -216,7 +216,7 @@ def _write_report(folder: Path, report: dict[str, Any]) -> None:
 
 
 def _rows(dataset: Path, split: str) -> list[Any]:
-    from guard.training.data.rows import read_rows  # type: ignore[import-untyped,unused-ignore]
+    from guard.training.data.rows import read_rows
 
     rows = [row for row in read_rows(dataset / ROWS) if row.split == split]
     if not rows:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from guard.training.batches import TrainingError, order_by_length
+from guard.errors import TrainingError
+from guard.training.batches import order_by_length
 from guard.training.data.rows import LabelledRow
 from guard.training.grpo_settings import SupervisedSettings
 from guard.training.launch import alone, launch

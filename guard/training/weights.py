@@ -15,9 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from guard.checkpoint import checkpoint_files
+from guard.errors import TrainingError
 from guard.prompt import PromptTemplate, load_template, template_of
 from guard.prompt_encoding import end_tokens
-from guard.training.batches import TrainingError
 from guard.training.grpo_settings import LoraSettings, Precision
 from guard.training.lora import adapted, merged
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.training.batches import TrainingError, order_by_length, order_of_units, twin_units
+from guard.errors import TrainingError
+from guard.training.batches import order_by_length, order_of_units, twin_units
 from guard.training.rewards import Truth
 from guard.training.row_encoding import Asked
 

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from guard.checkpoint import SHIPPED, open_checkpoint
+from guard.errors import TrainingError
 from guard.prompt import template_of
-from guard.training.batches import TrainingError
 from guard.training.data.rows import LabelledRow
 from guard.training.grpo import ask_rows, run_grpo, uses_vllm
 from guard.training.grpo_settings import GrpoSettings, LoraSettings

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 import torch
 
-from guard.training.batches import TrainingError
+from guard.errors import TrainingError
 from guard.training.data.rows import read_rows
 from guard.training.grpo_settings import GrpoSettings, LoraSettings, SupervisedSettings
 from guard.training.launch import Job, alone, command, launch, write_job

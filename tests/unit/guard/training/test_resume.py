@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from guard.checkpoint import SHIPPED
-from guard.training.batches import TrainingError
+from guard.errors import TrainingError
 from guard.training.grpo_settings import GrpoSettings
 from guard.training.resume import (
     PROGRESS,

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from guard.checkpoint import SHIPPED, open_checkpoint
+from guard.errors import TrainingError
 from guard.prompt import template_of
-from guard.training.batches import TrainingError
 from guard.training.grpo_settings import LoraSettings, SupervisedSettings
 from guard.training.resume import SUMMARY, records, states_folder
 from guard.training.row_encoding import RowEncoder, training_renderer
