@@ -8,6 +8,7 @@ that was decided: the decision's id covers the event's id and its place.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ import msgspec
 
 from schemas.decision import PolicyUsed, decision_id
 from schemas.event import Event
-from schemas.identifiers import Label, Role
+from schemas.identifiers import Label, Role, Timestamp
 from schemas.keys import record_key
 from schemas.policy import judgement_hash, policy_hash
 from schemas.review import Review
@@ -35,7 +36,7 @@ _NO_LIMITS: Final = EventLimits(
     event_bytes=sys.maxsize, text_chars=sys.maxsize, context_turns=sys.maxsize, context_chars=sys.maxsize
 )
 _SPLIT: Final = b"rsafe reviews split 1\0"
-_GROUP: Final = b"rsafe reviews group 1\0"
+_GROUP: Final = b"rsafe reviews group 2\0"
 _DIGITS: Final = 32
 
 
@@ -51,8 +52,10 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     review_id: str
     decision_id: str
+    reviewed_at: Timestamp
+    """When the review was made: of rows with one id in several exports the latest counts."""
     group: str
-    """The same for all rows of one conversation, and for no others."""
+    """The same for all rows of one conversation, and for no others; tells nothing of it without the key."""
     policy: str | None = None
     """Id of the policy by which it was judged."""
     policy_version: str | None = None
@@ -159,11 +162,15 @@ def decode_review(value: bytes | None) -> Review | Literal["empty", "undecodable
 
 @dataclass(frozen=True, slots=True)
 class RowForm:
-    """What all rows have in common. `dev_share`: of the conversations, from 0 to 1, that go to `dev`."""
+    """What all rows have in common. `dev_share`: of the conversations, from 0 to 1, that go to `dev`.
+
+    `key` is the content key: without one, whoever has a row could try out ids of conversations.
+    """
 
     policies: PolicySet
     licence: str
     dev_share: float
+    key: bytes
 
     def row(self, review: Review, event: Event) -> Row:
         """The row of an event that a review judges."""
@@ -182,7 +189,8 @@ class RowForm:
             meta=Meta(
                 review_id=review.review_id,
                 decision_id=review.decision_id,
-                group=hashlib.sha256(_GROUP + key).hexdigest()[:_DIGITS],
+                reviewed_at=review.reviewed_at,
+                group=hmac.digest(self.key, _GROUP + key, "sha256").hex()[:_DIGITS],
                 policy=None if used is None else used.id,
                 policy_version=None if used is None else used.version,
                 judgement_hash=None if used is None else used.judgement_hash,

@@ -18,6 +18,7 @@ from workers.adapters.kafka_options import client_options
 from workers.adapters.origins import fetch_records
 from workers.adapters.topics_io import read_records
 from workers.errors import UsageError, WorkerError
+from workers.judging import content_key
 from workers.policies import load_policies
 from workers.progress import ProgressLine
 from workers.redrive_account import by_reason
@@ -80,7 +81,8 @@ def rows(
 ) -> Iterator[Row]:
     """The rows, in order of topic, partition and offset of the events. Raises as the readers of topics do."""
     policies, kafka = settings.policies, settings.kafka
-    form = RowForm(load_policies(policies.path, policies.default, policies.unknown), licence, dev_share)
+    found_policies = load_policies(policies.path, policies.default, policies.unknown)
+    form = RowForm(found_policies, licence, dev_share, content_key(settings.secrets))
     options, reviews = client_options(kafka), Reviews()
     for batch in read_records(
         options, kafka.reviews_topic, start="beginning", follow=False, timeout_s=kafka.start_timeout_s

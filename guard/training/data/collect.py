@@ -8,7 +8,7 @@ from pathlib import Path
 
 from guard.prompt import Turn, as_read
 from guard.training.data.drafts import Draft, Drops, chance
-from guard.training.data.errors import TrainingDataError
+from guard.training.data.errors import RowError, TrainingDataError
 from guard.training.data.generated import generated
 from guard.training.data.groups import drawn_split, group_of
 from guard.training.data.mapping import GroupKey, Placed, read_mapping
@@ -70,10 +70,32 @@ def _mapped(source: JsonlSource, file: Path, seed: int, drops: Drops) -> Iterato
 
 def _reviewed(source: ReviewsSource, seed: int, drops: Drops) -> Iterator[Draft]:
     policies = ReviewedPolicies(Path(source.policies))
-    for _, row in read_raw_rows(Path(source.path)):
+    for row in _latest_reviews(source, drops):
         row = _named(row, source.name)
         if draft := _draft(source, row, policies.place(row), "prompt", seed, drops):
             yield draft
+
+
+def _latest_reviews(source: ReviewsSource, drops: Drops) -> Sequence[RawRow]:
+    """Of each id the row that was reviewed last, in order of first sight; the others are `superseded`.
+
+    Exports overlap: each has all reviews whose events are still there. Rows of one moment are one review in
+    two exports, and the later file's counts. Raises `RowError` where an id stands in two files and a row does
+    not tell its time.
+    """
+    latest: dict[str, RawRow] = {}
+    for file in source_files(Path(source.path)):
+        for number, row in read_raw_rows(file):
+            before = latest.setdefault(row.id, row)
+            if before is row:
+                continue
+            drops.add(source.name, "superseded")
+            if before.meta.reviewed_at is None or row.meta.reviewed_at is None:
+                expected = "expected the time of the review in all files, since the id stands in several"
+                raise RowError(file, number, "meta.reviewed_at", expected)
+            if row.meta.reviewed_at >= before.meta.reviewed_at:
+                latest[row.id] = row
+    return list(latest.values())
 
 
 def _draft(

@@ -66,7 +66,7 @@ class ReviewsSource(
     """Human reviews joined with the events that they judge, as `rsafe train export` writes them."""
 
     path: Text
-    """The export's file."""
+    """An export, or a folder of exports (`*.jsonl`, `*.jsonl.gz`); of rows with one id the latest counts."""
     policies: Text
     """A YAML file with a policy, or a folder of such files: those that the reviewers worked under, by id."""
     name: Name = "reviews"

@@ -22,7 +22,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from guard.training.data.errors import RowError, TrainingDataError, explained
-from schemas.identifiers import Label, Role
+from schemas.identifiers import Label, Role, Timestamp
 
 ENDINGS: Final = (".jsonl", ".jsonl.gz")
 # A longer line is no conversation that a guard could read; it would fill the memory.
@@ -51,6 +51,8 @@ class RowMeta(msgspec.Struct, frozen=True, kw_only=True):
     """Of a review: id of the policy under which it was made."""
     judgement_hash: str = ""
     """Of a review: the hash of the words that the reviewer read; empty: the id alone names the policy."""
+    reviewed_at: Timestamp | None = None
+    """Of a review: when it was made; of rows with one id in several files the latest counts."""
 
 
 class RawRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from workers.review_export import Account, Reviews, Row, RowForm, decode_review,
 NOON = datetime(2026, 2, 1, 12, tzinfo=UTC)
 POLICY = make_policy()
 POLICIES = PolicySet(by_id={"p-1": POLICY}, by_tenant={}, default=POLICY)
-FORM = RowForm(POLICIES, "LicenseRef-test", 0.1)
+FORM = RowForm(POLICIES, "LicenseRef-test", 0.1, b"key")
 
 
 def make_review(offset: int = 0, event: Event | None = None, **changes: Any) -> Review:
@@ -73,6 +73,7 @@ def test_a_row_has_the_conversation_and_the_reviewers_word() -> None:
     assert (row.kind, row.label, row.categories) == ("conversation", "unsafe", ("C1",))
     assert (row.source, row.licence, row.meta.lang) == ("reviews", "LicenseRef-test", "de")
     assert (row.meta.review_id, row.meta.decision_id) == ("r-7", review.decision_id)
+    assert row.meta.reviewed_at == NOON
     assert account.report()["rows"] == {"unsafe": 1}
     text = msgspec.json.encode(row).decode()
     for hidden in ("acme", "c-1", "a-1", "someone", "never exported", "e-1"):
@@ -198,7 +199,7 @@ def test_two_decisions_of_one_event_have_a_row_each() -> None:
     share=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
 )
 def test_a_conversation_never_straddles_the_splits(rooms: list[int], share: float) -> None:
-    form = RowForm(POLICIES, "x", share)
+    form = RowForm(POLICIES, "x", share, b"key")
     splits: dict[str, set[str]] = {}
     for number, room in enumerate(rooms):
         event = make_event(event_id=f"e-{number}", conversation_id=f"c-{room}")
@@ -208,6 +209,14 @@ def test_a_conversation_never_straddles_the_splits(rooms: list[int], share: floa
     assert len(splits) == len(set(rooms))
     if share in (0.0, 1.0):
         assert set().union(*splits.values()) == {"dev" if share else "train"}
+
+
+def test_groups_cannot_be_tried_out_without_the_key_and_splits_outlive_it() -> None:
+    events = [make_event(conversation_id=f"c-{n}") for n in range(50)]
+    other = RowForm(POLICIES, "LicenseRef-test", 0.1, b"another key")
+    ours, theirs = ([form.row(make_review(0), event) for event in events] for form in (FORM, other))
+    assert not {row.meta.group for row in ours} & {row.meta.group for row in theirs}
+    assert [row.split for row in ours] == [row.split for row in theirs]
 
 
 def test_about_the_wanted_share_of_conversations_goes_to_dev() -> None:

@@ -147,6 +147,50 @@ def test_reviews_are_labelled_by_the_policy_they_name(tmp_path: Path) -> None:
     assert drops.counts == {("reviews", "policy_not_given"): 1, ("reviews", "policy_not_told"): 1}
 
 
+def review(number: int, label: str, day: int | None, text: str = "one") -> dict[str, Any]:
+    meta = {"policy": "own"} | ({} if day is None else {"reviewed_at": f"2026-02-{day:02}T12:00:00Z"})
+    return raw(number, text, label=label, source="reviews", meta=meta)
+
+
+@pytest.fixture
+def exports(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "own.yaml").write_text(POLICY)
+    (tmp_path / "exports").mkdir()
+    return {
+        "kind": "reviews",
+        "path": str(tmp_path / "exports"),
+        "policies": str(tmp_path / "own.yaml"),
+    }
+
+
+def test_of_exports_that_overlap_the_latest_review_counts_and_the_rest_are_counted(
+    exports: dict[str, Any],
+) -> None:
+    """Whichever file stands first: a review may have been changed since, and an old export given later."""
+    folder = Path(exports["path"])
+    write_lines(folder / "1.jsonl", [review(1, "safe", 1), review(2, "safe", 1), review(3, "unsafe", 9)])
+    write_lines(folder / "2.jsonl", [review(1, "safe", 1), review(2, "unsafe", 2), review(3, "safe", 3)])
+    write_lines(folder / "3.jsonl", [review(2, "unsafe", 2), review(4, "safe", 3)])
+    drops = Drops()
+    drafts = collect(settings(exports), drops)
+    assert [(d.row.id, d.row.label) for d in drafts] == [
+        ("chats-1", "safe"),
+        ("chats-2", "unsafe"),
+        ("chats-3", "unsafe"),
+        ("chats-4", "safe"),
+    ]
+    assert drops.counts == {("reviews", "superseded"): 4}
+
+
+def test_a_review_of_several_exports_without_its_time_is_refused(exports: dict[str, Any]) -> None:
+    folder = Path(exports["path"])
+    write_lines(folder / "1.jsonl", [review(1, "safe", None), review(2, "safe", None)])
+    assert len(collect(settings(exports), Drops())) == 2
+    write_lines(folder / "2.jsonl", [review(2, "unsafe", 2)])
+    with pytest.raises(RowError, match=r"2\.jsonl:1: meta\.reviewed_at: expected the time of the review"):
+        collect(settings(exports), Drops())
+
+
 def test_a_broken_line_ends_the_reading(folder: Path) -> None:
     with (folder / "chats.jsonl").open("a") as file:
         file.write("no row\n")

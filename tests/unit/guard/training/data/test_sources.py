@@ -1,5 +1,6 @@
 import gzip
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def test_a_row_is_read_with_all_that_it_says(tmp_path: Path) -> None:
         "policy": "p",
         "judgement_hash": "0a",
         "review_id": "r",
+        "reviewed_at": "2026-02-01T12:00:00+01:00",
     }
     (row,) = read(write_lines(tmp_path / "a.jsonl", [raw(1, "hello", meta=meta, categories=["x"], extra=1)]))
     assert (row.id, row.source, row.split, row.label, row.licence) == (
@@ -47,6 +49,7 @@ def test_a_row_is_read_with_all_that_it_says(tmp_path: Path) -> None:
     )
     assert (row.meta.lang, row.meta.group) == ("zh", "thread-1")
     assert (row.meta.policy, row.meta.judgement_hash, row.meta.review_id) == ("p", "0a", "r")
+    assert row.meta.reviewed_at == datetime(2026, 2, 1, 11, tzinfo=UTC)
     assert row.categories == ("x",)
 
 
