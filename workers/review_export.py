@@ -94,7 +94,7 @@ class Account:
     rows: Counter[str] = field(default_factory=Counter)
     """Rows by label."""
     gone: Counter[str] = field(default_factory=Counter)
-    """Reviews whose event is not there, by reason: `expired`, `absent`."""
+    """Reviews whose event is not there, by reason: `expired`, `absent`, `refused`."""
     not_events: Counter[str] = field(default_factory=Counter)
     """Reviews whose coordinates hold no event, or another one than was decided (`other_event`), by reason."""
     without_policy: int = 0

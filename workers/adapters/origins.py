@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,15 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Place
 
 from workers.adapters.kafka_options import Option
-from workers.adapters.topics_io import OF_NO_GROUP, Record, as_record, read_span, reader, unreachable
+from workers.adapters.topics_io import (
+    OF_NO_GROUP,
+    STALLED,
+    Record,
+    as_record,
+    read_span,
+    reader,
+    unreachable,
+)
 from workers.errors import StartError, StreamStopped
 
 # To read over so many records takes about as long as to begin anew behind them: some 30 ms,
@@ -25,8 +34,12 @@ _POLL_S: Final = 0.2
 _PREFETCH_RECORDS: Final = 1_000
 # librdkafka stops fetching for so long when that much lies ready; its default of a second was paid per jump.
 _FETCH_BACKOFF_MS: Final = 20
-# Silence of the broker, in start time-outs, that ends the reading: a page of records never takes so long.
-_STALLED: Final = 3.0
+
+
+# What Kafka takes for a name. There are others that its client cannot even ask for.
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+Why = Literal["expired", "absent", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +49,23 @@ class Gone:
     topic: str
     partition: int
     offset: int
-    why: Literal["expired", "absent"]
-    """`expired`: the topic begins behind it; `absent`: no such topic, partition or offset."""
+    why: Why
+    """`expired`: the topic begins behind it; `absent`: no such topic, partition or offset; `refused`: the
+    topic may not be read, or is not there, which a broker with access rules does not tell apart."""
 
 
 def fetch_records(
     options: Mapping[str, Option],
     wanted: Mapping[tuple[str, int], Sequence[int]],
     *,
+    needed_topic: str,
     timeout_s: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Record | Gone]:
     """Each wanted record once, or why it is gone: offsets by topic and partition, of which none comes twice.
 
     In order of topic, partition and offset. Raises `StartError` (no broker within `timeout_s`, no right to
-    read) and `StreamStopped`, also when the broker falls silent.
+    read `needed_topic`) and `StreamStopped`, also when the broker falls silent.
     """
     consumer = reader(
         {
@@ -59,16 +74,24 @@ def fetch_records(
             "fetch.queue.backoff.ms": _FETCH_BACKOFF_MS,
         }
     )
-    partitions: dict[str, frozenset[int]] = {}
+    partitions: dict[str, frozenset[int] | None] = {}
     try:
         for (topic, partition), offsets in sorted(wanted.items()):
+            ordered = sorted(set(offsets))
             if topic not in partitions:
                 partitions[topic] = _partitions(consumer, topic, options, timeout_s)
-            if partition not in partitions[topic]:
-                yield from (Gone(topic, partition, offset, "absent") for offset in sorted(set(offsets)))
-            else:
-                one = _Partition(consumer, options, Place(topic, partition), timeout_s, clock)
-                yield from one.fetch(sorted(set(offsets)))
+            there = partitions[topic]
+            if there is None and topic == needed_topic:
+                raise _refusal(topic)
+            if there is None or partition not in there:
+                why: Why = "refused" if there is None else "absent"
+                yield from (Gone(topic, partition, offset, why) for offset in ordered)
+                continue
+            one = _Partition(consumer, options, Place(topic, partition), timeout_s, clock)
+            for found in one.fetch(ordered):
+                if topic == needed_topic and isinstance(found, Gone) and found.why == "refused":
+                    raise _refusal(topic)
+                yield found
     except KafkaException as error:
         raise StreamStopped(f"reading events: {error.args[0].str()}") from error
     finally:
@@ -105,7 +128,6 @@ class _Partition:
             # What has come by the first one's time is taken with it: to ask for many waits for many.
             first = self._consumer.consume(1, _POLL_S)
             for message in itertools.chain(first, self._consumer.consume(_BATCH, 0) if first else ()):
-                heard_s = self._clock()
                 error = message.error()
                 if error is None:
                     reached = message.offset()
@@ -117,21 +139,28 @@ class _Partition:
                 elif error.code() == KafkaError._PARTITION_EOF:
                     while todo:
                         yield self._again(todo.popleft())
+                elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    # The topic may be looked at, and not read.
+                    yield from (Gone(topic, partition, offset, "refused") for offset in todo)
+                    todo.clear()
                 elif error.code() not in OF_NO_GROUP:
                     raise StreamStopped(f"reading {topic}: {error.str()}")
-            if self._clock() - heard_s > self._timeout_s * _STALLED:
+                # Behind the message: what was done with it took time, and was no silence of the broker.
+                heard_s = self._clock()
+            if self._clock() - heard_s > self._timeout_s * STALLED:
                 raise StreamStopped(f"reading {topic}: the broker has fallen silent")
 
     def _again(self, offset: int) -> Record | Gone:
         """A record that did not come in its turn, asked for alone: nobody's label is dropped by accident."""
         topic, partition = self._place.topic, self._place.partition
-        for batch in read_span(self._options, topic, partition, offset, offset):
+        silence_s = self._timeout_s * STALLED
+        for batch in read_span(self._options, topic, partition, offset, offset, silence_s=silence_s):
             for record in batch:
                 return record
         return self._gone(offset, self._bounds()[0])
 
     def _gone(self, offset: int, low: int) -> Gone:
-        why: Literal["expired", "absent"] = "expired" if offset < low else "absent"
+        why: Why = "expired" if offset < low else "absent"
         return Gone(self._place.topic, self._place.partition, offset, why)
 
     def _bounds(self) -> tuple[int, int]:
@@ -139,8 +168,19 @@ class _Partition:
         return low, high
 
 
-def _partitions(consumer: Any, topic: str, options: Mapping[str, Option], timeout_s: float) -> frozenset[int]:
-    """None where there is no such topic: it was deleted since. Raises `StartError`."""
+def _refusal(topic: str) -> StartError:
+    return StartError(f"topic {topic}: {KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED).str()}")
+
+
+def _partitions(
+    consumer: Any, topic: str, options: Mapping[str, Option], timeout_s: float
+) -> frozenset[int] | None:
+    """No partition where there is no such topic: it was deleted since, or the name is none.
+
+    None where the broker does not let us know. Raises `StartError`.
+    """
+    if not _TOPIC.fullmatch(topic):
+        return frozenset()
     try:
         found = consumer.list_topics(topic, timeout=timeout_s).topics[topic]
     except KafkaException as error:
@@ -149,4 +189,6 @@ def _partitions(consumer: Any, topic: str, options: Mapping[str, Option], timeou
         return frozenset(found.partitions)
     if found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION):
         return frozenset()
+    if found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return None
     raise StartError(f"topic {topic}: {found.error.str()}")

@@ -6,7 +6,8 @@ A reader is assigned its partitions: it joins no group and commits nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -24,6 +25,8 @@ MAX_RECORD_BYTES: Final = 2_097_152
 MAX_QUEUED: Final = 20_000
 _BATCH: Final = 500
 _POLL_S: Final = 0.2
+# Silence of the broker, in start time-outs, that ends a reading which is to end: nothing takes it so long.
+STALLED: Final = 3.0
 # The client asks for the coordinator of the group whose name it was given, and a user without a right on
 # groups is refused. It reads all the same.
 OF_NO_GROUP: Final = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED})
@@ -48,12 +51,20 @@ Start = Literal["beginning", "end"] | int
 
 
 def read_records(
-    options: Mapping[str, Option], topic: str, *, start: Start, follow: bool, timeout_s: float
+    options: Mapping[str, Option],
+    topic: str,
+    *,
+    start: Start,
+    follow: bool,
+    timeout_s: float,
+    silence_s: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[list[Record]]:
     """Batches of records, in order within a partition; ends at the end that the topic has when it is reached.
 
     With `follow` it never ends, and gives an empty batch now and then, so that the caller may stop. Raises
-    `StartError` (no broker within `timeout_s`, no such topic) and `StreamStopped`.
+    `StartError` (no broker within `timeout_s`, no such topic) and `StreamStopped`: also when nothing comes
+    for more than `silence_s`, neither record nor end (None, and with `follow`: it waits).
     """
     consumer = reader(options)
     try:
@@ -63,6 +74,7 @@ def read_records(
         ]
         consumer.assign(places)
         unfinished = {place.partition for place in places}
+        heard_s = clock()
         while unfinished or follow:
             batch = []
             for message in consumer.consume(_BATCH, _POLL_S):
@@ -71,10 +83,13 @@ def read_records(
                     batch.append(as_record(message))
                 elif error.code() == KafkaError._PARTITION_EOF:
                     unfinished.discard(message.partition())
+                    heard_s = clock()
                 elif error.code() not in OF_NO_GROUP:
                     raise StreamStopped(f"reading {topic}: {error.str()}")
             if batch or follow:
                 yield batch
+                heard_s = clock()  # what the caller did meanwhile is no silence of the broker
+            _stop_at_silence(topic, clock() - heard_s, None if follow else silence_s)
     except KafkaException as error:
         raise StreamStopped(f"reading {topic}: {error.args[0].str()}") from error
     finally:
@@ -82,16 +97,23 @@ def read_records(
 
 
 def read_span(
-    options: Mapping[str, Option], topic: str, partition: int, first: int, last: int
+    options: Mapping[str, Option],
+    topic: str,
+    partition: int,
+    first: int,
+    last: int,
+    *,
+    silence_s: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[list[Record]]:
     """The records of one partition from offset `first` to `last`, both included, as far as they are there.
 
-    Raises `StreamStopped`.
+    Raises `StreamStopped`, also when nothing comes for more than `silence_s` (None: it waits).
     """
     consumer = reader(options)
     try:
         consumer.assign([Place(topic, partition, first)])
-        reached = first - 1
+        reached, heard_s = first - 1, clock()
         while reached < last:
             batch = []
             for message in consumer.consume(_BATCH, _POLL_S):
@@ -106,10 +128,17 @@ def read_span(
                     raise StreamStopped(f"reading {topic}: {error.str()}")
             if batch:
                 yield batch
+                heard_s = clock()
+            _stop_at_silence(topic, clock() - heard_s, silence_s)
     except KafkaException as error:
         raise StreamStopped(f"reading {topic}: {error.args[0].str()}") from error
     finally:
         consumer.close()
+
+
+def _stop_at_silence(topic: str, silent_s: float, longest_s: float | None) -> None:
+    if longest_s is not None and silent_s > longest_s:
+        raise StreamStopped(f"reading {topic}: the broker has fallen silent")
 
 
 def reader(options: Mapping[str, Option]) -> Any:

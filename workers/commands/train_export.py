@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from workers.adapters.kafka_options import client_options
 from workers.adapters.origins import fetch_records
-from workers.adapters.topics_io import read_records
+from workers.adapters.topics_io import STALLED, read_records
 from workers.errors import UsageError, WorkerError
 from workers.judging import content_key
 from workers.policies import load_policies
@@ -31,7 +32,7 @@ _PLAIN_S: Final = 10.0
 
 
 class ReviewsLeft(WorkerError):
-    """Some records were not reviews, or did not lead to the event that was decided."""
+    """Some records were not reviews, or did not lead to the event that was decided and may be read."""
 
 
 @click.command()
@@ -55,8 +56,8 @@ def export(output: Path, dev_share: float, licence: str, as_json: bool) -> None:
 
     Of several reviews of a decision the latest counts. Events are fetched by the coordinates in the review;
     those that their topic has given up are counted. Reads beside the consumer groups and changes nothing.
-    The file holds message text. Exits with 1 when a record was no review, or led to no event or to another
-    one than was decided; all others are written.
+    The file holds message text. Exits with 1 when a record was no review, or led to no event, to another
+    one than was decided, or to a topic that may not be read; all others are written.
     """
     settings = load_settings()
     account = Account()
@@ -70,10 +71,8 @@ def export(output: Path, dev_share: float, licence: str, as_json: bool) -> None:
     for partition, offset in account.unreadable.first:
         place = f"{settings.kafka.reviews_topic} partition {partition} offset {offset}"
         click.echo(f"{place}: not a review", err=True)
-    if left := account.not_reviews.total() + account.not_events.total():
-        raise ReviewsLeft(
-            f"{left} reviews could not be used: {by_reason(account.not_reviews + account.not_events)}"
-        )
+    if left := account.not_reviews + account.not_events + Counter(refused=account.gone["refused"]):
+        raise ReviewsLeft(f"{left.total()} reviews could not be used: {by_reason(left)}")
 
 
 def rows(
@@ -85,7 +84,12 @@ def rows(
     form = RowForm(found_policies, licence, dev_share, content_key(settings.secrets))
     options, reviews = client_options(kafka), Reviews()
     for batch in read_records(
-        options, kafka.reviews_topic, start="beginning", follow=False, timeout_s=kafka.start_timeout_s
+        options,
+        kafka.reviews_topic,
+        start="beginning",
+        follow=False,
+        timeout_s=kafka.start_timeout_s,
+        silence_s=kafka.start_timeout_s * STALLED,
     ):
         for record in batch:
             reviews.add(record, account)
@@ -93,7 +97,7 @@ def rows(
             progress.show(f"{account.records:,} reviews read")
     places = reviews.by_place()
     wanted = {place: list(offsets) for place, offsets in places.items()}
-    found = fetch_records(options, wanted, timeout_s=kafka.start_timeout_s)
+    found = fetch_records(options, wanted, needed_topic=kafka.events_topic, timeout_s=kafka.start_timeout_s)
     for row in join(found, places, form, account):
         yield row
         if progress.passed_s() is not None:
@@ -138,6 +142,7 @@ def report(account: Account, output: Path) -> Iterator[str]:
         (account.superseded, "followed by a later review of the same decision"),
         (account.gone["expired"], "of events that have expired"),
         (account.gone["absent"], "of events that are not at their place"),
+        (account.gone["refused"], "of events of topics that may not be read"),
         (account.not_events.total(), f"of no event, or another one ({by_reason(account.not_events)})"),
         (account.not_reviews.total(), f"no reviews ({by_reason(account.not_reviews)})"),
     )

@@ -183,7 +183,7 @@ def test_what_a_transaction_took_back_is_absent(stream: Stream, fresh_name: Call
         ending(TIMEOUT_S)
     # Each transaction is a record and its mark.
     wanted = {(stream.events, 0): [*range(8)]}
-    found = list(fetch_records(stream.options, wanted, timeout_s=TIMEOUT_S))
+    found = list(fetch_records(stream.options, wanted, needed_topic=stream.events, timeout_s=TIMEOUT_S))
     assert [one.offset for one in found] == [*range(8)]
     there = {one.offset: one.value for one in found if not isinstance(one, Gone)}
     assert there == {0: b"0", 4: b"2"}

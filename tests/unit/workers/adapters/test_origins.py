@@ -58,14 +58,17 @@ class Topics:
     def __init__(self, partitions: dict[tuple[str, int], tuple[int, list[int], int]]) -> None:
         self.partitions = partitions
         self.assigned: list[tuple[str, int, int]] = []
+        self.asked: list[str] = []
         self.skips: set[int] = set()
         """Offsets that do not come in their turn."""
         self.silent = self.closed = False
+        self.clock_s = self.again_takes_s = 0.0
         self.errors: list[int] = []
         self.metadata_error: int | None = None
         self._left: Iterator[Message] = iter(())
 
     def list_topics(self, topic: str, timeout: float) -> Any:
+        self.asked.append(topic)
         if self.metadata_error is not None:
             return type("All", (), {"topics": {topic: Metadata(KafkaError(self.metadata_error))}})
         found = {partition: None for name, partition in self.partitions if name == topic}
@@ -92,18 +95,26 @@ class Topics:
     def close(self) -> None:
         self.closed = True
 
-    def span(self, _: Any, topic: str, partition: int, first: int, last: int) -> Iterator[list[Record]]:
+    def span(
+        self, _: Any, topic: str, partition: int, first: int, last: int, *, silence_s: float
+    ) -> Iterator[list[Record]]:
+        assert silence_s > 0
+        self.clock_s += self.again_takes_s
         held = self.partitions[topic, partition][1]
         yield [as_record(Message((topic, partition), n)) for n in held if first <= n <= last]
 
 
 def fetched(topics: Topics, wanted: dict[tuple[str, int], list[int]]) -> list[Record | Gone]:
-    ticks = itertools.count()
+
+    def clock() -> float:
+        topics.clock_s += 1.0
+        return topics.clock_s
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(origins, "reader", lambda options: topics)
         patch.setattr(origins, "read_span", topics.span)
         patch.setattr(origins, "_READ_OVER", 1000)
-        found = fetch_records({}, wanted, timeout_s=5, clock=lambda: float(next(ticks)))
+        found = fetch_records({}, wanted, needed_topic="a", timeout_s=5, clock=clock)
         return list(found)
 
 
@@ -153,12 +164,47 @@ def test_a_topic_or_partition_that_is_not_there_is_absent() -> None:
     assert places(found) == [("a", 3, 0, "absent"), ("gone", 0, 2, "absent"), ("gone", 0, 4, "absent")]
 
 
-def test_a_topic_that_may_not_be_read_is_an_error_and_not_absent() -> None:
+@pytest.mark.parametrize("name", ["a\0b", "x" * 600, "", "ä", "a b", "a\n", "\ufdd0"])
+def test_a_name_that_no_topic_can_have_is_absent_and_the_client_is_not_asked(name: str) -> None:
+    topics = Topics({("a", 0): (0, [0], 1)})
+    found = fetched(topics, {("a", 0): [0], (name, 2): [1]})
+    assert sorted(places(found)) == sorted([("a", 0, 0, "there"), (name, 2, 1, "absent")])
+    assert topics.asked == ["a"]
+
+
+def test_without_the_right_to_look_at_it_the_needed_topic_is_an_error_and_another_refused() -> None:
     topics = Topics({})
     topics.metadata_error = KafkaError.TOPIC_AUTHORIZATION_FAILED
-    with pytest.raises(StartError, match="topic a: "):
+    assert places(fetched(topics, {("b", 1): [4, 2]})) == [("b", 1, 2, "refused"), ("b", 1, 4, "refused")]
+    with pytest.raises(StartError, match=r"topic a: .*uthorization"):
         fetched(topics, {("a", 0): [0]})
     assert topics.closed
+
+
+def test_without_the_right_to_read_it_the_needed_topic_is_an_error_and_another_refused() -> None:
+    topics = Topics({("a", 0): (0, [0], 1), ("b", 0): (1, [1, 2], 3)})
+    topics.errors = [KafkaError.TOPIC_AUTHORIZATION_FAILED]
+    assert places(fetched(topics, {("b", 0): [0, 1, 2]})) == [
+        ("b", 0, 0, "expired"),
+        ("b", 0, 1, "refused"),
+        ("b", 0, 2, "refused"),
+    ]
+    topics.errors = [KafkaError.TOPIC_AUTHORIZATION_FAILED]
+    with pytest.raises(StartError, match=r"topic a: .*uthorization"):
+        fetched(topics, {("a", 0): [0]})
+
+
+def test_another_error_of_a_topic_is_not_taken_for_its_absence() -> None:
+    topics = Topics({})
+    topics.metadata_error = KafkaError.LEADER_NOT_AVAILABLE
+    with pytest.raises(StartError, match="topic b: "):
+        fetched(topics, {("b", 0): [0]})
+
+
+def test_to_ask_again_for_long_is_no_silence_of_the_broker() -> None:
+    topics = Topics({("a", 0): (0, list(range(20)), 20)})
+    topics.skips, topics.again_takes_s = {3, 9}, 100.0
+    assert len(fetched(topics, {("a", 0): [*range(20)]})) == 20
 
 
 def test_a_failing_or_silent_broker_ends_the_reading() -> None:

@@ -106,6 +106,17 @@ def test_what_is_no_review_or_leads_to_another_event_ends_with_1_and_the_rest_is
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2
 
 
+def test_reviews_of_a_topic_that_may_not_be_read_end_with_1_and_the_rest_is_written(
+    kafka: Kafka, tmp_path: Path
+) -> None:
+    kafka.events[0] = Gone("chat.events", 2, 0, "refused")
+    result = run(tmp_path / "rows.jsonl")
+    assert isinstance(result.exception, ReviewsLeft)
+    assert str(result.exception) == "1 reviews could not be used: refused 1"
+    assert "left out: 1 of events of topics that may not be read" in result.stdout
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2
+
+
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
 def test_a_run_that_fails_leaves_the_older_file_as_it_was(kafka: Kafka, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("older")
