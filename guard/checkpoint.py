@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +62,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Seeds, versions and whatever else a repetition needs."""
 
 
+Trace = tuple[int, int, int]
+"""Of a file: size in bytes, time of the last change in nanoseconds, and number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A folder whose content is known. `max_model_len` is in tokens, prompt and answer together."""
@@ -74,6 +78,10 @@ class Checkpoint:
     template: PromptTemplate
     max_model_len: int
     manifest: Manifest | None = None
+    manifest_digest: str | None = None
+    """SHA-256 (hex) of the bytes that `manifest` was read from."""
+    traces: Mapping[str, Trace] = field(default_factory=dict, compare=False, repr=False)
+    """How its files looked before they were read (`guard.serving.seal`)."""
 
 
 def open_checkpoint(path_or_name: str, *, template: str = "", weights: bool = True) -> Checkpoint:
@@ -84,11 +92,17 @@ def open_checkpoint(path_or_name: str, *, template: str = "", weights: bool = Tr
     file and both digests when the content is not what the manifest says; `TemplateError` for the template.
     """
     folder = find_checkpoint(path_or_name)
-    files = checkpoint_files(folder)
+    # Before anything is read, so that what is replaced while it is being read is seen to be another.
+    traces = file_traces(folder)
+    files = list(traces)
     config = _check_layout(folder, files, weights)
-    digests = {name: file_digest(folder / name) for name in files}
-    manifest = read_manifest(folder) if MANIFEST in digests else None
-    if manifest is not None:
+    digests = {name: file_digest(folder / name) for name in files if name != MANIFEST}
+    manifest = manifest_digest = None
+    if MANIFEST in files:
+        # Read once: what is compared, what is told and what a signature must be of are the same bytes.
+        content = read_whole(folder / MANIFEST)
+        manifest, manifest_digest = decode_manifest(folder, content), hashlib.sha256(content).hexdigest()
+        digests[MANIFEST] = manifest_digest
         _compare(folder, manifest, digests)
     used = load_template(template) if template else template_of(folder)
     return Checkpoint(
@@ -103,6 +117,8 @@ def open_checkpoint(path_or_name: str, *, template: str = "", weights: bool = Tr
         template=used,
         max_model_len=_model_length(folder, config),
         manifest=manifest,
+        manifest_digest=manifest_digest,
+        traces=traces,
     )
 
 
@@ -143,13 +159,27 @@ def write_manifest(
         training=dict(training or {}),
     )
     text = json.dumps(msgspec.to_builtins(manifest), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    # Renamed into place, so that a manifest is never half written.
-    partial = folder / f".{MANIFEST}.partial"
-    partial.write_text(text, encoding="utf-8")
+    partial = write_partial(folder / MANIFEST, text.encode())
     if not (folder / MANIFEST).is_file() or file_digest(folder / MANIFEST) != file_digest(partial):
         (folder / SIGNATURE).unlink(missing_ok=True)
     partial.replace(folder / MANIFEST)
     return manifest
+
+
+def write_partial(path: Path, content: bytes) -> Path:
+    """A new file beside `path`, on the disk, to be renamed to it: so `path` is never half written.
+
+    What stands under its name is taken away first, and never followed: a link there could lead anywhere.
+    Raises `OSError`.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return partial
 
 
 def find_checkpoint(path_or_name: str) -> Path:
@@ -238,10 +268,15 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def read_manifest(folder: Path) -> Manifest:
     """What `manifest.json` says; the files are not looked at. Raises `CheckpointError`."""
+    return decode_manifest(folder, read_whole(folder / MANIFEST))
+
+
+def decode_manifest(folder: Path, content: bytes) -> Manifest:
+    """What the bytes of the folder's `manifest.json` say. Raises `CheckpointError`."""
     path = folder / MANIFEST
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError) as error:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a manifest: {error}") from error
     if manifest.format != FORMAT:
         raise CheckpointError(f"{path}: format {manifest.format!r}; expected {FORMAT!r}")
@@ -271,6 +306,30 @@ def _differences(folder: Path, manifest: Manifest, found: Mapping[str, str]) -> 
             yield f"{folder / name}: not in the manifest; its SHA-256 is {found[name]}"
         elif listed[name] != found[name]:
             yield f"{folder / name}: SHA-256 is {found[name]}, and the manifest expects {listed[name]}"
+
+
+def file_traces(folder: Path) -> dict[str, Trace]:
+    """How each file of a checkpoint looks from outside, in order of `checkpoint_files`.
+
+    Raises `CheckpointError` when that cannot be told.
+    """
+    traces: dict[str, Trace] = {}
+    for name in checkpoint_files(folder):
+        try:
+            status = (folder / name).stat()
+        except OSError as error:
+            raise CheckpointError(f"cannot read {folder / name}: {error}") from error
+        traces[name] = (status.st_size, status.st_mtime_ns, status.st_ino)
+    return traces
+
+
+def read_whole(path: Path, most: int = -1) -> bytes:
+    """The bytes of a file of a checkpoint, at most so many of them. Raises `CheckpointError`."""
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
 
 
 def file_digest(path: Path) -> str:

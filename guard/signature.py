@@ -25,7 +25,14 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from guard.checkpoint import MANIFEST, SIGNATURE, differences, read_manifest
+from guard.checkpoint import (
+    MANIFEST,
+    SIGNATURE,
+    decode_manifest,
+    differences,
+    read_whole,
+    write_partial,
+)
 from guard.errors import CheckpointError, KeyFileError
 from schemas.identifiers import Sha256
 
@@ -89,14 +96,16 @@ def sign(folder: Path, key: Path) -> Signature:
     """Write `manifest.sig` over the manifest as it is; an older signature is replaced.
 
     `key` is the file of a private key. All files are read first: a folder that is not what its manifest says
-    is not signed. Raises `CheckpointError` then, and without a manifest; `KeyFileError` for the key.
+    is not signed, and the bytes that are signed are those that the files were compared with. Raises
+    `CheckpointError` then, and without a manifest; `KeyFileError` for the key.
     """
     private = _private_key(key)
-    for difference in differences(folder, read_manifest(folder)):
+    content = read_whole(folder / MANIFEST)
+    for difference in differences(folder, decode_manifest(folder, content)):
         raise CheckpointError(difference)
     made = Signature(
         key_id=_key_id(private.public_key()),
-        signature=base64.b64encode(private.sign(_read(folder / MANIFEST))).decode(),
+        signature=base64.b64encode(private.sign(content)).decode(),
     )
     _write(folder, msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
     return made
@@ -108,16 +117,19 @@ def signature_of(folder: Path) -> Signature | None:
     if not path.exists():
         return None
     try:
-        return msgspec.json.decode(_read(path)[:_MOST_BYTES], type=Signature)
+        return msgspec.json.decode(read_whole(path, _MOST_BYTES), type=Signature)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a signature of this version") from error
 
 
-def verify_signature(folder: Path, public_keys: Sequence[Path]) -> Signature:
+def verify_signature(
+    folder: Path, public_keys: Sequence[Path], *, manifest_digest: str | None = None
+) -> Signature:
     """The signature of the folder's manifest, made by one of 1 or more keys, each the file of a public one.
 
-    The files are not compared with the manifest: that is `guard.checkpoint.open_checkpoint`. Raises
-    `CheckpointError` when the manifest is unsigned, signed by another key, or not what was signed, and
+    The files are not compared with the manifest: that is `guard.checkpoint.open_checkpoint`; with the
+    `manifest_digest` that it found, its manifest is what must be signed. Raises `CheckpointError` when the
+    manifest is unsigned, signed by another key, not what was signed, or not the one of the digest, and
     `KeyFileError` for a key.
     """
     trusted = {_key_id(found): found for found in map(_public_key, public_keys)}
@@ -127,9 +139,14 @@ def verify_signature(folder: Path, public_keys: Sequence[Path]) -> Signature:
         raise CheckpointError(f"{folder}: not signed (no {SIGNATURE}); {expected}")
     if found.key_id not in trusted:
         raise CheckpointError(f"{folder / SIGNATURE}: signed by another key, {found.key_id}; {expected}")
+    content = read_whole(folder / MANIFEST)
+    if manifest_digest not in (None, hashlib.sha256(content).hexdigest()):
+        raise CheckpointError(
+            f"{folder / MANIFEST}: changed since it was opened; expected SHA-256 {manifest_digest}"
+        )
     try:
         signature = base64.b64decode(found.signature, validate=True)
-        trusted[found.key_id].verify(signature, _read(folder / MANIFEST))
+        trusted[found.key_id].verify(signature, content)
     except (InvalidSignature, binascii.Error, ValueError) as error:
         raise CheckpointError(
             f"{folder / SIGNATURE}: not a signature of this {MANIFEST}, which was changed or signed as "
@@ -181,20 +198,8 @@ def _read_key(path: Path) -> bytes:
         raise KeyFileError(f"cannot read the key {path}: {error.strerror}") from error
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-
-
 def _write(folder: Path, content: bytes) -> None:
-    partial = folder / f".{SIGNATURE}.partial"
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(folder / SIGNATURE)
+        write_partial(folder / SIGNATURE, content).replace(folder / SIGNATURE)
     except OSError as error:
         raise CheckpointError(f"cannot write {folder / SIGNATURE}: {error.strerror}") from error

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from guard.checkpoint import CALIBRATION, MANIFEST, Checkpoint, file_digest, open_checkpoint
+from guard.checkpoint import CALIBRATION, MANIFEST, Checkpoint, open_checkpoint
 from guard.signature import signature_of
 from schemas.release import Release, release_id
 from workers.adapters.kafka_options import client_options
@@ -45,15 +45,14 @@ def release_of(
     passed = manifest.gate.get("passed")
     if passed not in (True, None):
         raise UsageError(f"{checkpoint.path}: its gate says passed: {passed!r}; expected one that passed it")
-    if keys := checkpoint_keys(settings.guard):
-        require_signature(checkpoint.path, keys)
-    signature = signature_of(checkpoint.path)
+    keys = checkpoint_keys(settings.guard)
+    signature = require_signature(checkpoint, keys) if keys else signature_of(checkpoint.path)
     fields = {
         "release_id": release_id(manifest.name, checkpoint.checkpoint_digest),
         "name": manifest.name,
         "checkpoint_digest": checkpoint.checkpoint_digest,
         "weights_digest": checkpoint.weights_digest,
-        "manifest_digest": file_digest(checkpoint.path / MANIFEST),
+        "manifest_digest": checkpoint.manifest_digest,
         "released_at": now,
         "base": manifest.base,
         "data_hash": manifest.data_hash,

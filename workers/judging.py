@@ -6,12 +6,12 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from guard.calibration import Scales, open_scales
-from guard.checkpoint import Checkpoint, open_checkpoint
+from guard.checkpoint import MANIFEST, Checkpoint, open_checkpoint
 from guard.errors import CheckpointError, KeyFileError
 from guard.serving.assembly import build_judge
 from guard.serving.identity import JudgeLimits
@@ -22,6 +22,9 @@ from schemas.decision import GuardUsed
 from schemas.identifiers import Mode
 from workers.errors import SettingsError
 from workers.settings import GuardSettings, SecretsSettings, fault_hooks
+
+if TYPE_CHECKING:
+    from guard.signature import Signature
 
 # Stands where no key is set, so that a developer's machine needs none. It keeps nothing secret.
 DEVELOPMENT_KEY: Final = b"rsafe-stream development key, known to everybody"
@@ -40,7 +43,7 @@ def stored_checkpoint(guard: GuardSettings) -> Checkpoint:
     """
     found = open_checkpoint(guard.checkpoint, template=guard.template, weights=guard.load_format != "dummy")
     if keys := checkpoint_keys(guard):
-        require_signature(found.path, keys)
+        require_signature(found, keys)
     return found
 
 
@@ -49,20 +52,27 @@ def checkpoint_keys(guard: GuardSettings) -> list[Path]:
     return [Path(name.strip()) for name in guard.checkpoint_keys.split(",") if name.strip()]
 
 
-def require_signature(folder: Path, keys: Sequence[Path]) -> None:
-    """Passes when one of the settings' keys signed the folder's manifest.
+def require_signature(checkpoint: Checkpoint, keys: Sequence[Path]) -> Signature:
+    """What one of the settings' keys signed: the manifest by which the checkpoint was verified.
 
-    Raises `CheckpointError`, and `SettingsError` for a key that cannot be used.
+    Raises `CheckpointError`, also for one without a manifest, and `SettingsError` for a key that cannot be
+    used.
     """
     # Imported here: without keys, nobody waits for the cryptography.
     from guard.signature import verify_signature
 
     try:
-        verify_signature(folder, keys)
+        found = verify_signature(checkpoint.path, keys, manifest_digest=checkpoint.manifest_digest)
     except KeyFileError as error:
         raise SettingsError(f"RSAFE_GUARD__CHECKPOINT_KEYS: {error}") from error
     except CheckpointError as error:
         raise CheckpointError(f"{error} (RSAFE_GUARD__CHECKPOINT_KEYS)") from error
+    if checkpoint.manifest_digest is None or not checkpoint.verified:
+        raise CheckpointError(
+            f"{checkpoint.path}: had no {MANIFEST} when it was opened; expected a signed one "
+            f"(RSAFE_GUARD__CHECKPOINT_KEYS)"
+        )
+    return found
 
 
 def stored_scales(guard: GuardSettings, checkpoint: Checkpoint) -> Scales:

@@ -66,7 +66,7 @@ def verify(checkpoint: str, keys: tuple[Path, ...], as_json: bool) -> None:
     folder = find_checkpoint(checkpoint)
     trusted = keys or tuple(checkpoint_keys(load_settings().guard))
     found, problems = _opened(folder)
-    problems += _signature_problems(folder, trusted)
+    problems += _signature_problems(folder, trusted, found)
     report: dict[str, Any] = {"path": str(folder), "problems": problems}
     if found is not None:
         report |= {"name": found.name, "checkpoint_digest": found.checkpoint_digest}
@@ -186,12 +186,12 @@ def _opened(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return found, [f"{folder}: no {MANIFEST}; expected one to compare the files with"]
 
 
-def _signature_problems(folder: Path, keys: Sequence[Path]) -> list[str]:
+def _signature_problems(folder: Path, keys: Sequence[Path], found: Checkpoint | None) -> list[str]:
     """Why none of the keys signed it; nothing without keys. Raises `UsageError` for a key."""
     if not keys:
         return []
     try:
-        verify_signature(folder, keys)
+        verify_signature(folder, keys, manifest_digest=None if found is None else found.manifest_digest)
     except KeyFileError as error:
         raise UsageError(f"--key, or RSAFE_GUARD__CHECKPOINT_KEYS: {error}") from error
     except CheckpointError as error:

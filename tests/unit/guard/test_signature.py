@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.checkpoint import MANIFEST, SIGNATURE, open_checkpoint, write_manifest
+from guard.checkpoint import MANIFEST, SIGNATURE, Manifest, open_checkpoint, write_manifest
 from guard.errors import CheckpointError, KeyFileError
 from guard.signature import key_ids, keygen, sign, signature_of, verify_signature
 from tests.model_folders import write_bare_folder
@@ -116,6 +116,51 @@ def test_a_changed_manifest_is_refused(folder: Path, ours: Keys) -> None:
     (folder / MANIFEST).write_bytes((folder / MANIFEST).read_bytes() + b" ")
     with pytest.raises(CheckpointError, match="not a signature of this"):
         verify_signature(folder, [ours.public])
+
+
+def test_another_manifest_than_the_one_that_was_opened_is_refused_whoever_signed_it(
+    folder: Path, ours: Keys
+) -> None:
+    opened = open_checkpoint(str(folder)).manifest_digest
+    sign(folder, ours.private)
+    verify_signature(folder, [ours.public], manifest_digest=opened)
+    manifest(folder, "test-2")
+    sign(folder, ours.private)
+    with pytest.raises(CheckpointError, match=rf"manifest\.json: changed since it was opened.*{opened}"):
+        verify_signature(folder, [ours.public], manifest_digest=opened)
+
+
+def test_what_is_signed_is_what_the_files_were_compared_with(
+    folder: Path, ours: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest that is put there while the files are read is not signed along."""
+
+    def replaced_meanwhile(place: Path, found: Manifest) -> list[str]:
+        manifest(place, "another")
+        return []
+
+    monkeypatch.setattr("guard.signature.differences", replaced_meanwhile)
+    sign(folder, ours.private)
+    with pytest.raises(CheckpointError, match="not a signature of this"):
+        verify_signature(folder, [ours.public])
+
+
+def test_nothing_is_written_through_a_link(folder: Path, ours: Keys, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("untouched")
+    for name in (MANIFEST, SIGNATURE):
+        (folder / f".{name}.partial").symlink_to(tmp_path / "precious")
+    manifest(folder, "test-2")
+    signed = sign(folder, ours.private)
+    assert verify_signature(folder, [ours.public]) == signed
+    assert (tmp_path / "precious").read_text() == "untouched"
+    assert not any((folder / name).is_symlink() for name in (MANIFEST, SIGNATURE))
+
+
+def test_a_signature_is_read_up_to_a_limit(folder: Path) -> None:
+    with (folder / SIGNATURE).open("wb") as file:
+        file.truncate(1 << 36)
+    with pytest.raises(CheckpointError, match="not a signature of this version"):
+        signature_of(folder)
 
 
 def test_a_changed_file_breaks_the_manifest_and_is_not_signed(folder: Path, ours: Keys) -> None:

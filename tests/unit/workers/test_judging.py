@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from guard.calibration import Scales
-from guard.checkpoint import write_manifest
+from guard.checkpoint import open_checkpoint, write_manifest
 from guard.errors import CheckpointError, UnsupportedError
 from guard.serving.judge import Judge
-from guard.signature import keygen, sign
+from guard.signature import key_ids, keygen, sign
 from tests.model_folders import MODEL_LENGTH, write_bare_folder
 from tests.unit.guard import calibrations
 from workers.errors import SettingsError
@@ -19,6 +20,7 @@ from workers.judging import (
     content_key,
     guards_used,
     make_judge,
+    require_signature,
     stored_checkpoint,
     stored_scales,
 )
@@ -153,6 +155,20 @@ def test_with_keys_an_unsigned_or_wrongly_signed_checkpoint_is_refused_in_one_se
         assert "\n" not in str(error.value)
         (signed / "manifest.sig").unlink(missing_ok=True)
     assert stored_checkpoint(settings(signed)).verified
+
+
+def test_with_keys_the_manifest_that_was_opened_must_be_the_signed_one(signed: Path, tmp_path: Path) -> None:
+    """Also where another checkpoint, signed as well, stands there by the time of the check."""
+    keys = [tmp_path / "ours.pub"]
+    opened = open_checkpoint(str(signed))
+    assert require_signature(opened, keys).key_id == key_ids(keys)[0]
+    without = replace(opened, manifest_digest=None, manifest=None, verified=False)
+    with pytest.raises(CheckpointError, match=r"had no manifest\.json when it was opened"):
+        require_signature(without, keys)
+    write_manifest(signed, name="n2", base="b", data_hash="d", template_version="t", command="c")
+    sign(signed, tmp_path / "ours.key")
+    with pytest.raises(CheckpointError, match=r"changed since it was opened.*CHECKPOINT_KEYS"):
+        require_signature(opened, keys)
 
 
 def test_with_keys_a_changed_file_is_refused_whoever_signed(signed: Path, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from guard.checkpoint import open_checkpoint
+from guard import checkpoint
+from guard.checkpoint import file_digest, open_checkpoint
 from guard.errors import CheckpointError
 from guard.serving.seal import Seal
 from tests.model_folders import write_bare_folder
@@ -46,6 +47,31 @@ def test_changed_content_is_refused_with_both_digests(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "qwen2"}')
     with pytest.raises(CheckpointError, match=f"changed since it was opened.*{verified}"):
         seal.check()
+
+
+def test_what_was_replaced_between_opening_and_sealing_is_refused(folder: Path) -> None:
+    opened = open_checkpoint(str(folder), weights=False)
+    (folder / "config.json").write_text('{"model_type": "qwen2"}')
+    with pytest.raises(CheckpointError, match="changed since it was opened"):
+        Seal(opened).check()
+
+
+def test_what_was_replaced_while_it_was_verified_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is another one from the moment on in which its digest is known."""
+
+    def digest(path: Path) -> str:
+        found = file_digest(path)
+        if path.name == "config.json":
+            path.write_text('{"model_type": "qwen2"}')
+        return found
+
+    monkeypatch.setattr(checkpoint, "file_digest", digest)
+    opened = open_checkpoint(str(folder), weights=False)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="changed since it was opened"):
+        Seal(opened).check()
 
 
 def test_a_file_more_is_refused(folder: Path) -> None:
