@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -105,33 +106,61 @@ def rows(
 
 
 def write_rows(output: Path, found: Iterable[Row]) -> None:
-    """Write the file whole or not at all, for its owner's eyes only. Raises `UsageError`."""
-    partial = output.with_name(f".{output.name}.partial")
+    """Write the file whole or not at all, for its owner's eyes only.
+
+    Of two that write one file at the same time the later one's stands. Raises `UsageError` where it cannot be
+    written, and what `found` raises, as it is.
+    """
+    with _unwritable(output):
+        # A name that nobody else has; only its owner can read it.
+        descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent)
+    partial = Path(name)
     try:
-        partial.unlink(missing_ok=True)
-        with _created(partial, compressed=output.suffix == ".gz") as stream:
+        plain = os.fdopen(descriptor, "wb")
+        with closing(_Lines(output, plain)) as lines:
             for row in found:
-                stream.write(msgspec.json.encode(row) + b"\n")
-        partial.replace(output)
-    except OSError as error:
-        raise UsageError(f"--output: {output}: cannot be written: {error.strerror}") from error
+                lines.write(msgspec.json.encode(row) + b"\n")
+            lines.finish()
+        with _unwritable(output):
+            partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
 
 
+class _Lines:
+    """An open file of lines, compressed if its name in the end says so. Raises `UsageError`."""
+
+    def __init__(self, output: Path, plain: IO[bytes]) -> None:
+        self._output, self._plain = output, plain
+        # Without a name and a time in it, so that equal rows are equal files.
+        packed = gzip.GzipFile("", "wb", fileobj=plain, mtime=0) if output.suffix == ".gz" else None
+        self._stream: IO[bytes] | gzip.GzipFile = plain if packed is None else packed
+
+    def write(self, line: bytes) -> None:
+        with _unwritable(self._output):
+            self._stream.write(line)
+
+    def finish(self) -> None:
+        """What was written is on the disk then."""
+        with _unwritable(self._output):
+            if self._stream is not self._plain:
+                self._stream.close()
+            self._plain.flush()
+            os.fsync(self._plain.fileno())
+
+    def close(self) -> None:
+        with suppress(OSError):  # where it matters, `finish` has told of it
+            self._stream.close()
+        with suppress(OSError):
+            self._plain.close()
+
+
 @contextmanager
-def _created(path: Path, *, compressed: bool) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    """A new file, which is on the disk when the block ends."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as plain:
-        if compressed:
-            # Without a name and a time in it, so that equal rows are equal files.
-            with gzip.GzipFile("", "wb", fileobj=plain, mtime=0) as packed:
-                yield packed
-        else:
-            yield plain
-        plain.flush()
-        os.fsync(plain.fileno())
+def _unwritable(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"--output: {output}: cannot be written: {error.strerror}") from error
 
 
 def report(account: Account, output: Path) -> Iterator[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.unit.workers.moderation.builders import make_event
-from tests.unit.workers.test_review_export import event_record, make_review, record
+from tests.unit.workers.test_review_export import FORM, event_record, make_review, record
 from workers.adapters.origins import Gone
 from workers.adapters.topics_io import Record
 from workers.commands import train_export as module
-from workers.commands.train_export import ReviewsLeft, export
+from workers.commands.train_export import ReviewsLeft, export, write_rows
 from workers.errors import StreamStopped, UsageError
+from workers.review_export import Row
 
 TEXT = "the text of the message"
 
@@ -130,6 +133,44 @@ def test_a_file_that_cannot_be_written_is_named(kafka: Kafka, tmp_path: Path) ->
     result = run(tmp_path / "absent" / "rows.jsonl")
     assert isinstance(result.exception, UsageError)
     assert "rows.jsonl: cannot be written: No such file or directory" in str(result.exception)
+
+
+def test_an_error_of_the_rows_source_is_not_taken_for_one_of_the_file(kafka: Kafka, tmp_path: Path) -> None:
+    kafka.failure = OSError(5, "Input/output error")
+    result = run(tmp_path / "rows.jsonl")
+    assert result.exception is kafka.failure
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_two_exports_to_one_file_do_not_meet(tmp_path: Path, name: str) -> None:
+    """The one that ends last stands, whole, whatever the other one did meanwhile."""
+    row = FORM.row(make_review(), make_event())
+
+    def outer() -> Iterator[Row]:
+        yield row
+        write_rows(tmp_path / name, [row])
+        yield row
+
+    write_rows(tmp_path / name, outer())
+    content = (tmp_path / name).read_bytes()
+    assert len((gzip.decompress(content) if name.endswith("gz") else content).splitlines()) == 2
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_a_disk_that_is_full_is_told(
+    kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def full(**_: Any) -> tuple[int, str]:
+        return os.open("/dev/full", os.O_WRONLY), str(tmp_path / "partial")
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    result = run(tmp_path / name)
+    assert isinstance(result.exception, UsageError)
+    assert f"{name}: cannot be written: No space left on device" in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_share_of_dev_and_the_licence_are_chosen(kafka: Kafka, tmp_path: Path) -> None:
