@@ -23,7 +23,8 @@ from guard.errors import CheckpointError, GuardError, KeyFileError
 from guard.signature import keygen as make_keys
 from guard.signature import sign as sign_folder
 from guard.signature import signature_of, verify_signature
-from workers.announcement import publish, release_of
+from workers.announcement import announce as publish_release
+from workers.announcement import release_of
 from workers.commands.checkpoint_facts import difference_lines, fact_lines, facts, is_same, otherwise
 from workers.errors import UsageError
 from workers.judging import checkpoint_keys
@@ -125,6 +126,8 @@ def keygen(name: Path) -> None:
 
     Nothing is written over.
     """
+    if name.name in ("", ".."):
+        raise UsageError(f"{name}: a folder; expected the name of the files to make, such as `release`")
     private, public = name.with_name(f"{name.name}.key"), name.with_name(f"{name.name}.pub")
     try:
         key_id = make_keys(private, public)
@@ -164,11 +167,12 @@ def announce(checkpoint: str, location: str | None, dry_run: bool) -> None:
     fail, or without a manifest, is refused. The newest release of each name is kept.
     """
     settings = load_settings()
-    release = release_of(open_checkpoint(checkpoint), settings, now=datetime.now(UTC), location=location)
+    now = datetime.now(UTC)
     if dry_run:
+        release = release_of(open_checkpoint(checkpoint), settings, now=now, location=location)
         _dump(msgspec.to_builtins(release))
         return
-    publish(release, settings)
+    release = publish_release(checkpoint, settings, now=now, location=location)
     click.echo(f"{settings.kafka.checkpoints_topic}: {harmless(release.name)} {release.checkpoint_digest}")
 
 

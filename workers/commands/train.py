@@ -21,7 +21,7 @@ TRAINER: Final = "guard.training.cli:train"
 ANNOUNCE: Final = "announce"
 
 
-def announce_checkpoint(folder: Path, location: str | None = None) -> str:
+def announce_checkpoint(folder: Path) -> str:
     """Publish the release of a packaged checkpoint; a sentence about it.
 
     What `rsafe checkpoint announce` does. Raises `WorkerError` and `GuardError`; the checkpoint is as it was
@@ -30,7 +30,7 @@ def announce_checkpoint(folder: Path, location: str | None = None) -> str:
     from workers.announcement import announce
 
     settings = load_settings()
-    release = announce(str(folder), settings, now=datetime.now(UTC), location=location)
+    release = announce(str(folder), settings, now=datetime.now(UTC))
     return f"{settings.kafka.checkpoints_topic}: {release.name} {release.checkpoint_digest}"
 
 

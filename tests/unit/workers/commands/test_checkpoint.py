@@ -131,6 +131,15 @@ def test_a_broken_signature_is_a_problem_only_where_it_is_asked_for(
     assert "manifest.sig: not a signature" in result.stderr
 
 
+@pytest.mark.parametrize("name", [".", "..", "/", "x/.."])
+def test_a_folder_is_no_name_of_keys(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("keygen", name)
+    assert isinstance(result.exception, UsageError)
+    assert "a folder; expected the name of the files to make" in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_keys_are_never_written_over_and_bad_ones_are_named(folder: Path, keys: tuple[Path, Path]) -> None:
     again = run("keygen", keys[0].with_suffix(""))
     assert isinstance(again.exception, UsageError)
