@@ -26,7 +26,14 @@ from workers.adapters.kafka_transactions import KafkaTransactions
 from workers.adapters.local_cache import LocalCache, TieredCache
 from workers.free_memory import giving_back, trimmer
 from workers.health import Health, HealthServer
-from workers.judging import content_key, guards_used, make_judge, stored_checkpoint, stored_scales
+from workers.judging import (
+    content_key,
+    guards_used,
+    make_judge,
+    stored_checkpoint,
+    stored_scales,
+    trusted_key_ids,
+)
 from workers.metrics import Metrics
 from workers.moderation.choose_policy import PolicyBook
 from workers.moderation.fingerprint import TenantFingerprints
@@ -73,6 +80,8 @@ class Checked:
     checkpoint: Checkpoint
     scales: Scales
     topic_bytes: int | None
+    trusted_keys: list[str]
+    """Ids of the keys of which one signed the checkpoint; none: it need not be signed."""
 
 
 def check(settings: Settings) -> Checked:
@@ -87,7 +96,9 @@ def check(settings: Settings) -> Checked:
         )
     checkpoint = stored_checkpoint(settings.guard)
     scales = stored_scales(settings.guard, checkpoint)
-    return Checked(PolicyBook(policies, scales), checkpoint, scales, check_topics(settings.kafka))
+    trusted_keys = trusted_key_ids(settings.guard)
+    book = PolicyBook(policies, scales)
+    return Checked(book, checkpoint, scales, check_topics(settings.kafka), trusted_keys)
 
 
 async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
@@ -103,6 +114,7 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
             "The checks before the start have passed.",
             health_port=server.port,
             scores={mode: checked.scales.why(mode) or "calibrated" for mode in MODES},
+            trusted_keys=checked.trusted_keys,
         )
         if not settings.secrets.content_key.get_secret_value():
             telemetry.warn("RSAFE_SECRETS__CONTENT_KEY is not set; a development key is used.")

@@ -49,7 +49,19 @@ def stored_checkpoint(guard: GuardSettings) -> Checkpoint:
 
 def checkpoint_keys(guard: GuardSettings) -> list[Path]:
     """The files of the keys of which one must have signed a checkpoint; none: it need not be signed."""
-    return [Path(name.strip()) for name in guard.checkpoint_keys.split(",") if name.strip()]
+    return [Path(name) for name in guard.checkpoint_key_files]
+
+
+def trusted_key_ids(guard: GuardSettings) -> list[str]:
+    """Ids of these keys, in the order of the settings. Raises `SettingsError` for one that cannot be used."""
+    if not (keys := checkpoint_keys(guard)):
+        return []
+    from guard.signature import key_ids
+
+    try:
+        return key_ids(keys)
+    except KeyFileError as error:
+        raise SettingsError(f"RSAFE_GUARD__CHECKPOINT_KEYS: {error}") from error
 
 
 def require_signature(checkpoint: Checkpoint, keys: Sequence[Path]) -> Signature:

@@ -217,6 +217,20 @@ class GuardSettings(_Group):
         return self
 
     @model_validator(mode="after")
+    def _keys_are_named(self) -> GuardSettings:
+        # A variable that a template left empty must not read like "any checkpoint will do".
+        if self.checkpoint_keys and not self.checkpoint_key_files:
+            raise ValueError(
+                "RSAFE_GUARD__CHECKPOINT_KEYS: expected names of files, comma-separated, or nothing at all"
+            )
+        return self
+
+    @property
+    def checkpoint_key_files(self) -> list[str]:
+        """The names in `checkpoint_keys`, in its order."""
+        return [name.strip() for name in self.checkpoint_keys.split(",") if name.strip()]
+
+    @model_validator(mode="after")
     def _windows_come_forward(self) -> GuardSettings:
         # Not for the default: where a model is that short, a message that does not fit is not judged.
         chosen = "text_window_overlap_tokens" in self.model_fields_set and self.max_text_windows > 1

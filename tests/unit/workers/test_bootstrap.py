@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from guard.checkpoint import write_manifest
 from guard.errors import CheckpointError
-from guard.signature import keygen
+from guard.signature import keygen, sign
 from tests.model_folders import write_bare_folder
 from tests.unit.guard import calibrations
 from workers.bootstrap import check
@@ -66,6 +67,16 @@ def test_an_unsigned_checkpoint_ends_the_start_where_keys_are_set(folder: Path) 
     key_id = keygen(folder.parent / "ours.key", folder.parent / "ours.pub")
     with pytest.raises(CheckpointError, match=f"not signed.*expected a signature by {key_id}"):
         check(settings(folder, "fast", 0.01, checkpoint_keys=str(folder.parent / "ours.pub")))
+
+
+def test_the_checks_find_which_keys_are_trusted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key_id = keygen(folder.parent / "ours.key", folder.parent / "ours.pub")
+    write_manifest(folder, name="n", base="b", data_hash="d", template_version="t", command="c")
+    sign(folder, folder.parent / "ours.key")
+    monkeypatch.setattr("workers.bootstrap.check_topics", lambda _: 1_000)
+    found = check(settings(folder, "fast", 0.01, checkpoint_keys=str(folder.parent / "ours.pub")))
+    assert (found.trusted_keys, found.topic_bytes) == ([key_id], 1_000)
+    assert check(settings(folder, "fast", 0.01)).trusted_keys == []
 
 
 def test_a_rate_that_can_be_resolved_is_no_reason_to_stop(folder: Path) -> None:

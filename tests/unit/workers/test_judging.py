@@ -23,6 +23,7 @@ from workers.judging import (
     require_signature,
     stored_checkpoint,
     stored_scales,
+    trusted_key_ids,
 )
 from workers.settings import GuardSettings, SecretsSettings
 
@@ -143,6 +144,15 @@ def signed(tmp_path: Path) -> Path:
 def test_one_key_of_several_is_enough(signed: Path, tmp_path: Path) -> None:
     keys = f"{tmp_path / 'theirs.pub'}, {tmp_path / 'ours.pub'}"
     assert stored_checkpoint(settings(signed, checkpoint_keys=keys)).verified
+
+
+def test_the_trusted_keys_are_told_by_their_ids(signed: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "theirs.pub", tmp_path / "ours.pub"]
+    guard = settings(signed, checkpoint_keys=f" {files[0]},,{files[1]} ")
+    assert trusted_key_ids(guard) == key_ids(files)
+    assert trusted_key_ids(settings(signed)) == []
+    with pytest.raises(SettingsError, match=r"RSAFE_GUARD__CHECKPOINT_KEYS: cannot read .*absent\.pub"):
+        trusted_key_ids(settings(signed, checkpoint_keys=str(tmp_path / "absent.pub")))
 
 
 def test_with_keys_an_unsigned_or_wrongly_signed_checkpoint_is_refused_in_one_sentence(

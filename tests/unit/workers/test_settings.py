@@ -96,6 +96,16 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
     ("fits", "change", "sentence"),
     [
         (
+            {"RSAFE_GUARD__CHECKPOINT_KEYS": "release.pub,"},
+            {"RSAFE_GUARD__CHECKPOINT_KEYS": ","},
+            "RSAFE_GUARD__CHECKPOINT_KEYS: expected names of files, comma-separated, or nothing at all",
+        ),
+        (
+            {"RSAFE_GUARD__CHECKPOINT_KEYS": ""},
+            {"RSAFE_GUARD__CHECKPOINT_KEYS": " "},
+            "RSAFE_GUARD__CHECKPOINT_KEYS: expected names of files, comma-separated, or nothing at all",
+        ),
+        (
             {"RSAFE_GUARD__HANG_TIMEOUT_MS": "8000", "RSAFE_GUARD__CALL_TIMEOUT_MS": "10000"},
             {"RSAFE_GUARD__CALL_TIMEOUT_MS": "9999"},
             "RSAFE_GUARD__CALL_TIMEOUT_MS: expected at least RSAFE_GUARD__HANG_TIMEOUT_MS and 2000 more, "
