@@ -60,7 +60,25 @@ def overlaps() -> dict[str, dict[str, tuple[str, ...]]]:
     return read_yaml(SHIPPED_POLICIES / "overlaps.yaml", dict[str, dict[str, tuple[str, ...]]])
 
 
+def own_wordings(policy: Policy) -> dict[str, Wording]:
+    """Code → other words, for the categories that read as the shipped ones of that policy id and code do."""
+    known = wordings().get(policy.id, {})
+    return {code: known[code] for code in _as_shipped(policy) if code in known}
+
+
 @cache
 def wordings() -> dict[str, dict[str, Wording]]:
     """Policy id → code → its other words."""
     return read_yaml(SHIPPED_POLICIES / "wordings.yaml", dict[str, dict[str, Wording]])
+
+
+def _as_shipped(policy: Policy) -> list[str]:
+    """Codes of the categories with the title, definition and exceptions of the shipped policy of this id.
+
+    A customer may use an id or a code for something else; then nothing is known of it.
+    """
+    if policy.id not in shipped_policies():
+        return []
+    shipped = read_policy(SHIPPED_POLICIES / f"{policy.id}.yaml")
+    words = {c.code: (c.title, c.definition, c.exceptions) for c in shipped.categories}
+    return [c.code for c in policy.categories if words.get(c.code) == (c.title, c.definition, c.exceptions)]

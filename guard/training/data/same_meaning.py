@@ -19,7 +19,7 @@ from guard.training.data.perturbation import (
     reword,
     unchanged,
 )
-from guard.training.data.policies import overlaps, wordings
+from guard.training.data.policies import overlaps, own_wordings
 from guard.training.data.settings import PerturbationSettings
 from schemas.policy import Policy, judgement_content
 
@@ -45,7 +45,7 @@ def kept_in_meaning(
 
     Words are looked up by the policy's own codes, so codes change after them. `keep` None: all categories.
     """
-    words = wordings().get(policy.id, {})
+    words = own_wordings(policy)
     steps: dict[str, Callable[[Policy], Changed]] = {
         "drop": lambda before: drop_some(before, rng, keep or ()),
         "except_other": lambda before: except_other(before, rng, _other_subjects(policy, before, keep)),

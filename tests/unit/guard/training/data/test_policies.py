@@ -1,11 +1,13 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from guard.training.data.errors import TrainingDataError
 from guard.training.data.policies import (
     SHIPPED_POLICIES,
     overlaps,
+    own_wordings,
     policy_of,
     read_policy,
     shipped_policies,
@@ -38,6 +40,24 @@ def test_overlaps_and_wordings_are_of_categories_that_exist() -> None:
         assert not [code for code, others in by_code.items() if code in others]
     for name, words in wordings().items():
         assert codes(name).issuperset(words)
+
+
+def test_shipped_words_are_for_categories_that_read_as_the_shipped_ones() -> None:
+    shipped = read_policy(SHIPPED_POLICIES / "rsafe-18.yaml")
+    assert own_wordings(shipped) == wordings()["rsafe-18"]
+    first, second, third, *rest = shipped.categories
+    changed = msgspec.structs.replace(
+        shipped,
+        categories=(
+            msgspec.structs.replace(first, title="Gardening"),
+            msgspec.structs.replace(second, definition="rude words"),
+            msgspec.structs.replace(third, exceptions=()),
+            *rest,
+        ),
+    )
+    gone = {first.code, second.code, third.code}
+    assert own_wordings(changed).keys() == wordings()["rsafe-18"].keys() - gone
+    assert own_wordings(msgspec.structs.replace(shipped, id="somebody-elses")) == {}
 
 
 def test_every_category_of_rsafe_18_overlaps_with_some_and_not_with_all() -> None:

@@ -54,6 +54,16 @@ def test_words_are_those_of_the_category_whatever_its_code_becomes(seed: int) ->
     assert changed.ways == ("drop", "reword", "rename", "reorder", "add")
 
 
+@given(seed=st.integers(0, 30))
+def test_a_customers_policy_with_a_shipped_id_keeps_its_own_words(seed: int) -> None:
+    own = policy("U1", "U7", name="rsafe-18")
+    changed = kept_in_meaning(own, random.Random(seed), only(reword=1, rename=1), None)
+    for category in own.categories:
+        (now,) = (c for c in changed.policy.categories if c.code == changed.codes[category.code])
+        assert now.title == category.title
+        assert f"second of {category.code}" in now.definition
+
+
 def test_a_full_policy_gets_no_list() -> None:
     full = policy(*(f"C{number}" for number in range(1, 65)))
     changed = kept_in_meaning(full, random.Random(0), only(add=1), None)
