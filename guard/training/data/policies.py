@@ -2,12 +2,14 @@
 
 Shipped in `policies/`: `<name>.yaml` is a policy as the worker reads it; `overlaps.yaml` says for each
 category of a policy which others a text may break as well; `wordings.yaml` has other titles and definitions
-that mean the same. `rsafe-18` reads as the worker's pack does (a test compares them): it stands here again
+that mean the same. Both count for categories that read as the shipped ones: an id alone says nothing, since
+customers choose ids. `rsafe-18` reads as the worker's pack does (a test compares them): it stands here again
 because the guard knows nothing of the worker.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -60,6 +62,23 @@ def overlaps() -> dict[str, dict[str, tuple[str, ...]]]:
     return read_yaml(SHIPPED_POLICIES / "overlaps.yaml", dict[str, dict[str, tuple[str, ...]]])
 
 
+def near(policy: Policy, broken: Collection[str]) -> frozenset[str]:
+    """`broken`, and the codes of all other categories that a text which breaks those may break as well.
+
+    `overlaps.yaml` says so of categories that read as the shipped ones. Of any other category nothing is
+    known: it is near to all, and all are near to it.
+    """
+    if not broken:
+        return frozenset()
+    known = overlaps().get(policy.id)
+    codes = {category.code for category in policy.categories}
+    shipped = set() if known is None else set(_as_shipped(policy))
+    if known is None or not shipped.issuperset(broken):
+        return frozenset(codes.union(broken))
+    listed = {other for code in broken for other in known.get(code, ())}
+    return frozenset({*broken, *(listed & codes), *(codes - shipped)})
+
+
 def own_wordings(policy: Policy) -> dict[str, Wording]:
     """Code → other words, for the categories that read as the shipped ones of that policy id and code do."""
     known = wordings().get(policy.id, {})
@@ -77,8 +96,14 @@ def _as_shipped(policy: Policy) -> list[str]:
 
     A customer may use an id or a code for something else; then nothing is known of it.
     """
-    if policy.id not in shipped_policies():
-        return []
-    shipped = read_policy(SHIPPED_POLICIES / f"{policy.id}.yaml")
-    words = {c.code: (c.title, c.definition, c.exceptions) for c in shipped.categories}
+    words = _shipped_words(policy.id)
     return [c.code for c in policy.categories if words.get(c.code) == (c.title, c.definition, c.exceptions)]
+
+
+@cache
+def _shipped_words(name: str) -> dict[str, tuple[str, str, tuple[str, ...]]]:
+    """Code → title, definition and exceptions; nothing for a policy that is not shipped."""
+    if name not in shipped_policies():
+        return {}
+    shipped = read_policy(SHIPPED_POLICIES / f"{name}.yaml")
+    return {c.code: (c.title, c.definition, c.exceptions) for c in shipped.categories}

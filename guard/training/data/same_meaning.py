@@ -19,7 +19,7 @@ from guard.training.data.perturbation import (
     reword,
     unchanged,
 )
-from guard.training.data.policies import overlaps, own_wordings
+from guard.training.data.policies import near, own_wordings
 from guard.training.data.settings import PerturbationSettings
 from schemas.policy import Policy, judgement_content
 
@@ -76,7 +76,6 @@ def _other_subjects(policy: Policy, left: Policy, keep: frozenset[str] | None) -
     words = msgspec.json.encode(judgement_content(policy)).decode().casefold()
     subjects = [subject for subject in _HARMLESS if subject.rpartition(" ")[2] not in words]
     if keep is not None:
-        beside = overlaps().get(policy.id, {})
-        near = keep.union(*(beside.get(code, ()) for code in keep), (c.code for c in left.categories))
-        subjects += [category.title for category in policy.categories if category.code not in near]
+        other = near(policy, keep).union(category.code for category in left.categories)
+        subjects += [category.title for category in policy.categories if category.code not in other]
     return subjects

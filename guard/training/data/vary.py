@@ -28,7 +28,7 @@ from guard.training.data.perturbation import (
     unchanged,
     words_of,
 )
-from guard.training.data.policies import overlaps
+from guard.training.data.policies import near
 from guard.training.data.rows import LabelledRow
 from guard.training.data.same_meaning import kept_in_meaning
 from guard.training.data.settings import PerturbationSettings
@@ -113,9 +113,8 @@ class Variation:
         row = draft.row
         if not self._hit("switch_off", row):
             return [draft]
-        beside = overlaps().get(before.row.policy.id, {})
         broken = frozenset(codes) if before.touched is None else before.touched
-        gone = frozenset(codes[c] for b in broken for c in (b, *beside.get(b, ())) if c in codes)
+        gone = frozenset(codes[c] for c in near(before.row.policy, broken) if c in codes)
         allowed = frozenset(codes[c] for c in broken if c in codes)
         # Where nobody knows what is broken, an exception would have to name the whole policy.
         invert = before.touched is not None and self._hit("invert", row)

@@ -6,6 +6,7 @@ import pytest
 from guard.training.data.errors import TrainingDataError
 from guard.training.data.policies import (
     SHIPPED_POLICIES,
+    near,
     overlaps,
     own_wordings,
     policy_of,
@@ -14,6 +15,7 @@ from guard.training.data.policies import (
     wordings,
 )
 from schemas.policy import judgement_hash
+from tests.unit.guard.training.data.samples import policy
 from workers.policies import PACKS
 from workers.policy_files import read_policy_file
 
@@ -58,6 +60,26 @@ def test_shipped_words_are_for_categories_that_read_as_the_shipped_ones() -> Non
     gone = {first.code, second.code, third.code}
     assert own_wordings(changed).keys() == wordings()["rsafe-18"].keys() - gone
     assert own_wordings(msgspec.structs.replace(shipped, id="somebody-elses")) == {}
+
+
+def test_all_categories_of_a_policy_without_overlaps_are_near() -> None:
+    assert near(policy("A1", "A2", "A3"), {"A2"}) == {"A1", "A2", "A3"}
+    assert near(policy("U7", "U11", name="rsafe-18"), {"U7"}) == {"U7", "U11"}
+
+
+def test_overlaps_count_for_categories_that_read_as_the_shipped_ones() -> None:
+    shipped = read_policy(SHIPPED_POLICIES / "rsafe-18.yaml")
+    assert near(shipped, {"U11"}) == {"U3", "U11"}
+    assert near(shipped, ()) == frozenset()
+    *rest, last = shipped.categories
+    own = msgspec.structs.replace(shipped, categories=(*rest, msgspec.structs.replace(last, title="Ours")))
+    assert near(own, {"U11"}) == {"U3", "U11", "U18"}
+    assert near(own, {"U18"}) == {category.code for category in own.categories}
+    assert near(policy_of(SHIPPED_POLICIES / "rsafe-18.yaml", ("U1", "U11")), {"U11"}) == {"U11"}
+
+
+def test_where_one_class_was_chosen_nothing_is_near() -> None:
+    assert near(read_policy(SHIPPED_POLICIES / "sexism.yaml"), {"S3"}) == {"S3"}
 
 
 def test_every_category_of_rsafe_18_overlaps_with_some_and_not_with_all() -> None:

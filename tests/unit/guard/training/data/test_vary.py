@@ -11,7 +11,7 @@ from guard.training.data.policies import SHIPPED_POLICIES, overlaps, policy_of
 from guard.training.data.settings import PerturbationSettings
 from guard.training.data.vary import Variation
 from schemas.policy import Policy
-from tests.unit.guard.training.data.samples import draft, row
+from tests.unit.guard.training.data.samples import draft, policy, row
 
 RSAFE = policy_of(SHIPPED_POLICIES / "rsafe-18.yaml", ())
 NOTHING = PerturbationSettings(
@@ -114,6 +114,14 @@ def test_the_twin_of_a_safe_row_lists_a_word_of_its_text() -> None:
             (code,) = each.row.codes
             (category,) = (c for c in each.row.policy.categories if c.code == code)
             assert any(word in category.definition for word in words_of(each.row.turns[-1].text))
+
+
+def test_of_a_policy_that_nobody_knows_all_categories_are_switched_off() -> None:
+    settings = msgspec.structs.replace(NOTHING, switch_off=1)
+    for name in ("ours", "rsafe-18"):
+        own = policy("U7", "U11", "U12", name=name)
+        _, off = Variation(settings, 0).apply(many(1, own))
+        assert not {c.title for c in off.row.policy.categories} & {c.title for c in own.categories}
 
 
 def test_of_a_row_whose_category_nobody_knows_the_whole_policy_is_switched_off() -> None:
