@@ -9,7 +9,6 @@ the seed and the row's id, so one row more or less changes no other.
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import Final, TypeVar
@@ -29,6 +28,7 @@ from guard.training.data.perturbation import (
     words_of,
 )
 from guard.training.data.policies import near
+from guard.training.data.rationales import recoded, within
 from guard.training.data.rows import LabelledRow
 from guard.training.data.same_meaning import kept_in_meaning
 from guard.training.data.settings import PerturbationSettings
@@ -104,7 +104,7 @@ class Variation:
             row,
             policy=changed.policy,
             codes=codes,
-            rationale=_recoded(row.rationale, row.policy, changed.codes),
+            rationale=recoded(row.rationale, row.policy, changed.codes),
         )
         return Draft(after, touched), changed.codes
 
@@ -148,7 +148,8 @@ class Variation:
         if made is None:
             return [draft]
         self.counts["twins_switched_on"] += 1
-        safe = msgspec.structs.replace(row, policy=made.off)
+        rationale = within(row.rationale, row.policy, {category.code for category in few})
+        safe = msgspec.structs.replace(row, policy=made.off, rationale=rationale)
         off, twin = _paired(safe, "on", policy=made.on, label="unsafe", codes=(made.code,), rationale="")
         return [Draft(off, frozenset()), Draft(twin, frozenset((made.code,)))]
 
@@ -177,10 +178,17 @@ class Variation:
 
 
 def _under(draft: Draft, placed: Placed, name: str, twin: str) -> Draft:
+    """The row in another view, without its reasoning: that speaks of another policy."""
     ruling = placed.ruling
     assert ruling.label is not None
     row = msgspec.structs.replace(
-        draft.row, id=name, policy=placed.policy, label=ruling.label, codes=ruling.codes, twin=twin
+        draft.row,
+        id=name,
+        policy=placed.policy,
+        label=ruling.label,
+        codes=ruling.codes,
+        twin=twin,
+        rationale="",
     )
     return Draft(row, ruling.touched)
 
@@ -198,17 +206,6 @@ def _absent_from(text: str, made: Iterable[_Made]) -> _Made | None:
 
 def _stands_in(terms: Collection[str], text: str) -> bool:
     return any(term.casefold() in text for term in terms)
-
-
-def _recoded(rationale: str, before: Policy, codes: dict[str, str]) -> str:
-    """The reasoning with the codes as they are now called; empty where it names one that is gone."""
-    if not rationale:
-        return ""
-    known = sorted((category.code for category in before.categories), key=len, reverse=True)
-    pattern = re.compile(rf"\b(?:{'|'.join(re.escape(code) for code in known)})\b")
-    if any(code not in codes for code in pattern.findall(rationale)):
-        return ""
-    return pattern.sub(lambda match: codes[match[0]], rationale)
 
 
 def _name_of(policy: Policy) -> str:

@@ -177,6 +177,31 @@ def test_another_view_with_the_same_label_takes_the_rows_place() -> None:
     assert (after.row.policy.id, after.row.codes, after.row.id) == ("rsafe-18", ("U7",), "s-1")
 
 
+@pytest.mark.parametrize(
+    ("mapping", "codes"), [("offensive_tweets", ["offensive_language"]), ("hatecheck", ["slur_h"])]
+)
+def test_reasoning_does_not_go_to_another_view(mapping: str, codes: list[str]) -> None:
+    placed = placed_by(mapping, "unsafe", codes)
+    reasoned = Draft(
+        msgspec.structs.replace(placed.row, rationale="crude words."), placed.touched, placed.others
+    )
+    after = Variation(msgspec.structs.replace(NOTHING, other_views=1), 0).apply([reasoned])
+    assert {each.row.rationale for each in after if each.row.policy is not placed.row.policy} == {""}
+    assert {each.row.rationale for each in after if each.row.policy is placed.row.policy} <= {"crude words."}
+
+
+def test_beside_a_list_reasoning_names_only_what_is_left() -> None:
+    seen = set()
+    for number in range(40):
+        reasoned = draft(number, safe=True, policy=RSAFE, rationale="nothing of U9.")
+        off, on = Variation(msgspec.structs.replace(NOTHING, switch_on=1), 0).apply([reasoned])
+        left = "U9" in {category.code for category in off.row.policy.categories}
+        assert off.row.rationale == ("nothing of U9." if left else "")
+        assert on.row.rationale == ""
+        seen.add(left)
+    assert seen == {True, False}
+
+
 @pytest.mark.parametrize("invert", [0.0, 1.0])
 def test_an_inverted_twin_names_what_it_allows(invert: float) -> None:
     settings = msgspec.structs.replace(NOTHING, switch_off=1, invert=invert)
