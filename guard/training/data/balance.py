@@ -2,7 +2,8 @@
 
 A source of one class would lose all its rows, so those sources are balanced together: the larger class gives
 rows from all its sources alike. Twins are balanced as they are and stay; what is drawn is drawn from the
-rest. `dev` stays as it is.
+rest. Where all unsafe rows of a source have twins, its safe rows stay beside these (a generator's harmless
+texts, say), since such a source has two classes and nothing that could balance them. `dev` stays as it is.
 """
 
 from __future__ import annotations
@@ -21,14 +22,26 @@ def balanced(drafts: Sequence[Draft], seed: int, drops: Drops) -> list[Draft]:
             by_source[draft.row.source][draft.row.label].append(draft.row.id)
     gone: set[str] = set()
     pooled: dict[str, list[str]] = {"safe": [], "unsafe": []}
-    for labels in by_source.values():
+    classes = _own_classes(drafts)
+    for source, labels in by_source.items():
         if labels["safe"] and labels["unsafe"]:
             gone |= _surplus(labels, seed)
-        else:
+        elif labels["unsafe"] or classes[source] == {"safe"}:
             for label, ids in labels.items():
                 pooled[label] += ids
     gone |= _surplus(pooled, seed)
     return without(drafts, gone, drops, "balanced_out")
+
+
+def _own_classes(drafts: Sequence[Draft]) -> dict[str, set[str]]:
+    """By source, the labels of its rows in `train`, without twins that perturbation made of them."""
+    classes: defaultdict[str, set[str]] = defaultdict(set)
+    for draft in drafts:
+        row = draft.row
+        # A made twin has the name of its row, and an ending.
+        if row.split == "train" and not (row.twin and row.id.startswith(f"{row.twin}~")):
+            classes[row.source].add(row.label)
+    return classes
 
 
 def _surplus(labels: dict[str, list[str]], seed: int) -> set[str]:

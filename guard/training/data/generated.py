@@ -1,4 +1,4 @@
-"""Rows of the project's own generator, with the twin in which the violated category is switched off.
+"""Rows of the project's own generator; a share has a twin in which the violated category is switched off.
 
 The draws for `dev` hold out sentence templates and made-up words; those for `train` come from other seeds.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from guard.training.data.drafts import Draft
+from guard.training.data.drafts import Draft, chance
 from guard.training.data.rows import LabelledRow
 from guard.training.data.settings import GeneratorSource, Split
 from guard.training.generator.conversations import Row, draw_exchange
@@ -24,11 +24,19 @@ _LICENCE = "Apache-2.0"
 
 
 def generated(source: GeneratorSource, seed: int) -> Iterator[Draft]:
-    """`train_rows` and `dev_rows` draws, each under a policy of its own, a twin behind each unsafe one."""
+    """`train_rows` and `dev_rows` draws, each under a policy of its own.
+
+    Behind the settings' share of the unsafe ones stands a twin; which ones follows from the seed.
+    """
     counts: tuple[tuple[Split, int], ...] = (("train", source.train_rows), ("dev", source.dev_rows))
     for split, count in counts:
         for number in range(count):
-            yield from _pair(source, split, number, _drawn(source, split, f"data-{split}-{seed}-{number}"))
+            drawn = _drawn(source, split, f"data-{split}-{seed}-{number}")
+            row = _row(source, split, f"{source.name}-{split}-{number}", drawn)
+            if row.label == "unsafe" and chance(seed, "generator twin", row.id) < source.twins:
+                yield from _pair(source, row, drawn)
+            else:
+                yield Draft(row, frozenset(row.codes), perturb=source.perturb)
 
 
 def _drawn(source: GeneratorSource, split: Split, seed: str) -> Row:
@@ -44,12 +52,8 @@ def _drawn(source: GeneratorSource, split: Split, seed: str) -> Row:
             return Row(policy, exchange)
 
 
-def _pair(source: GeneratorSource, split: Split, number: int, drawn: Row) -> Iterator[Draft]:
-    on = _row(source, split, f"{source.name}-{split}-{number}", drawn)
-    if on.label == "safe":
-        yield Draft(on, frozenset(), perturb=source.perturb)
-        return
-    off = _row(source, split, f"{on.id}~off", switched_off(drawn))
+def _pair(source: GeneratorSource, on: LabelledRow, drawn: Row) -> Iterator[Draft]:
+    off = _row(source, on.split, f"{on.id}~off", switched_off(drawn))
     off = msgspec.structs.replace(off, group=on.group, twin=on.id)
     yield Draft(msgspec.structs.replace(on, twin=off.id), frozenset(on.codes), perturb=source.perturb)
     yield Draft(off, frozenset(), perturb=source.perturb)

@@ -30,6 +30,8 @@ class GeneratorSource(
     dev_rows: Annotated[int, Meta(ge=0)] = 0
     style: Literal["words", "single", "full", "wide", "sharp"] = "full"
     """How conversations are drawn (`guard.training.generator.conversations`)."""
+    twins: Share = 0.5
+    """Of unsafe draws, the share with a twin. Balance keeps a safe draw for each unsafe one without."""
     perturb: bool = False
     """Whether policies are perturbed as well; the generator varies them already."""
 

@@ -4,7 +4,7 @@ from guard.training.data.settings import GeneratorSource
 
 
 def test_rows_have_a_twin_where_they_are_unsafe() -> None:
-    rows = [draft.row for draft in generated(GeneratorSource(train_rows=60, dev_rows=20), seed=3)]
+    rows = [draft.row for draft in generated(GeneratorSource(train_rows=60, dev_rows=20, twins=1), seed=3)]
     assert unmatched_twins(rows) == []
     assert sum(not row.id.endswith("~off") for row in rows) == 80
     assert {row.split for row in rows} == {"train", "dev"}
@@ -16,8 +16,21 @@ def test_rows_have_a_twin_where_they_are_unsafe() -> None:
         assert row.licence
 
 
+def test_a_share_of_unsafe_rows_has_twins_and_other_draws_are_the_same() -> None:
+    every = [draft.row for draft in generated(GeneratorSource(train_rows=200, twins=1), seed=3)]
+    half = [draft.row for draft in generated(GeneratorSource(train_rows=200, twins=0.5), seed=3)]
+    none = [draft.row for draft in generated(GeneratorSource(train_rows=200, twins=0), seed=3)]
+    assert unmatched_twins(half) == []
+    unsafe = sum(row.label == "unsafe" for row in every)
+    assert 0.3 * unsafe < sum(row.label == "unsafe" and bool(row.twin) for row in half) < 0.7 * unsafe
+    assert not any(row.twin for row in none)
+    texts = [row.turns for row in every if not row.id.endswith("~off")]
+    assert texts == [row.turns for row in half if not row.id.endswith("~off")] == [row.turns for row in none]
+
+
 def test_the_switched_off_category_is_gone() -> None:
-    rows = {draft.row.id: draft.row for draft in generated(GeneratorSource(train_rows=60), seed=3)}
+    source = GeneratorSource(train_rows=60, twins=1)
+    rows = {draft.row.id: draft.row for draft in generated(source, seed=3)}
     for row in rows.values():
         if row.label == "unsafe":
             gone = next(c for c in row.policy.categories if c.code == row.codes[0])
