@@ -69,24 +69,45 @@ def run_supervised(
 def encode_answers(
     settings: SupervisedSettings, rows: Sequence[LabelledRow], encoder: RowEncoder
 ) -> tuple[list[Ids], list[Ids], Counter[str]]:
-    """Prompts and answers, one a row and way, in the order of the rows; and how many of each way."""
+    """Prompts and answers, one a row and way, in the order of the rows; and how many of each way.
+
+    Twins are taught in the same ways, so labels under a text stay in balance: an answer that only one of them
+    has is left out, and so are those of a row whose twin is not there (`twin_left_out`, counted by answers).
+    """
     prompts: list[Ids] = []
     answers: list[Ids] = []
     taught: Counter[str] = Counter()
-    for row in rows:
-        for way in settings.ways:
-            rationale = row.rationale
-            if way == "think" and not rationale.strip():
-                if settings.without_rationale == "fast_only":
-                    continue
-                rationale = naming_rationale(row)
-            asked = encoder.ask(row, way)
-            answer = encoder.answer(row, way, rationale) if asked is not None else None
-            if asked is not None and answer is not None:
-                prompts.append(asked.prompt)
+    fitting = {row.id: (row, _fitting(settings, row, encoder)) for row in rows}
+    for row, own in fitting.values():
+        ways = set(own)
+        if row.twin:
+            twin, others = fitting.get(row.twin, (row, {}))
+            ways = ways & set(others) if twin.twin == row.id else set()
+            encoder.left_out["twin_left_out"] += len(own) - len(ways)
+        for way, (prompt, answer) in own.items():
+            if way in ways:
+                prompts.append(prompt)
                 answers.append(answer)
                 taught[way] += 1
     return prompts, answers, taught
+
+
+def _fitting(
+    settings: SupervisedSettings, row: LabelledRow, encoder: RowEncoder
+) -> dict[str, tuple[Ids, Ids]]:
+    """Prompt and answer of the row in every way in which it can be taught."""
+    found: dict[str, tuple[Ids, Ids]] = {}
+    for way in settings.ways:
+        rationale = row.rationale
+        if way == "think" and not rationale.strip():
+            if settings.without_rationale == "fast_only":
+                continue
+            rationale = naming_rationale(row)
+        asked = encoder.ask(row, way)
+        answer = encoder.answer(row, way, rationale) if asked is not None else None
+        if asked is not None and answer is not None:
+            found[way] = (asked.prompt, answer)
+    return found
 
 
 def _train(

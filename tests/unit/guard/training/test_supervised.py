@@ -85,6 +85,26 @@ def test_rows_without_a_rationale_teach_the_fast_answer_or_a_naming_one() -> Non
     assert encode_answers(naming, rows, encoder())[2] == {"think": 2}
 
 
+def test_twins_are_taught_in_the_same_ways() -> None:
+    one = encoder()
+    on = row(0, twin="row-1", rationale="a reason.")
+    off = row(1, label="safe", twin="row-0")
+    alone = row(2, rationale="a reason.")
+    prompts, answers, taught = encode_answers(SETTINGS, [on, alone, off], one)
+    assert taught == {"fast": 3, "think": 1}
+    assert len(prompts) == len(answers) == 4
+    assert one.left_out == {"twin_left_out": 1}
+
+
+def test_a_row_whose_twin_fell_out_is_not_taught() -> None:
+    one = encoder()
+    on = row(0, twin="row-1", rationale="a reason.")
+    off = row(1, label="safe", twin="row-0", text="word " * 600, rationale="a reason.")
+    other = row(2, twin="row-9", rationale="a reason.")
+    assert encode_answers(SETTINGS, [on, off, other], one)[2] == {}
+    assert one.left_out == {"prompt_too_long": 2, "twin_left_out": 4}
+
+
 def test_adapters_are_merged_on_save(tmp_path: Path) -> None:
     settings = SupervisedSettings(
         batch_rows=4, device_rows=4, max_steps=2, learning_rate=1e-2, lora=LoraSettings(rank=2), threads=1
