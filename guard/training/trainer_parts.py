@@ -44,7 +44,7 @@ def common_arguments(
         "per_device_train_batch_size": settings.device_rows,
         "gradient_accumulation_steps": sequences // (settings.device_rows * settings.processes),
         "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": settings.schedule,
+        "lr_scheduler_type": _scheduler(settings),
         "warmup_steps": int(settings.warm_up * steps),
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
@@ -62,6 +62,13 @@ def common_arguments(
         "dataloader_pin_memory": on_gpu,
         "remove_unused_columns": False,
     }
+
+
+def _scheduler(settings: SupervisedSettings | GrpoSettings) -> str:
+    """Hugging Face's name: its `constant` takes no notice of warm-up steps."""
+    if settings.schedule == "constant" and settings.warm_up > 0.0:
+        return "constant_with_warmup"
+    return settings.schedule
 
 
 def prepare_torch(settings: SupervisedSettings | GrpoSettings) -> None:
