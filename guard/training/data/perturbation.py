@@ -43,6 +43,8 @@ _MENTIONS: Final = ("Every mention of {any}.", "Messages that name {any}.", "Nob
 _MOST_TERMS: Final = 6
 # Of switched-off categories, the share in whose place a list stands.
 _REPLACED: Final = 0.5
+# Of a word of a subject that is looked for in texts; shorter ones stand everywhere.
+_LEAST_LETTERS: Final = 5
 # Characters of a definition that a policy may have.
 _LONGEST: Final = 4000
 
@@ -55,7 +57,7 @@ class Changed:
     codes: dict[str, str]
     """Code before → code now; categories that are gone or new are not in it."""
     terms: tuple[str, ...] = ()
-    """What the added lists forbid, or except."""
+    """What the added lists forbid or except, and what exceptions name: none of it may stand in the text."""
     ways: tuple[str, ...] = ()
     """Names of the changes, for counting."""
 
@@ -121,13 +123,18 @@ def add_list(policy: Policy, rng: random.Random) -> Changed:
 
 
 def except_other(policy: Policy, rng: random.Random, subjects: Sequence[str]) -> Changed:
-    """One category names one or two of the `subjects`, which the text is not about, as its exceptions."""
+    """One category names one or two of the `subjects`, which the text is not about, as its exceptions.
+
+    `terms` are these and their longer words: a text in which one of them stands may be about the subject.
+    """
     categories = list(policy.categories)
     at = rng.randrange(len(categories))
     named = rng.sample(subjects, min(len(subjects), rng.choice((1, 1, 2))))
     exceptions = (*categories[at].exceptions, *(_in_line(subject) for subject in named))
     categories[at] = msgspec.structs.replace(categories[at], exceptions=exceptions)
-    return Changed(msgspec.structs.replace(policy, categories=tuple(categories)), unchanged(policy).codes)
+    words = (word for subject in named for word in re.findall(rf"\w{{{_LEAST_LETTERS},}}", subject))
+    changed = msgspec.structs.replace(policy, categories=tuple(categories))
+    return Changed(changed, unchanged(policy).codes, tuple(dict.fromkeys((*named, *words))))
 
 
 def switch_off(policy: Policy, rng: random.Random, gone: Collection[str]) -> Changed:

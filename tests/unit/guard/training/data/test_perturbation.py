@@ -93,6 +93,16 @@ def test_changes_in_turn_are_one_change(rng: random.Random) -> None:
 
 
 @given(rng=seeds)
+def test_a_subject_that_is_excepted_may_not_stand_in_the_text(rng: random.Random) -> None:
+    changed = except_other(policy(*CODES), rng, ["the weather", "Chess"])
+    exceptions = {e for category in changed.policy.categories for e in category.exceptions}
+    assert 1 <= len(exceptions) <= 2
+    assert ("the weather" in changed.terms) == ("weather" in changed.terms) == ("the weather" in exceptions)
+    assert ("Chess" in changed.terms) == ("chess" in exceptions)
+    assert "the" not in changed.terms
+
+
+@given(rng=seeds)
 def test_an_added_list_says_its_terms(rng: random.Random) -> None:
     changed = add_list(policy(*CODES), rng)
     added = changed.policy.categories[-1]

@@ -210,6 +210,16 @@ def test_an_inverted_twin_names_what_it_allows(invert: float) -> None:
     assert ("hate speech and discrimination" in exceptions) == bool(invert)
 
 
+def test_an_exception_names_nothing_that_stands_in_the_text() -> None:
+    settings = msgspec.structs.replace(NOTHING, except_other=1)
+    turns = (Turn(role="user", text="Bad weather spoils my gardening, and knitting bores me"),)
+    own = {e for c in RSAFE.categories for e in c.exceptions}
+    for number in range(40):
+        (after,) = Variation(settings, 0).apply([draft(number, policy=RSAFE, codes=("U7",), turns=turns)])
+        added = {e for c in after.row.policy.categories for e in c.exceptions} - own
+        assert not added & {"the weather", "gardening", "knitting"}
+
+
 def test_reasoning_names_the_codes_as_they_are_now() -> None:
     reasoned = draft(1, rationale="casino A1 listed.")
     settings = msgspec.structs.replace(NOTHING, rename=1, switch_off=1)
