@@ -22,12 +22,14 @@ class ReviewedPolicies:
     def __init__(self, path: Path) -> None:
         files = sorted((*path.glob("*.yaml"), *path.glob("*.yml"))) if path.is_dir() else [path]
         self._by_hash: dict[str, Policy] = {}
-        self._by_id: dict[str, list[Policy]] = {}
+        # By id and hash: policies of other ids may have the same words.
+        self._by_id: dict[str, dict[str, Policy]] = {}
         for file in files:
             for document in read_yaml_documents(file, Policy):
                 policy = msgspec.structs.replace(document, examples=())
-                if self._by_hash.setdefault(judgement_hash(policy), policy) is policy:
-                    self._by_id.setdefault(policy.id, []).append(policy)
+                digest = judgement_hash(policy)
+                self._by_hash.setdefault(digest, policy)
+                self._by_id.setdefault(policy.id, {}).setdefault(digest, policy)
         if not self._by_hash:
             raise TrainingDataError(f"{path}: expected at least one policy")
 
@@ -52,7 +54,7 @@ class ReviewedPolicies:
             return self._by_hash.get(meta.judgement_hash, "policy_not_given")
         if not meta.policy:
             return "policy_not_told"
-        candidates = self._by_id.get(meta.policy, [])
+        candidates = list(self._by_id.get(meta.policy, {}).values())
         if not candidates:
             return "policy_not_given"
         return candidates[0] if len(candidates) == 1 else "policy_of_several_versions"

@@ -55,6 +55,17 @@ def test_a_review_that_cannot_be_used_is_told_why(
     assert policies.place(review(named, label, *codes)) == reason
 
 
+def test_two_ids_with_the_same_words_are_both_known(tmp_path: Path) -> None:
+    for name, ids in (("a", ("own", "other")), ("b", ("other",))):
+        text = "---".join(POLICY.replace("id: own", f"id: {one}") for one in ids)
+        (tmp_path / f"{name}.yaml").write_text(text)
+    policies = ReviewedPolicies(tmp_path)
+    for named in ("own", "other"):
+        places = policies.place(review(named))
+        assert not isinstance(places, str)
+        assert places[0].policy.id == named
+
+
 def test_an_id_of_several_versions_needs_the_hash(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(POLICY + "---" + POLICY.replace("worse things", "the worst things"))
     policies = ReviewedPolicies(tmp_path)
