@@ -102,23 +102,18 @@ class RowEncoder:
         return Asked(id=row.id, way=way, prompt=ids, lead=lead, truth=truth, twin=row.twin)
 
     def _answer(self, row: LabelledRow, way: Way, rationale: str) -> Ids | LeftOut:
-        renderer = self.renderer
-        suffix = renderer.fast_suffix
-        codes = f" {', '.join(row.codes)}" if row.codes else ""
-        verdict = renderer.encoder.structure(renderer.template.answer_text(row.label) + codes)
+        suffix = self.renderer.fast_suffix
+        try:
+            thought, verdict, end = answer_parts(self.renderer, row, rationale if way == "think" else "")
+        except TemplateError:
+            return "not_encodable"
         if verdict[: len(suffix)] != suffix:
             return "answer_not_in_form"
-        thought: tuple[int, ...] = ()
-        if way == "think" and rationale.strip():
-            try:
-                (thought,) = renderer.encoder.plain([f" {rationale.strip()}"])
-            except TemplateError:
-                return "not_encodable"
-        whole = (*thought, *verdict)
-        read = parse_answer(renderer.decode(whole), [c.code for c in row.policy.categories])
+        text = self.renderer.decode((*thought, *verdict))
+        read = parse_answer(text, [c.code for c in row.policy.categories])
         if not isinstance(read, Answer) or (read.label, set(read.codes)) != (row.label, set(row.codes)):
             return "answer_not_in_form"
-        ids = (whole if way == "think" else verdict[len(suffix) :]) + renderer.eos_token_ids[:1]
+        ids = (*thought, *(verdict if way == "think" else verdict[len(suffix) :]), *end)
         if len(ids) > self._max_completion:
             return "answer_too_long"
         return np.asarray(ids, dtype=np.int32)
@@ -128,6 +123,21 @@ class RowEncoder:
             self.left_out[found] += 1
             return None
         return found
+
+
+def answer_parts(
+    renderer: PromptRenderer, row: LabelledRow, rationale: str
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The ids of the right answer behind `<think>`: reasoning; its end, verdict and codes; the end token.
+
+    Raises `TemplateError` for reasoning that cannot be encoded.
+    """
+    codes = f" {', '.join(row.codes)}" if row.codes else ""
+    verdict = renderer.encoder.structure(renderer.template.answer_text(row.label) + codes)
+    thought: tuple[int, ...] = ()
+    if rationale.strip():
+        (thought,) = renderer.encoder.plain([f" {rationale.strip()}"])
+    return thought, verdict, renderer.eos_token_ids[:1]
 
 
 def naming_rationale(row: LabelledRow) -> str:
