@@ -2,7 +2,7 @@
 
 The process that is asked to train writes the rows and settings down, starts the others and waits; they read
 them and train, and the first of them writes the files. So a stage is called the same way for one device and
-for eight.
+for eight. They end with the process that was asked, even where that one is killed (`job_lock`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import msgspec
 from guard.errors import TrainingError
 from guard.training.data.rows import LabelledRow, read_rows, write_rows
 from guard.training.grpo_settings import GrpoSettings, SupervisedSettings
+from guard.training.job_lock import join_start, one_start
 
 Log = Callable[[str], None]
 Stage = Literal["supervised", "grpo"]
@@ -51,7 +52,10 @@ def launch(
     folder: Path,
     log: Log,
 ) -> None:
-    """Train in `settings.processes` processes and wait for them. Raises `TrainingError` where one fails."""
+    """Train in `settings.processes` processes and wait for them.
+
+    Raises `TrainingError` where one fails, and where processes of another start still train in the folder.
+    """
     job = folder / "job"
     told = Job(
         stage=stage,
@@ -60,12 +64,13 @@ def launch(
         supervised=settings if isinstance(settings, SupervisedSettings) else None,
         grpo=settings if isinstance(settings, GrpoSettings) else None,
     )
-    write_job(job, told, rows)
-    log(f"{stage}: {settings.processes} processes")
-    code = subprocess.run(command(settings, job), check=False).returncode
-    if code:
-        raise TrainingError(f"{stage}: a training process ended with code {code}; its output says why")
-    shutil.rmtree(job)
+    with one_start(folder) as held:
+        write_job(job, told, rows)
+        log(f"{stage}: {settings.processes} processes")
+        code = subprocess.run(command(settings, job), check=False, pass_fds=(held,)).returncode
+        if code:
+            raise TrainingError(f"{stage}: a training process ended with code {code}; its output says why")
+        shutil.rmtree(job)
 
 
 def write_job(job: Path, told: Job, rows: Sequence[LabelledRow]) -> None:
@@ -111,8 +116,10 @@ def _fsdp() -> tuple[str, ...]:
 def _work(job: Path) -> None:
     """One of the started processes, or the only one."""
     told = msgspec.json.decode((job / _JOB).read_bytes(), type=Job)
-    rows = read_rows(job)
     model, folder = Path(told.model), Path(told.folder)
+    if _RANK in os.environ:
+        join_start(folder)
+    rows = read_rows(job)
     first = os.environ.get(_RANK, "0") == "0"
 
     def log(line: str) -> None:
