@@ -67,6 +67,9 @@ def twin_units(asked: Sequence[Asked]) -> tuple[list[tuple[int, ...]], int]:
 def order_of_units(units: Sequence[tuple[int, ...]], *, batch: int, epochs: int, seed: int) -> list[int]:
     """Indices of rows, `batch` after `batch`; no pair is parted, so twins stand in one batch.
 
+    A batch is a generation of GRPO. Where several steps learn from one, TRL mixes its answers over them, and
+    twins may be parted there: the balance is the batch's, and not that of each step.
+
     Raises `TrainingError` where there is no whole batch, and where pairs stand before an odd `batch`.
     """
     rng = random.Random(f"order of units {seed}")

@@ -2,8 +2,10 @@
 
 Every row is asked `group` times; each answer's reward is compared with the mean of its group (DeepSeekMath,
 arXiv 2402.03300; RSafe, arXiv 2506.07736). Twins, the same text with the category switched on and off, stand
-in one generation, so that no step sees more of one label than of the other under a text. States lie between
-two generations: TRL forgets answers that are drawn and not yet used, and would draw others.
+in one generation. With one step a generation (`updates_per_generation` 1, the default) no step sees more of
+one label than of the other under a text; with more, TRL mixes the answers of a generation over its steps, and
+the balance holds over the generation alone. States lie between two generations: TRL forgets answers that are
+drawn and not yet used, and would draw others.
 """
 
 from __future__ import annotations

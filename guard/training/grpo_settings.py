@@ -138,7 +138,8 @@ class GrpoSettings(_Training, frozen=True, kw_only=True, forbid_unknown_fields=T
     rows_per_step: Positive = 16
     """Rows in one optimiser step, over all devices."""
     updates_per_generation: Positive = 1
-    """Optimiser steps for which answers are drawn at once. 1 learns from its own answers alone."""
+    """Optimiser steps for which answers are drawn at once. 1 learns from its own answers alone, and has twins
+    in one step; with more, they stand in one generation and may be parted between its steps."""
     fast_share: Share = 0.0
     """Of the rows, the share that is asked for the fast answer."""
     flat_groups: Literal["keep", "leave_out"] = "keep"
