@@ -24,6 +24,11 @@ def group_of(turns: Sequence[Turn], key: GroupKey) -> str:
     return hashlib.sha256(plain_text(shared).encode("utf-8", errors="surrogatepass")).hexdigest()[:16]
 
 
+def named_group(source: str, name: str) -> str:
+    """Name of a group that the source itself has named; not that of another source's group."""
+    return f"{source}:{name}"
+
+
 def drawn_split(group: str, dev_share: float, seed: int) -> Split:
     """The split of a group whose rows name none."""
     return "dev" if chance("split", seed, group) < dev_share else "train"

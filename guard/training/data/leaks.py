@@ -5,11 +5,15 @@ small letters, all turns together) reaches the threshold. MinHash with locality-
 pairs; each is checked exactly, so nothing is dropped for a collision. What the hashing overlooks stays: at
 most one in a hundred of the pairs that lie at the threshold, fewer of nearer ones.
 
+A prompt of an evaluation set with another answer need not be near. So rows of `train` whose group is that of
+an evaluation row leave as well: the model would have seen the prompt.
+
 The only module that imports datasketch.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +25,8 @@ from numpy.typing import NDArray
 
 from guard.prompt import Turn, as_read
 from guard.training.data.drafts import Draft, Drops, without
-from guard.training.data.groups import plain_text
+from guard.training.data.groups import group_of, named_group, plain_text
+from guard.training.data.rows import LabelledRow
 from guard.training.data.settings import LeakSettings
 from guard.training.data.sources import read_raw_rows, source_files
 
@@ -92,15 +97,19 @@ def similarity(one: frozenset[str], other: frozenset[str]) -> float:
 def without_leaks(drafts: Sequence[Draft], settings: LeakSettings, drops: Drops) -> list[Draft]:
     """The drafts without near-duplicates; both twins of a pair go together.
 
-    Rows near to an evaluation set leave both splits (`near_duplicate_of_evaluation`); then rows of `train`
-    near to one of `dev` leave `train` (`near_duplicate_of_dev`). Raises `TrainingDataError` for evaluation
-    files that cannot be read.
+    Rows near to an evaluation set leave both splits (`near_duplicate_of_evaluation`), and rows of `train`
+    with a prompt of one leave `train` (`group_in_evaluation`); then rows of `train` near to one of `dev`
+    leave `train` (`near_duplicate_of_dev`). Raises `TrainingDataError` for evaluation files that cannot be
+    read.
     """
     texts = {draft.row.id: plain_text(draft.row.turns) for draft in drafts}
     if settings.evaluation_paths:
-        evaluation = NearTexts(settings, _evaluation_texts(settings.evaluation_paths))
-        gone = _near_ids(texts, drafts, evaluation)
+        evaluation = _evaluation_rows(settings.evaluation_paths)
+        gone = _near_ids(texts, drafts, NearTexts(settings, evaluation))
         drafts = without(drafts, gone, drops, "near_duplicate_of_evaluation")
+        prompts: set[str] = set().union(*evaluation.values())
+        shared = {d.row.id for d in drafts if d.row.split == "train" and _groups(d.row) & prompts}
+        drafts = without(drafts, shared, drops, "group_in_evaluation")
     dev = NearTexts(settings, (texts[draft.row.id] for draft in drafts if draft.row.split == "dev"))
     in_train = [draft for draft in drafts if draft.row.split == "train"]
     return without(drafts, _near_ids(texts, in_train, dev), drops, "near_duplicate_of_dev")
@@ -119,12 +128,25 @@ def _near_ids(texts: dict[str, str], drafts: Iterable[Draft], known: NearTexts) 
     return gone
 
 
-def _evaluation_texts(paths: Iterable[str]) -> Iterable[str]:
+def _evaluation_rows(paths: Iterable[str]) -> dict[str, set[str]]:
+    """Text of the evaluation rows → their groups."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
     for path in paths:
         for file in source_files(Path(path)):
             for _, row in read_raw_rows(file):
-                turns = (Turn(role=message.role, text=message.content) for message in row.messages)
-                yield plain_text(as_read(turns))
+                turns = as_read(Turn(role=message.role, text=message.content) for message in row.messages)
+                groups = found[plain_text(turns)]
+                groups.add(group_of(turns, "prompt"))
+                if row.meta.group:
+                    groups.add(named_group(row.source, row.meta.group))
+    return found
+
+
+def _groups(row: LabelledRow) -> set[str]:
+    """The row's group, and that of its prompt where the group has a name of its own."""
+    if row.group == group_of(row.turns, "conversation"):
+        return {row.group}
+    return {row.group, group_of(row.turns, "prompt")}
 
 
 def _gram_numbers(text: str) -> NDArray[np.uint64]:

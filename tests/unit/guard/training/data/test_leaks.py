@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from guard.prompt import Turn
 from guard.training.data.drafts import Draft, Drops, unmatched_twins
 from guard.training.data.errors import TrainingDataError
+from guard.training.data.groups import group_of
 from guard.training.data.leaks import NearTexts, bands_and_rows, character_grams, similarity, without_leaks
 from guard.training.data.settings import LeakSettings
 from guard.training.generator.words import made_up
@@ -78,6 +79,35 @@ def test_train_gives_way_to_dev_and_both_to_evaluation(tmp_path: Path) -> None:
     kept = without_leaks(drafts, LeakSettings(evaluation_paths=(str(path),)), drops)
     assert [d.row.id for d in kept] == ["s-2", "s-3"]
     assert drops.counts == {("s", "near_duplicate_of_dev"): 1, ("s", "near_duplicate_of_evaluation"): 3}
+
+
+def test_a_prompt_of_an_evaluation_set_is_not_trained_on_with_another_answer(tmp_path: Path) -> None:
+    def answered(number: int, prompt: int, split: str = "train", **changes: Any) -> Draft:
+        turns = (Turn(role="user", text=text(prompt)), Turn(role="assistant", text=text(100 + number)))
+        group = group_of(turns, "prompt")
+        return draft(number, **{"turns": turns, "group": group, "split": split, **changes})
+
+    asked = {"role": "user", "content": text(1)}
+    path = write_lines(
+        tmp_path / "e.jsonl",
+        [
+            raw(1, "", messages=[asked, {"role": "assistant", "content": text(50)}]),
+            raw(2, text(2)),
+            raw(3, text(60), source="s", meta={"group": "thread"}),
+        ],
+    )
+    drafts = [
+        answered(1, 1),
+        answered(2, 1, "dev"),
+        answered(3, 2, group="s:other"),
+        answered(4, 4, group="s:thread"),
+        answered(5, 5),
+        answered(6, 6),
+    ]
+    drops = Drops()
+    kept = without_leaks(drafts, LeakSettings(evaluation_paths=(str(path),)), drops)
+    assert [d.row.id for d in kept] == ["s-2", "s-5", "s-6"]
+    assert drops.counts == {("s", "group_in_evaluation"): 3}
 
 
 def test_twins_leave_together() -> None:
