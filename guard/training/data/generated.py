@@ -26,14 +26,16 @@ _LICENCE = "Apache-2.0"
 def generated(source: GeneratorSource, seed: int) -> Iterator[Draft]:
     """`train_rows` and `dev_rows` draws, each under a policy of its own.
 
-    Behind the settings' share of the unsafe ones stands a twin; which ones follows from the seed.
+    Behind the settings' share of the unsafe ones (in `dev`, behind all) stands a twin; which ones follows
+    from the seed.
     """
     counts: tuple[tuple[Split, int], ...] = (("train", source.train_rows), ("dev", source.dev_rows))
     for split, count in counts:
         for number in range(count):
             drawn = _drawn(source, split, f"data-{split}-{seed}-{number}")
             row = _row(source, split, f"{source.name}-{split}-{number}", drawn)
-            if row.label == "unsafe" and chance(seed, "generator twin", row.id) < source.twins:
+            paired = split == "dev" or chance(seed, "generator twin", row.id) < source.twins
+            if row.label == "unsafe" and paired:
                 yield from _pair(source, row, drawn)
             else:
                 yield Draft(row, frozenset(row.codes), perturb=source.perturb)

@@ -31,7 +31,8 @@ class GeneratorSource(
     style: Literal["words", "single", "full", "wide", "sharp"] = "full"
     """How conversations are drawn (`guard.training.generator.conversations`)."""
     twins: Share = 0.5
-    """Of unsafe draws, the share with a twin. Balance keeps a safe draw for each unsafe one without."""
+    """Of unsafe draws in `train`, the share with a twin; in `dev` all have one, so that pairs are measured.
+    Balance keeps a safe draw for each unsafe one without."""
     perturb: bool = False
     """Whether policies are perturbed as well; the generator varies them already."""
 

@@ -28,6 +28,12 @@ def test_a_share_of_unsafe_rows_has_twins_and_other_draws_are_the_same() -> None
     assert texts == [row.turns for row in half if not row.id.endswith("~off")] == [row.turns for row in none]
 
 
+def test_in_dev_all_unsafe_rows_have_twins() -> None:
+    rows = [draft.row for draft in generated(GeneratorSource(dev_rows=40, twins=0), seed=3)]
+    assert unmatched_twins(rows) == []
+    assert all(row.twin for row in rows if row.label == "unsafe")
+
+
 def test_the_switched_off_category_is_gone() -> None:
     source = GeneratorSource(train_rows=60, twins=1)
     rows = {draft.row.id: draft.row for draft in generated(source, seed=3)}
