@@ -102,11 +102,11 @@ def evaluation_settings(recipe: Recipe, ablation: str = "") -> Any:
     if recipe.evaluation is None and recipe.data is None and not ablation:
         return None
     settings = section(msgspec.structs.replace(recipe, evaluation=recipe.evaluation or {}), "evaluation")
-    if ablation:
-        settings = msgspec.structs.replace(settings, ablation=ablation)
-    if ablation == ABLATIONS["reasoning"]:
-        settings = msgspec.structs.replace(settings, modes=("fast",))
-    return settings
+    if not ablation:
+        return settings
+    # In one step: the struct checks that the two go together.
+    modes = ("fast",) if ablation == ABLATIONS["reasoning"] else settings.modes
+    return msgspec.structs.replace(settings, ablation=ablation, modes=modes)
 
 
 def measure(
