@@ -34,7 +34,8 @@ class Difference:
 
     `centre` and `error` are those of Agresti and Min (2005), "Simple improved confidence intervals for
     comparing matched proportions": half a group more for each of the four outcomes. A bootstrap of a few
-    groups that all say the same has no width; this one has. `worse` and `better` count groups that differ.
+    groups that all say the same has no width; this one has. `worse` and `better` count groups that differ;
+    None for a mean over suites, of which many groups of a large one say nothing of a small one.
     """
 
     challenger: float
@@ -42,18 +43,21 @@ class Difference:
     draws: Array
     centre: float
     error: float
-    worse: int
-    better: int
+    worse: int | None
+    better: int | None
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """Of the difference: the wider one of both at either end.
 
-        It holds zero unless the exact sign test of the groups that differ (McNemar's) excludes it as well.
+        It holds zero unless the exact sign test of the groups that differ (McNemar's) excludes it as well,
+        where there are counts of them.
         """
         low, high = interval(self.draws, confidence)
         tail = (1.0 - confidence) / 2
         width = NormalDist().inv_cdf(1.0 - tail) * self.error
         low, high = min(low, self.centre - width), max(high, self.centre + width)
+        if self.worse is None or self.better is None:
+            return low, high
         low = low if _sign_test(self.worse, self.better) <= tail else min(low, 0.0)
         high = high if _sign_test(self.better, self.worse) <= tail else max(high, 0.0)
         return low, high
@@ -117,8 +121,8 @@ def compare(sides: Sides, mode: str, suite: str, side: Side) -> Difference | Non
         draws=mean,
         centre=float(np.mean([one.centre for one in known])),
         error=math.sqrt(sum(one.error**2 for one in known)) / len(known),
-        worse=sum(one.worse for one in known),
-        better=sum(one.better for one in known),
+        worse=None,
+        better=None,
     )
 
 

@@ -197,6 +197,19 @@ def test_the_mean_over_sources_counts_each_alike(tmp_path: Path) -> None:
     assert refusals.met
 
 
+def test_a_large_source_that_is_better_does_not_hide_a_small_one_that_is_far_worse(tmp_path: Path) -> None:
+    def sources(misses_of_large: int, misses_of_small: int) -> list[MeasuredRow]:
+        large = rows_with(1000 - misses_of_large, misses_of_large, 0, 0, suite="real/a")
+        return large + rows_with(100 - misses_of_small, misses_of_small, 0, 0, suite="real/b", first=2000)
+
+    # 60 of 1000 rows better and 50 of 100 worse: the mean over the sources is 22 points worse.
+    (row,) = gate(tmp_path, sources(40, 60), sources(100, 10), drops=(drop("real/macro"),)).rows
+    assert (row.value, row.champion) == (0.32, 0.1)
+    assert row.low is not None
+    assert 0.1 < row.low < 0.22
+    assert not row.met
+
+
 def test_the_result_is_a_file_that_can_be_read_again(tmp_path: Path) -> None:
     result = gate(tmp_path / "new", GOOD, GOOD, floors=(floor(),), drops=(drop(),))
     assert [path.name for path in (tmp_path / "new").iterdir()] == [RESULT]
