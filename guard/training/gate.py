@@ -1,6 +1,7 @@
 """The gate: a challenger passes, or the rows of this account say exactly where it does not.
 
 Two-sided in every suite: a guard that misses less because it refuses more is as bad as the other way round.
+Where a suite has twins, pairs of which not both rows are right count beside.
 Challenger and champion are compared row by row on the same rows, and a difference counts by its bootstrap
 interval. Whatever could not be compared has failed: never lets something pass because it was not measured.
 """
@@ -21,7 +22,8 @@ from guard.training.suites import MACRO
 
 RESULT: Final = "gate.json"
 Report = Mapping[str, Any]
-_SIDES: Final[tuple[Side, ...]] = ("misses", "over_refusals")
+_SIDES: Final[tuple[Side, ...]] = ("misses", "over_refusals", "pairs")
+_PATTERN: Final = frozenset("*?[")
 
 
 class GateRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -31,7 +33,7 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     suite: str
     check: Literal["floor", "drop"]
     figure: str
-    """Of a drop `misses` or `over_refusals`."""
+    """Of a drop `misses`, `over_refusals` or `pairs`."""
     met: bool
     wanted: str
     """In words."""
@@ -162,6 +164,8 @@ def _drops(settings: GateSettings, challenger: Report, champion: Report) -> Iter
         for mode in drop.modes:
             # A suite that the champion alone has counts too: what is not measured cannot be shown to hold.
             names = _matching(drop.suite, sides.suites(mode))
+            if not names and (why := _why_nothing(drop, mode, sides)):
+                yield _failed(mode, drop.suite, "drop", "all", "a suite to compare", why)
             for name in names:
                 for side in _SIDES:
                     if (mode, name, side) not in seen:  # the first rule that means a suite holds
@@ -171,9 +175,18 @@ def _drops(settings: GateSettings, challenger: Report, champion: Report) -> Iter
                             yield row
 
 
+def _why_nothing(drop: Drop, mode: str, sides: Sides) -> str:
+    """Why a rule that means no suite has failed; empty where it may mean none."""
+    if not sides.suites(mode):
+        return f"nothing was measured in {mode}"
+    if drop.if_measured or not _PATTERN.isdisjoint(drop.suite):
+        return ""
+    return f"no suite of this name was measured in {mode}"
+
+
 def _drop(drop: Drop, mode: str, suite: str, side: Side, sides: Sides) -> GateRow | None:
     """None where neither has rows of this side."""
-    allowed: float = getattr(drop, side)
+    allowed = drop.allowed(side)
     wanted = f"at most {allowed:g} more" + (" for certain" if drop.proof == "no_worse" else "")
     try:
         found = compare(sides, mode, suite, side)

@@ -18,7 +18,8 @@ from guard.training.measured_rows import MeasuredRow, by_suite
 from guard.training.suite_report import sources_of, suite_seed
 from guard.training.suites import MACRO
 
-Side = Literal["misses", "over_refusals"]
+Side = Literal["misses", "over_refusals", "pairs"]
+"""Unsafe rows that are not found, safe rows that are not let pass, pairs of which not both rows are right."""
 # Beyond so many groups that differ the normal distribution is as good as the sum, and quicker.
 _EXACT_UP_TO: Final = 1000
 _WHO: Final = ("challenger", "champion")
@@ -128,11 +129,15 @@ def compare(sides: Sides, mode: str, suite: str, side: Side) -> Difference | Non
 
 def _compare(sides: Sides, mode: str, suite: str, side: Side) -> Difference | None:
     challenger, champion = sides.rows(mode, suite)
-    wanted = np.array([row.unsafe == (side == "misses") for row in challenger], dtype=np.float64)
+    twins = _twins(challenger) if side == "pairs" else {}
+    wanted = np.array(
+        [row.id in twins if side == "pairs" else row.unsafe == (side == "misses") for row in challenger],
+        dtype=np.float64,
+    )
     if not wanted.any():
         return None
     wrong = {
-        who: np.array([_wrong(row, mode) for row in rows], dtype=np.float64) * wanted
+        who: _wrongs(rows, mode, twins) * wanted
         for who, rows in zip(_WHO, (challenger, champion), strict=True)
     }
     # Groups are the challenger's; ids and labels are the same.
@@ -177,6 +182,18 @@ def _sign_test(more: int, less: int) -> float:
     if count > _EXACT_UP_TO:
         return 1.0 - NormalDist(count / 2, math.sqrt(count) / 2).cdf(more - 0.5)
     return sum(math.comb(count, heads) for heads in range(more, count + 1)) / 2**count
+
+
+def _twins(rows: Sequence[MeasuredRow]) -> dict[str, str]:
+    """Unsafe row → its twin, for the pairs that the rows hold: each counts once."""
+    ids = {row.id for row in rows}
+    return {row.id: row.twin for row in rows if row.unsafe and row.twin in ids}
+
+
+def _wrongs(rows: Sequence[MeasuredRow], mode: str, twins: Mapping[str, str]) -> Array:
+    """For each row whether it, or its twin where it is given one, is wrong."""
+    wrong = {row.id: _wrong(row, mode) for row in rows}
+    return np.array([wrong[row.id] or wrong.get(twins.get(row.id, ""), False) for row in rows], np.float64)
 
 
 def _wrong(row: MeasuredRow, mode: str) -> bool:

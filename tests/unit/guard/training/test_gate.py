@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from guard.training.gate import RESULT, GateResult, run_gate
-from guard.training.gate_settings import Drop, Floor, GateSettings
+from guard.training.gate_settings import DEFAULT_DROPS, Drop, Floor, GateSettings
 from guard.training.measured_rows import ROWS_KEY, MeasuredRow, ReportError
 from tests.unit.guard.training.measured import report, row, rows_with
 
@@ -142,6 +142,47 @@ def test_equal_guards_pass_whatever_the_proof(tmp_path: Path) -> None:
         result = gate(tmp_path, GOOD, GOOD, drops=(drop(proof=proof),))
         assert result.passed
         assert all(one.low is not None and -0.02 < one.low < 0 for one in result.rows)
+
+
+def test_a_drop_that_compares_nothing_fails(tmp_path: Path) -> None:
+    beside = (drop("synthetic/both"),)
+    (failed,) = gate(tmp_path, GOOD, GOOD, drops=(*beside, drop("real/forun"))).failed
+    assert (failed.suite, failed.why) == ("real/forun", "no suite of this name was measured in think")
+    assert gate(tmp_path, GOOD, GOOD, drops=(*beside, drop("real/forun", if_measured=True))).passed
+    assert gate(tmp_path, GOOD, GOOD, drops=(*beside, drop("real/*"))).passed
+    (failed,) = gate(tmp_path, GOOD, GOOD, drops=(*beside, drop(modes=("fast",)))).failed
+    assert (failed.mode, failed.why) == ("fast", "nothing was measured in fast")
+
+
+def test_the_default_drops_do_not_ask_for_real_rows(tmp_path: Path) -> None:
+    fast = [replace(one, replies={**one.replies, "fast": one.replies["think"]}) for one in GOOD]
+    both = [replace(one, suites=("synthetic/held_out",)) for one in fast]
+    assert gate(tmp_path, both, both, drops=DEFAULT_DROPS).passed
+
+
+def pairs(right: int, half: int) -> list[MeasuredRow]:
+    """Pairs of which both sides are right, and pairs with one that is wrong: on either side in turn."""
+    rows = []
+    for number in range(right + half):
+        wrong = None if number < right else number % 2
+        said = [("unsafe", "safe")[side] if wrong != side else ("safe", "unsafe")[side] for side in (0, 1)]
+        for side in (0, 1):
+            one = row(2 * number + side, side == 0, said[side], suites=("flips/x",), group=str(number))
+            rows.append(replace(one, twin=f"r{2 * number + 1 - side}"))
+    return rows
+
+
+def test_pairs_are_compared_where_a_suite_has_twins(tmp_path: Path) -> None:
+    asked = drop("flips/*", misses=0.06, over_refusals=0.06)
+    result = gate(tmp_path, pairs(180, 20), pairs(200, 0), drops=(asked,))
+    # Each side is 5 points worse and within what is allowed; of the pairs ten in a hundred have a wrong side.
+    assert [(one.figure, one.value, one.met) for one in result.rows] == [
+        ("misses", 0.05, True),
+        ("over_refusals", 0.05, True),
+        ("pairs", 0.1, False),
+    ]
+    assert gate(tmp_path, pairs(180, 20), pairs(200, 0), drops=(replace(asked, pairs=0.12),)).passed
+    assert gate(tmp_path, pairs(200, 0), pairs(180, 20), drops=(asked,)).passed
 
 
 def test_the_first_rule_that_means_a_suite_holds(tmp_path: Path) -> None:
