@@ -26,6 +26,8 @@ _MOST_FEATURES: Final = 200_000
 _MOST_CHARACTERS: Final = 4000
 _THRESHOLD: Final = 0.5
 _STEPS: Final = 300
+# In the id of a row that was made of another one: `<id>~…` (guard/training/data/vary.py).
+_MADE: Final = "~"
 
 
 class CannotLearn(Exception):
@@ -37,8 +39,9 @@ def floor_replies(
 ) -> dict[str, Reply]:
     """Row id → what the floor says of it. Labels count as they stand, whatever policy they were given under.
 
-    Texts that stand in `training` under both labels (a row and its twin) are left out of it, since without
-    the policy they say nothing. Raises `CannotLearn`.
+    Of texts that stand in `training` under both labels the row as its source has it counts, and not the twins
+    that were made of it. Where sources themselves disagree nothing does, since without the policy such texts
+    say nothing. Raises `CannotLearn`.
     """
     seen = _learnable(training)
     truths = np.array([row.label == "unsafe" for row in seen], dtype=np.bool_)
@@ -66,10 +69,18 @@ def _model(seed: int) -> Any:
 
 
 def _learnable(rows: Sequence[LabelledRow]) -> list[LabelledRow]:
+    both = _under_both(rows)
+    originals = [row for row in rows if _MADE not in row.id or _text(row) not in both]
+    both = _under_both(originals)
+    return [row for row in originals if _text(row) not in both]
+
+
+def _under_both(rows: Sequence[LabelledRow]) -> set[str]:
+    """Texts that stand under both labels."""
     labels: dict[str, set[str]] = {}
     for row in rows:
         labels.setdefault(_text(row), set()).add(row.label)
-    return [row for row in rows if len(labels[_text(row)]) == 1]
+    return {text for text, found in labels.items() if len(found) > 1}
 
 
 def _text(row: LabelledRow) -> str:

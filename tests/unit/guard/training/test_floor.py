@@ -55,6 +55,15 @@ def test_texts_under_both_labels_teach_nothing() -> None:
     assert floor_replies(TRAINING + twins, asked) == floor_replies(TRAINING, asked)
 
 
+def test_a_row_stays_when_twins_were_made_of_it() -> None:
+    original = row("t1", "bread and poison", "unsafe")
+    made = [row("t1~off", "bread and poison", "safe"), row("t1~renamed", "bread and poison", "unsafe")]
+    asked = [row("x", "bread and poison", "safe")]
+    assert floor_replies([*TRAINING, original, *made], asked) == floor_replies([*TRAINING, original], asked)
+    # A made row whose text has one label is kept.
+    assert floor_replies([*TRAINING, original, made[1]], asked) != floor_replies([*TRAINING, original], asked)
+
+
 def test_rows_of_one_kind_are_refused_and_no_rows_have_no_replies() -> None:
     with pytest.raises(CannotLearn):
         floor_replies([replace(one, label="safe") for one in TRAINING], [])
