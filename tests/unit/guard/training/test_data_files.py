@@ -28,6 +28,21 @@ def test_files_and_folders_that_are_named_are_found(tmp_path: Path) -> None:
     }
 
 
+def test_the_policies_that_a_mapping_names_are_found_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    mapping, policy = tmp_path / "own" / "map.yaml", tmp_path / "own" / "mine.yaml"
+    mapping.write_text(
+        "note: n\nviews:\n- {name: a, policy: mine.yaml}\n- {name: b, policy: rsafe-18}\n"
+        "- {name: c, policy: gone.yaml}\n"
+    )
+    policy.write_text("one")
+    settings = {"sources": [{"kind": "jsonl", "path": "", "mapping": str(mapping)}]}
+    before = data_files(settings)
+    assert set(before) == {str(mapping), str(policy)}
+    policy.write_text("two")
+    assert data_files(settings) != before
+
+
 def test_another_content_is_another_input(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text("one")
