@@ -180,8 +180,12 @@ def _is_whole(folder: Path, record: StageRecord) -> bool:
 
 
 def _clear(folder: Path) -> None:
-    """Remove a folder; its record first, so that half of it is never taken for the whole."""
+    """Remove a folder; first what names its inputs, so that half of it is never taken for the whole.
+
+    Without its record it is not complete, and then without its beginning no run goes on with it.
+    """
     (folder / RECORD).unlink(missing_ok=True)
+    (folder / _BEGUN).unlink(missing_ok=True)
     if folder.exists():
         shutil.rmtree(folder)
 
