@@ -240,5 +240,7 @@ def _question(row: Row | LabelledRow, mode: MeasuredMode) -> Question:
 def _outcome(judged: Verdict | Unjudged) -> Outcome:
     completions = tuple(step.completion_tokens for step in judged.steps)
     if isinstance(judged, Unjudged):
-        return Outcome(None, reason=judged.detail or judged.reason, completions=completions)
+        # What an engine says of its failure is no stable word: it may name places, times and sizes.
+        reason = judged.reason if judged.reason == "engine_failed" else judged.detail or judged.reason
+        return Outcome(None, reason=reason, completions=completions)
     return Outcome(judged.label, judged.codes, judged.score, completions=completions)

@@ -24,6 +24,7 @@ from guard.training.gate_settings import Drop, Floor, GateSettings
 from guard.training.measured_rows import by_suite, rows_of
 from guard.training.report import Page, write_page, write_report
 from schemas.policy import Category, Policy
+from schemas.verdict import Unjudged
 from tests.model_folders import write_bare_folder
 
 POLICY = Policy(
@@ -134,6 +135,12 @@ def test_the_ablation_without_reasoning_measures_fast_alone_and_fits_no_calibrat
     assert {bar["mode"] for bar in report["bars"]} == {"fast"}
     assert report["settings"]["ablation"] == "without reasoning"
     assert not (tmp_path / "calibration.json").exists()
+
+
+def test_a_failed_engine_is_a_stable_word() -> None:
+    failed = Unjudged(reason="engine_failed", detail="http://10.0.0.1: refused after 3.14 s")
+    assert evaluation._outcome(failed).reason == "engine_failed"
+    assert evaluation._outcome(Unjudged(reason="unparseable", detail="no_box")).reason == "no_box"
 
 
 async def test_rows_are_asked_as_serving_asks_them_normalised(tmp_path: Path) -> None:
