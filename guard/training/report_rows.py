@@ -19,6 +19,8 @@ from guard.training.suites import HELD_OUT, POOLED
 
 _PICTURED: Final = (HELD_OUT, POOLED)
 _WORST: Final = 40
+# Worse than any score can be, which is wrong by one at most.
+_SILENT: Final = 2.0
 # Of a line of progress: where it stands, and what only grows.
 _NO_CURVES: Final = frozenset({"step", "seconds", "tokens", "epoch"})
 _MOST_CURVES: Final = 16
@@ -92,26 +94,32 @@ def unparseable(report: Mapping[str, Any]) -> str:
 
 
 def worst_rows(report: Mapping[str, Any]) -> str:
-    """The rows about which a mode was most surely wrong, by id."""
+    """The rows without a verdict, then those about which a mode was most surely wrong, by id."""
     rows = rows_of(report) if ROWS_KEY in report else []
-    wrong: list[tuple[float, str, MeasuredRow, float]] = []
+    wrong: list[tuple[float, str, MeasuredRow, str]] = []
+    silent = 0
     for row in rows:
-        for speaker in row.replies:
+        for speaker, reply in row.replies.items():
             score = None if speaker == FLOOR else _score(row, speaker)
-            if score is not None and (score >= 0.5) != row.unsafe:
-                wrong.append((abs(score - row.unsafe), speaker, row, score))
+            if speaker != FLOOR and reply.label is None:
+                silent += 1
+                wrong.append((_SILENT, speaker, row, reply.reason or "no reason"))
+            elif score is not None and (score >= 0.5) != row.unsafe:
+                wrong.append((abs(score - row.unsafe), speaker, row, f"{score:.4f}"))
     wrong.sort(key=lambda one: (-one[0], one[1], one[2].id))
     lines = "".join(
         f"<tr><td><code>{escape(row.id)}</code></td><td>{escape(speaker)}</td>"
-        f"<td>{'unsafe' if row.unsafe else 'safe'}</td><td>{score:.4f}</td>"
+        f"<td>{'unsafe' if row.unsafe else 'safe'}</td><td>{escape(said)}</td>"
         f"<td class=words>{escape(', '.join(row.suites))}</td></tr>"
-        for _, speaker, row, score in wrong[:_WORST]
+        for _, speaker, row, said in wrong[:_WORST]
     )
     if not lines:
         return ""
-    head = "<tr><th>Row</th><th>Mode</th><th>Truth</th><th>Score</th><th class=words>Suites</th></tr>"
+    titles = "<th>Mode</th><th>Truth</th><th>Score, or why none</th><th class=words>Suites</th>"
+    head = f"<tr><th>Row</th>{titles}</tr>"
     return (
-        f"<p class=note>{len(wrong):,} scores lie on the wrong side of one half; these lie farthest.</p>"
+        f"<p class=note>{silent:,} answers without a verdict come first; of {len(wrong) - silent:,} scores "
+        "on the wrong side of one half follow those that lie farthest.</p>"
         f"<div class=scroll><table>{head}{lines}</table></div>"
     )
 

@@ -100,9 +100,11 @@ def test_the_page_shows_every_part(tmp_path: Path) -> None:
     assert ">reward</text>" in text
     assert ">grpo<" not in text
     assert '<b class="bad">failed</b>' in text
-    # The surest error comes first, by id, which is never markup.
+    # What got no verdict comes first, then the surest error; by id, which is never markup.
     worst = text[text.index("<h2>Worst rows</h2>") :]
-    assert worst.index("&lt;script&gt;") < worst.index("<code>r")
+    places = [worst.index(one) for one in ("<code>r900", "&lt;script&gt;", "<code>r5")]
+    assert places == sorted(places)
+    assert "1 answers without a verdict" in worst
 
 
 def test_bars_say_values_and_intervals_of_both_guards(tmp_path: Path) -> None:
