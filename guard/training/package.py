@@ -72,15 +72,22 @@ def package(
         template_version=template_of(folder).version,
         command=command,
         metrics=report["modes"],
-        gate=_gate(report) | (gate or {}),
+        gate=_gate(report, gate),
         training=training,
     )
 
 
-def package_anew(recipe: Recipe, folder: Path, report: dict[str, Any], old: Checkpoint) -> Manifest:
+def package_anew(
+    recipe: Recipe,
+    folder: Path,
+    report: dict[str, Any],
+    old: Checkpoint,
+    gate: dict[str, Any] | None = None,
+) -> Manifest:
     """Write card and manifest over a copy of a packaged checkpoint, whose training is told as it was.
 
-    Raises `CheckpointError` for a checkpoint without a manifest, or of another recipe.
+    `gate` is what the gate said of the new figures, where the recipe has one. Raises `CheckpointError` for a
+    checkpoint without a manifest, or of another recipe.
     """
     before = old.manifest
     if before is None or before.name != f"rsafe-{recipe.name}":
@@ -95,14 +102,21 @@ def package_anew(recipe: Recipe, folder: Path, report: dict[str, Any], old: Chec
         template_version=before.template_version,
         command=before.command,
         metrics=report["modes"],
-        gate=_gate(report),
+        gate=_gate(report, gate),
         training=before.training,
     )
 
 
-def _gate(report: dict[str, Any]) -> dict[str, Any]:
-    gate = {name: report[name] for name in ("bars", "passed", "rows", "seed")}
-    return gate | {"calibration": report["calibration"]["chosen"]}
+def _gate(report: dict[str, Any], gate: dict[str, Any] | None) -> dict[str, Any]:
+    """The manifest's `gate`: the project's bars, and under `recipe` what the recipe's gate said.
+
+    `passed` holds for both: whoever announces a checkpoint reads nothing else.
+    """
+    found = {name: report[name] for name in ("bars", "passed", "rows", "seed")}
+    found["calibration"] = report["calibration"]["chosen"]
+    if gate is None:
+        return found
+    return found | {"passed": bool(report["passed"] and gate["passed"]), "recipe": gate}
 
 
 def _write_template(recipe: Recipe, folder: Path) -> None:

@@ -119,7 +119,7 @@ class Pipeline:
 
     def evaluation(self) -> Path:
         """The report of the trained model."""
-        return self._measure("evaluation", self.grpo(), self.dataset(), floor=True)
+        return self._measure("evaluation", self.grpo(), self.dataset(), floor=True, curves=True)
 
     def ablation(self, without: str) -> Path:
         """The report without `reasoning` (fast answers) or `reinforcement` (the warm start's weights)."""
@@ -138,11 +138,18 @@ class Pipeline:
             return None
         champion = open_checkpoint(self.recipe.champion)
         trained = Trained(champion.path, champion.weights_digest)
-        return self._measure("evaluation-champion", trained, self.dataset())
+        return self._measure("evaluation-champion", trained, self._labelled_rows())
+
+    def _labelled_rows(self) -> Path | None:
+        """The data set where it holds rows to measure; without one no tokenizer is made for it."""
+        return self.dataset() if self.recipe.data is not None else None
 
     def gate(self) -> Path | None:
         """What the gate says; None where the recipe has none. It may say that the model failed."""
-        recipe, challenger = self.recipe, self.evaluation()
+        return self._judged(self.evaluation())
+
+    def _judged(self, challenger: Path) -> Path | None:
+        recipe = self.recipe
         if recipe.gate is None:
             return None
         champion = self.champion_evaluation()
@@ -158,9 +165,7 @@ class Pipeline:
             "gate",
             "gate",
             inputs,
-            lambda folder: steps.judge_gate(
-                recipe, challenger, champion, others, steps.learning_curves(self.output), folder
-            ),
+            lambda folder: steps.judge_gate(recipe, challenger, champion, others, self._curves(), folder),
             resumes=False,
         )
 
@@ -210,25 +215,32 @@ class Pipeline:
 
     def evaluation_of(self, old: Checkpoint) -> Path:
         """The report of a packaged checkpoint, without training one."""
-        dataset = self.dataset() if self.recipe.data is not None else None
-        return self._measure("evaluation", Trained(old.path, old.weights_digest), dataset, floor=True)
+        trained = Trained(old.path, old.weights_digest)
+        return self._measure("evaluation", trained, self._labelled_rows(), floor=True)
 
     def checkpoint_anew(self, old: Checkpoint, key: Path | None) -> Path:
-        """The same weights with new figures; what the old manifest says of the training is kept."""
+        """The same weights with new figures; what the old manifest says of the training is kept.
+
+        They pass the recipe's gate as those of a run do. Raises `GateFailed` instead.
+        """
         evaluation = self.evaluation_of(old)
+        gate = self._judged(evaluation)
+        outcome = None if gate is None else self.require_passed(gate)
 
         def make(folder: Path) -> None:
             from guard.training.package import package_anew
 
             shutil.copytree(old.path, folder, dirs_exist_ok=True, ignore=_HIDDEN)
             steps.copy_calibration(evaluation, folder)
-            package_anew(self.recipe, folder, steps.read_report(evaluation), old)
+            account = None if outcome is None else outcome.account
+            package_anew(self.recipe, folder, steps.read_report(evaluation), old, account)
             if key is not None:
                 steps.sign_checkpoint(folder, key)
 
         inputs = {
             "checkpoint": old.checkpoint_digest,
             "evaluation": digest_of(evaluation),
+            "gate": None if gate is None else digest_of(gate),
             "key": None if key is None else str(key),
         }
         return self._make("checkpoint", "checkpoint", inputs, make, resumes=False)
@@ -241,6 +253,7 @@ class Pipeline:
         *,
         ablation: str = "",
         floor: bool = False,
+        curves: bool = False,
     ) -> Path:
         recipe, settings = self.recipe, steps.evaluation_settings(self.recipe, ablation)
         inputs = {
@@ -254,7 +267,9 @@ class Pipeline:
             name,
             "evaluation",
             inputs,
-            lambda folder: steps.measure(recipe, model.folder, dataset, folder, settings, floor=floor),
+            lambda folder: steps.measure(
+                recipe, model.folder, dataset, folder, settings, self._curves() if curves else {}, floor=floor
+            ),
             resumes=True,
         )
 
@@ -268,6 +283,9 @@ class Pipeline:
         make_stage(folder, plain, make, self._say, resumes=resumes)
         self._made.add(name)
         return folder
+
+    def _curves(self) -> dict[str, Path]:
+        return steps.learning_curves(self.output, self._made)
 
     def _common(self) -> dict[str, Any]:
         from guard.prompt import load_template

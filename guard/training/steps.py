@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -110,12 +110,19 @@ def evaluation_settings(recipe: Recipe, ablation: str = "") -> Any:
 
 
 def measure(
-    recipe: Recipe, model: Path, dataset: Path | None, folder: Path, settings: Any, *, floor: bool
+    recipe: Recipe,
+    model: Path,
+    dataset: Path | None,
+    folder: Path,
+    settings: Any,
+    progress: Mapping[str, Path],
+    *,
+    floor: bool,
 ) -> None:
-    """The evaluation of a model; `folder` gets `report.json`, and the calibration where one was fitted.
+    """The evaluation of a model; `folder` gets `report.json` and its page, and what calibration was fitted.
 
     Labelled rows are measured where the recipe has some and `dataset` is given; with `floor`, what a
-    classifier that reads no policy says of them stands beside.
+    classifier that reads no policy says of them stands beside. `progress`: learning curves, by stage.
     """
     from guard.training.evaluation import evaluate
 
@@ -131,7 +138,7 @@ def measure(
             with contextlib.suppress(CannotLearn):  # rows of one class have no floor
                 more["floor"] = floor_replies(_rows(dataset, "train"), more["rows"], recipe.seed)
     report = evaluate(model, recipe.evaluation_rows, recipe.evaluation_seed, folder, **more)
-    _write_report(folder, report)
+    _write_report(folder, report, progress)
 
 
 def judge_gate(
@@ -162,10 +169,14 @@ def judge_gate(
     write_page(folder, page)
 
 
-def learning_curves(output: Path) -> dict[str, Path]:
-    """Stage of training → its records, where there are some."""
+def learning_curves(output: Path, made: Collection[str]) -> dict[str, Path]:
+    """Stage of training → its records, of the stages `made`: others may be of another recipe."""
     places = {"warm-start": "warm-start/stages", "warm-start on rows": "warm-start", "grpo": "grpo"}
-    found = {name: output / place / "progress.jsonl" for name, place in places.items()}
+    found = {
+        name: output / place / "progress.jsonl"
+        for name, place in places.items()
+        if place.partition("/")[0] in made
+    }
     return {name: path for name, path in found.items() if path.is_file()}
 
 
@@ -201,18 +212,11 @@ def read_report(evaluation: Path) -> dict[str, Any]:
     return report
 
 
-def _write_report(folder: Path, report: dict[str, Any]) -> None:
-    if "suites" not in report:
-        (folder / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
-        return
-    from guard.training.report import (
-        Page,
-        write_page,
-        write_report,
-    )
+def _write_report(folder: Path, report: dict[str, Any], progress: Mapping[str, Path]) -> None:
+    from guard.training.report import Page, write_page, write_report
 
     write_report(folder, report)
-    write_page(folder, Page(challenger=report))
+    write_page(folder, Page(challenger=report, progress=progress))
 
 
 def _rows(dataset: Path, split: str) -> list[Any]:

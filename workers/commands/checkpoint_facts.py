@@ -70,12 +70,18 @@ def fact_lines(found: Mapping[str, Any]) -> Iterator[str]:
     gate = found["gate"]
     passed = {True: "passed", False: "FAILED"}.get(gate.get("passed"), "none")
     yield f"{'gate':<19} {passed}"
-    for name, value in gate.items():
+    # What the recipe's own gate said stands under a key of its own, beside the project's bars.
+    for name, value in [*gate.items(), *_recipe_gate(gate).items()]:
         if isinstance(value, list) and all(isinstance(row, dict) for row in value):
             for row in value:
                 yield f"  {name}: " + ", ".join(f"{key} {_word(one)}" for key, one in row.items())
     figures = sum(1 for _ in leaves(found["metrics"], "metrics"))
     yield f"{'metrics':<19} {figures} figures{'; --json shows them' if figures else ''}"
+
+
+def _recipe_gate(gate: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = gate.get("recipe")
+    return found if isinstance(found, dict) else {}
 
 
 def otherwise(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

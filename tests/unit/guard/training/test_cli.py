@@ -17,8 +17,10 @@ from guard.training.recipe import SHIPPED_RECIPES, read_recipe
 from guard.training.settings import Recipe
 from guard.training.stages import sole_run
 from guard.training.steps import Log
+from guard.training.suite_report import suite_report
 from guard.training.synthetic_figures import report_of
 from guard.training.tokenizer import save_tokenizer, train_tokenizer
+from tests.unit.guard.training.measured import rows_with
 
 SMOKE, TINY = read_recipe("smoke"), read_recipe("tiny")
 UNCALIBRATED: dict[str, Any] = {"calibration": {"data": {}, "chosen": {"fast": {"none": "why"}}, "modes": {}}}
@@ -74,9 +76,9 @@ def test_the_shipped_recipe_has_its_size() -> None:
 @pytest.fixture
 def evaluated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What an evaluation would write, without vLLM; the answer tells what was asked."""
-    asked: dict[str, Any] = {"times": 0}
+    asked: dict[str, Any] = {"times": 0, "hits": 20}
 
-    def evaluate(checkpoint: Path, count: int, seed: int, folder: Path) -> dict[str, Any]:
+    def evaluate(checkpoint: Path, count: int, seed: int, folder: Path, **more: Any) -> dict[str, Any]:
         asked.update(path=checkpoint, count=count, seed=seed, times=asked["times"] + 1)
         (folder / "calibration.json").write_text("a calibration")
         (folder / "reliability.svg").write_text("a picture")
@@ -85,7 +87,10 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         report = report_of(sets, dict.fromkeys(MODES, perfect), 1)
         bar = {"mode": "fast", "figure": "ece", "value": 0.07, "most": 0.05, "met": False}
         report["bars"].append(bar)
-        return report | {"rows": count, "seed": seed, "engine": "vllm 1", "passed": False} | UNCALIBRATED
+        known = {"rows": count, "seed": seed, "engine": "vllm 1", "passed": False}
+        rows = rows_with(hits=asked["hits"], misses=20 - asked["hits"], alarms=0, passes=20)
+        digest = {"weights_digest": open_checkpoint(str(checkpoint)).weights_digest}
+        return report | known | digest | UNCALIBRATED | suite_report(rows, 200, 1)
 
     monkeypatch.setattr("guard.training.evaluation.evaluate", evaluate)
     return asked
@@ -108,7 +113,8 @@ def trained(monkeypatch: pytest.MonkeyPatch, evaluated: dict[str, Any]) -> list[
         for file in (file for form in wanted for file in open_checkpoint("tiny").path.glob(form)):
             if file.name not in ("manifest.json", "calibration.json"):
                 shutil.copy(file, folder / "model")
-        (folder / "stages" / "progress.jsonl").write_text('{"stage": "a", "seconds": 60.0}\n')
+        lines = [{"stage": "a", "seconds": 60.0, "loss": 1 / step} for step in (1, 2, 3)]
+        (folder / "stages" / "progress.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in lines))
 
     monkeypatch.setattr("guard.training.steps.make_dataset", make_dataset)
     monkeypatch.setattr("guard.training.steps.train_from_scratch", train_from_scratch)
@@ -131,6 +137,8 @@ def test_a_run_makes_every_stage_once_and_a_checkpoint(
     assert checkpoint.manifest is not None
     assert checkpoint.manifest.command == "rsafe train run --recipe smoke --output training"
     assert checkpoint.manifest.training["made_in"] == "1 minutes on 2 CPU cores"
+    page = (tmp_path / "evaluation" / "report.html").read_text()
+    assert "<h2>Learning curves</h2>" in page
     assert set(checkpoint.manifest.training["stages"]) == {"dataset", "warm-start", "evaluation"}
     assert checkpoint.manifest.data_hash == data_hash(SMOKE)
 
@@ -183,6 +191,29 @@ def test_a_checkpoint_is_packaged_anew_with_its_calibration(
     assert (new.path / "calibration.json").read_text() == "a calibration"
     assert (new.path / "reliability.svg").read_text() == "a picture"
     assert "fast, ece: 0.070, wanted at most 0.05" in (new.path / "README.md").read_text()
+
+
+def test_a_checkpoint_is_not_packaged_anew_past_its_gate(evaluated: dict[str, Any], tmp_path: Path) -> None:
+    file, text = tmp_path / "mine.yaml", (SHIPPED_RECIPES / "tiny.yaml").read_text()
+    floor = "{suite: synthetic/both, figure: recall, least: 0.9, modes: [think]}"
+    file.write_text(f"{text}\ngate:\n  drops: []\n  floors:\n    - {floor}\n")
+    arguments = ["package", "--checkpoint", "tiny", "--recipe", str(file), "--output", str(tmp_path / "out")]
+    evaluated["hits"] = 15
+    result = CliRunner().invoke(train, arguments)
+    assert result.exit_code == 1
+    assert "FAILED  think  synthetic/both: recall 0.7500" in result.output
+    assert not (tmp_path / "out" / "checkpoint").exists()
+
+    evaluated["hits"] = 20
+    file.write_text(file.read_text().replace("evaluation_seed: 4242", "evaluation_seed: 4243"))
+    assert CliRunner().invoke(train, arguments, catch_exceptions=False).exit_code == 0
+    manifest = open_checkpoint(str(tmp_path / "out" / "checkpoint")).manifest
+    assert manifest is not None
+    # The gate holds and a bar is missed: both are told, and one alone does not pass.
+    assert manifest.gate["passed"] is False
+    assert manifest.gate["rows"] == 500
+    assert manifest.gate["recipe"]["passed"] is True
+    assert [row["figure"] for row in manifest.gate["recipe"]["rows"]] == ["recall"]
 
 
 def test_a_checkpoint_of_another_recipe_is_not_packaged_as_this_one(
