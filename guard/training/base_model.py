@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from guard.checkpoint import checkpoint_digest
+from guard.checkpoint import CALIBRATION, MANIFEST, SIGNATURE, checkpoint_digest
 from guard.errors import TrainingError
 from guard.training.settings import Recipe
 
 # Weights, tokenizer, configuration; never pickles, and no code.
 _WANTED: Final = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "vocab.txt", "*.model", "LICENSE*")
+_OF_A_PACKAGE: Final = (MANIFEST, SIGNATURE, CALIBRATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,30 @@ def open_base(recipe: Recipe) -> Base:
         raise TrainingError(f"base {place}: neither a folder nor to be had from the hub: {error}") from error
     # A snapshot's folder has the commit as its name.
     return Base(Path(found), {"name": recipe.base, "commit": Path(found).name})
+
+
+def copy_base(base: Base, folder: Path) -> None:
+    """Write the base's files to `folder`, links of the hub's cache as the files that they lead to.
+
+    Left out is what is not of the model: hidden files, what a package says of itself, and of a snapshot
+    whatever else somebody fetched into it.
+    """
+    on_hub = "commit" in base.identity
+
+    def passed_over(place: str, names: list[str]) -> set[str]:
+        return {
+            name
+            for name in names
+            if name.startswith(".")
+            or name in _OF_A_PACKAGE
+            or (on_hub and (Path(place) / name).is_file() and not _is_wanted(name))
+        }
+
+    shutil.copytree(base.folder, folder, ignore=passed_over, dirs_exist_ok=True)
+
+
+def _is_wanted(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in _WANTED)
 
 
 def _is_hub_name(name: str) -> bool:

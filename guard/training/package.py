@@ -9,38 +9,17 @@ from typing import Any
 
 import msgspec
 import torch
-from safetensors.torch import load_file
-from tokenizers import Tokenizer
 
 from guard.checkpoint import Checkpoint, Manifest, write_manifest
 from guard.errors import CheckpointError
-from guard.prompt import load_template, template_of
+from guard.prompt import template_of
 from guard.training.card import model_card
+from guard.training.export import TEMPLATE_FILE, write_template
 from guard.training.generator.evaluation_sets import evaluation_sets
-from guard.training.model import TinyGuard, export_hugging_face
+from guard.training.model import TinyGuard
 from guard.training.settings import Recipe
-from guard.training.tokenizer import END_OF_TEXT, TURN_END, save_tokenizer, token_id
 
 COMMAND = "rsafe train run --recipe {recipe} --output training"
-TEMPLATE_FILE = "prompt_template.json"
-
-
-def export(recipe: Recipe, tokenizer_folder: Path, weights: Path, folder: Path) -> None:
-    """Write the model folder without card and manifest: enough to be served and measured."""
-    tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
-    folder.mkdir(parents=True, exist_ok=True)
-    model = TinyGuard(recipe.model)
-    model.load_state_dict(load_file(weights))
-    export_hugging_face(
-        model,
-        folder,
-        eos_token_id=token_id(tokenizer, TURN_END),
-        pad_token_id=token_id(tokenizer, END_OF_TEXT),
-    )
-    # safetensors writes for the owner alone; an installed checkpoint is for everybody.
-    (folder / "model.safetensors").chmod(0o644)
-    save_tokenizer(tokenizer, folder)
-    _write_template(recipe, folder)
 
 
 def package(
@@ -61,7 +40,7 @@ def package(
     """
     template = folder / TEMPLATE_FILE
     if not template.is_file():
-        _write_template(recipe, folder)
+        write_template(recipe, folder)
     (folder / "README.md").write_text(model_card(recipe, report, command, training), encoding="utf-8")
     return write_manifest(
         folder,
@@ -117,11 +96,6 @@ def _gate(report: dict[str, Any], gate: dict[str, Any] | None) -> dict[str, Any]
     if gate is None:
         return found
     return found | {"passed": bool(report["passed"] and gate["passed"]), "recipe": gate}
-
-
-def _write_template(recipe: Recipe, folder: Path) -> None:
-    content = msgspec.json.encode(load_template(recipe.template))
-    (folder / TEMPLATE_FILE).write_bytes(msgspec.json.format(content, indent=2) + b"\n")
 
 
 def data_hash(recipe: Recipe, data: str | None = None) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from guard.errors import TrainingError
+from guard.training.base_model import Base
 from guard.training.recipe import section
 from guard.training.settings import ABLATIONS, Recipe
 
@@ -68,7 +69,7 @@ def make_dataset(recipe: Recipe, base: Path | None, folder: Path) -> None:
 def train_from_scratch(recipe: Recipe, dataset: Path, folder: Path, log: Log) -> None:
     """The stages of the recipe from random weights; `folder` gets `model`."""
     from guard.prompt import PromptRenderer, load_template
-    from guard.training.package import export
+    from guard.training.export import export
     from guard.training.warm_start import warm_start
 
     tokenizer = dataset / TOKENIZER
@@ -76,6 +77,16 @@ def train_from_scratch(recipe: Recipe, dataset: Path, folder: Path, log: Log) ->
     warm_start(recipe, renderer, folder / "stages", log)
     last = folder / "stages" / f"{recipe.stages[-1].name}.safetensors"
     export(recipe, tokenizer, last, folder / MODEL)
+
+
+def take_base(recipe: Recipe, base: Base, folder: Path) -> None:
+    """The base as it is, with the recipe's template: what is measured is what is packaged."""
+    from guard.training.base_model import copy_base
+    from guard.training.export import write_template
+
+    copy_base(base, folder / MODEL)
+    write_template(recipe, folder / MODEL)
+    _expect_model(folder)
 
 
 def train_supervised(recipe: Recipe, base: Path, dataset: Path, folder: Path, log: Log) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from guard.checkpoint import SHIPPED
+from guard.checkpoint import SHIPPED, open_checkpoint
 from guard.errors import CheckpointError, TrainingError
-from guard.training.base_model import open_base
+from guard.training.base_model import Base, copy_base, open_base
 from guard.training.recipe import read_recipe
 from guard.training.settings import Recipe
 
@@ -49,3 +49,24 @@ def test_a_link_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
     (folder / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CheckpointError, match="leaves the checkpoint"):
         open_base(recipe_over(str(folder)))
+
+
+def test_a_snapshot_of_the_hub_is_copied_as_files(tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "f00"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    names = [path.name for path in (SHIPPED / "tiny").iterdir() if path.is_file()]
+    for name in [*names, "pytorch_model.bin"]:
+        if name in names:
+            shutil.copy(SHIPPED / "tiny" / name, blobs / name)
+        else:
+            (blobs / name).write_text("a pickle")
+        (snapshot / name).symlink_to(Path("../../blobs") / name)
+    with pytest.raises(CheckpointError, match="leaves the checkpoint"):
+        open_checkpoint(str(snapshot))
+    copy_base(Base(snapshot, {"name": "owner/name", "commit": "f00"}), tmp_path / "model")
+    copied = open_checkpoint(str(tmp_path / "model"))
+    assert not copied.verified  # the package's own account is not the model's
+    assert not any(path.is_symlink() for path in (tmp_path / "model").iterdir())
+    assert "pytorch_model.bin" not in {path.name for path in (tmp_path / "model").iterdir()}
+    assert copied.weights_digest == open_checkpoint("tiny").weights_digest

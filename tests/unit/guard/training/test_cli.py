@@ -11,8 +11,9 @@ from guard.checkpoint import open_checkpoint
 from guard.errors import CheckpointError, TrainingError
 from guard.training.cli import train
 from guard.training.evaluation import MODES, Outcome
+from guard.training.export import export
 from guard.training.generator.evaluation_sets import evaluation_sets
-from guard.training.package import data_hash, export, package, parameter_count
+from guard.training.package import data_hash, package, parameter_count
 from guard.training.recipe import SHIPPED_RECIPES, read_recipe
 from guard.training.settings import Recipe
 from guard.training.stages import sole_run
