@@ -160,6 +160,11 @@ def key_ids(public_keys: Sequence[Path]) -> list[str]:
     return [_key_id(_public_key(path)) for path in public_keys]
 
 
+def signing_key_id(private: Path) -> str:
+    """The id of a private key's pair, which its signatures name. Raises `KeyFileError`."""
+    return _key_id(_private_key(private).public_key())
+
+
 def _key_id(key: Ed25519PublicKey) -> str:
     raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return hashlib.sha256(raw).hexdigest()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform
-from importlib import metadata
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,23 +12,21 @@ import msgspec
 from guard.training.settings import Recipe
 from guard.training.stages import record_of
 
-_VERSIONS: Final = ("torch", "tokenizers", "transformers", "safetensors")
-# Only where the recipe goes through them.
-_MORE_VERSIONS: Final = ("trl", "peft", "accelerate", "datasets")
 _STAGES: Final = ("dataset", "warm-start", "grpo", "evaluation", "gate")
 _SUMMARY: Final = "summary.json"
 
 
-def training_account(recipe: Recipe, output: Path, base: dict[str, str] | None) -> dict[str, Any]:
-    """The manifest's `training` (JSON-ready), from the stages in `output` that are done.
+def training_account(
+    recipe: Recipe, output: Path, base: dict[str, str] | None, made: Collection[str]
+) -> dict[str, Any]:
+    """The manifest's `training` (JSON-ready), from the stages in `output` that are `made`.
 
-    `base`: what the model was trained from; None from scratch.
+    `made`: names of the stages that this run made or found to be made from its inputs; others that lie there
+    are of another recipe. `base`: what the model was trained from; None from scratch.
     """
     account: dict[str, Any] = {
         "recipe": msgspec.to_builtins(recipe),
-        "python": platform.python_version(),
-        "versions": _versions(recipe),
-        "stages": _stages(output),
+        "stages": _stages(output, made),
         "parent": base,
     }
     if recipe.from_scratch:
@@ -51,23 +48,19 @@ def training_seconds(stages: Path) -> float:
     return sum(last.values())
 
 
-def _stages(output: Path) -> dict[str, Any]:
-    """Stage → its code, the digest of what came out, and what it says of itself."""
+def _stages(output: Path, made: Collection[str]) -> dict[str, Any]:
+    """Stage → its code, versions of libraries, the digest of what came out, and what it says of itself."""
     found: dict[str, Any] = {}
-    for name in _STAGES:
+    for name in (name for name in _STAGES if name in made):
         record = record_of(output / name)
         if record is None:
             continue
-        found[name] = {"code": record.inputs["code"], "files": record.digest()}
+        found[name] = {
+            "code": record.inputs["code"],
+            "versions": record.versions,
+            "files": record.digest(),
+        }
         summary = output / name / _SUMMARY
         if summary.is_file():
             found[name]["summary"] = json.loads(summary.read_text(encoding="utf-8"))
     return found
-
-
-def _versions(recipe: Recipe) -> dict[str, str]:
-    through_trl = recipe.warm_start is not None or recipe.grpo is not None
-    names = _VERSIONS + (_MORE_VERSIONS if through_trl else ())
-    return {name: metadata.version(name) for name in names} | {
-        "rsafe-stream": metadata.version("rsafe-stream")
-    }

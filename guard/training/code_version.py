@@ -2,7 +2,8 @@
 
 A stage is made anew when its code changed. Comments, docstrings and layout are left out, so that a sentence
 that was corrected does not cost a training run. A stage's code is the modules that it begins with, all that
-they import of this project, within functions too, and the data files beside them.
+they import of this project, within functions too, the data files beside them, and its own functions of
+`steps.py` with what they call there.
 """
 
 from __future__ import annotations
@@ -26,14 +27,26 @@ BEGINNINGS: Final[dict[str, Sequence[str]]] = {
         "guard.training.generator.evaluation_sets",
         "guard.training.data.build",
     ),
-    "warm-start": ("guard.training.warm_start", "guard.training.model"),
+    "warm-start": ("guard.training.warm_start", "guard.training.model", "guard.training.export"),
+    "base": ("guard.training.base_model", "guard.training.export"),
     "supervised": ("guard.training.supervised",),
     "grpo": ("guard.training.grpo",),
-    "evaluation": ("guard.training.evaluation",),
+    "evaluation": ("guard.training.evaluation", "guard.training.floor", "guard.training.report"),
     "gate": ("guard.training.gate", "guard.training.report"),
-    "checkpoint": ("guard.training.package",),
+    "checkpoint": ("guard.training.package", "guard.training.account"),
 }
 """Stage → the modules that it begins with; one that is not there begins nothing."""
+STEPS: Final[dict[str, Sequence[str]]] = {
+    "dataset": ("make_dataset",),
+    "warm-start": ("train_from_scratch",),
+    "base": ("take_base",),
+    "supervised": ("train_supervised",),
+    "grpo": ("train_reinforced",),
+    "evaluation": ("evaluation_settings", "measure"),
+    "gate": ("judge_gate", "read_report"),
+    "checkpoint": ("copy_calibration", "read_report", "sign_checkpoint"),
+}
+"""Stage → its functions in `steps.py`: what it imports for other stages is none of its code."""
 
 
 def code_version(stage: str) -> str:
@@ -45,7 +58,32 @@ def code_version(stage: str) -> str:
             content = plain_code(content.decode()).encode()
         name = path.relative_to(_ROOT).as_posix()
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    digest.update(
+        code_of((_ROOT / "guard/training/steps.py").read_text(encoding="utf-8"), STEPS[stage]).encode()
+    )
     return digest.hexdigest()
+
+
+def code_of(source: str, names: Sequence[str]) -> str:
+    r"""Functions and constants of a module, and those of it that they use; without comments and docstrings.
+
+    >>> code_of("A = 1\nB = 2\ndef f(): return A\ndef g(): return f()\ndef h(): return B", ["g"])
+    'A = 1\ndef f():\n    return A\ndef g():\n    return f()'
+    """
+    known: dict[str, ast.stmt] = {}
+    for node in ast.parse(plain_code(source)).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            known[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            known |= {one.id: node for one in targets if isinstance(one, ast.Name)}
+    pending, reached = list(names), set[str]()
+    while pending:
+        name = pending.pop()
+        if name in known and name not in reached:
+            reached.add(name)
+            pending += [one.id for one in ast.walk(known[name]) if isinstance(one, ast.Name)]
+    return "\n".join(ast.unparse(node) for name, node in known.items() if name in reached)
 
 
 def plain_code(source: str) -> str:

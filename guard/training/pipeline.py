@@ -4,12 +4,11 @@ dataset → warm-start → grpo → evaluation → gate → checkpoint
 
 Each stage names its inputs: its part of the recipe, the version of its code, and the digests of what it reads
 of earlier stages. A stage that the recipe does not have is passed over, and the next one reads what the one
-before it made.
+before it made. A little over 300 lines: the order of all stages and what each reads stand in one place.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from guard.training.data_files import data_files
 from guard.training.recipe import section
 from guard.training.settings import ABLATIONS, Recipe
 from guard.training.stages import digest_of, make_stage, record_of
+from guard.training.versions import engine_version, stage_versions
 
 # Records of stages, and what version control or a download left: no part of a checkpoint.
 _HIDDEN: Final = shutil.ignore_patterns(".*")
@@ -53,6 +53,7 @@ class Pipeline:
         self.recipe, self.output = recipe, output
         self._say, self._log = say, log
         self._base: Base | None = None
+        self._champion: Checkpoint | None = None
         self._made: set[str] = set()
 
     def dataset(self) -> Path:
@@ -94,7 +95,13 @@ class Pipeline:
             )
         else:
             self._say(f"warm-start: none in the recipe; {recipe.base} is taken as it is")
-            return Trained(base.folder, json.dumps(base.identity, sort_keys=True))
+            folder = self._make(
+                "warm-start",
+                "base",
+                self._common(),
+                lambda folder: steps.take_base(recipe, base, folder),
+                resumes=False,
+            )
         return _trained(folder)
 
     def grpo(self) -> Trained:
@@ -134,9 +141,9 @@ class Pipeline:
 
     def champion_evaluation(self) -> Path | None:
         """The report of the champion on the same rows; None without one."""
-        if not self.recipe.champion:
+        champion = self._opened_champion()
+        if champion is None:
             return None
-        champion = open_checkpoint(self.recipe.champion)
         trained = Trained(champion.path, champion.weights_digest)
         return self._measure("evaluation-champion", trained, self._labelled_rows())
 
@@ -146,6 +153,7 @@ class Pipeline:
 
     def gate(self) -> Path | None:
         """What the gate says; None where the recipe has none. It may say that the model failed."""
+        self._opened_champion()  # before anything that takes long: it may not be there
         return self._judged(self.evaluation())
 
     def _judged(self, challenger: Path) -> Path | None:
@@ -182,6 +190,7 @@ class Pipeline:
 
     def checkpoint(self, command: str, key: Path | None) -> Path:
         """The checkpoint's folder, signed where a key is given. Raises `GateFailed` instead."""
+        signer = _signer(key)
         gate, trained, recipe = self.gate(), self.grpo(), self.recipe
         evaluation = self.output / "evaluation"
         outcome = None if gate is None else self.require_passed(gate)
@@ -209,7 +218,7 @@ class Pipeline:
             "evaluation": digest_of(evaluation),
             "gate": None if gate is None else digest_of(gate),
             "command": command,
-            "key": None if key is None else str(key),
+            "key": signer,
         }
         return self._make("checkpoint", "checkpoint", inputs, make, resumes=False)
 
@@ -223,6 +232,8 @@ class Pipeline:
 
         They pass the recipe's gate as those of a run do. Raises `GateFailed` instead.
         """
+        signer = _signer(key)
+        self._opened_champion()
         evaluation = self.evaluation_of(old)
         gate = self._judged(evaluation)
         outcome = None if gate is None else self.require_passed(gate)
@@ -241,7 +252,7 @@ class Pipeline:
             "checkpoint": old.checkpoint_digest,
             "evaluation": digest_of(evaluation),
             "gate": None if gate is None else digest_of(gate),
-            "key": None if key is None else str(key),
+            "key": signer,
         }
         return self._make("checkpoint", "checkpoint", inputs, make, resumes=False)
 
@@ -261,6 +272,7 @@ class Pipeline:
             "rows": recipe.evaluation_rows,
             "seed": recipe.evaluation_seed,
             "settings": settings,
+            "engine": engine_version(),
             "data": None if recipe.data is None or dataset is None else digest_of(dataset, steps.ROWS),
         }
         return self._make(
@@ -280,7 +292,8 @@ class Pipeline:
         if name in self._made:
             return folder
         plain = msgspec.json.decode(msgspec.json.encode({**inputs, "code": code_version(code)}))
-        make_stage(folder, plain, make, self._say, resumes=resumes)
+        versions = stage_versions(code)
+        make_stage(folder, plain, make, self._say, resumes=resumes, versions=versions)
         self._made.add(name)
         return folder
 
@@ -301,11 +314,26 @@ class Pipeline:
             self._base = open_base(self.recipe)
         return self._base
 
+    def _opened_champion(self) -> Checkpoint | None:
+        if self._champion is None and self.recipe.champion:
+            self._champion = open_checkpoint(self.recipe.champion)
+        return self._champion
+
     def _account(self) -> dict[str, Any]:
         from guard.training.account import training_account
 
         base = self._opened_base()
-        return training_account(self.recipe, self.output, None if base is None else base.identity)
+        identity = None if base is None else base.identity
+        return training_account(self.recipe, self.output, identity, self._made)
+
+
+def _signer(key: Path | None) -> str | None:
+    """The id of the key: an input, and read before anything that takes long. Raises `KeyFileError`."""
+    if key is None:
+        return None
+    from guard.signature import signing_key_id
+
+    return signing_key_id(key)
 
 
 def _trained(stage: Path) -> Trained:

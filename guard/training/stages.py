@@ -50,6 +50,8 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     inputs_sha256: str
     inputs: dict[str, Any]
     files: dict[str, FileRecord]
+    versions: dict[str, str] = {}
+    """Of the libraries that it was made with; no input, since a patch of one does not cost a training run."""
 
     def digest(self, below: str = "") -> str:
         """SHA-256 over the files, or those in a folder of it: an input of the stage that reads them."""
@@ -58,13 +60,20 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_stage(
-    folder: Path, inputs: Inputs, make: Make, log: Callable[[str], None], *, resumes: bool
+    folder: Path,
+    inputs: Inputs,
+    make: Make,
+    log: Callable[[str], None],
+    *,
+    resumes: bool,
+    versions: Mapping[str, str] | None = None,
 ) -> bool:
     """Make `folder` with `make` unless it was made from the same inputs; True when it was made now.
 
     `resumes`: `make` goes on with the files of a run that was cut off, made from the same inputs; else they
-    are removed before it. When `make` fails, its files are kept for that. What `make` raises is raised;
-    `TrainingError` for a folder that no stage made, which is left alone.
+    are removed before it. `versions` are recorded with what was made. When `make` fails, its files are kept
+    for that. What `make` raises is raised; `TrainingError` for a folder that no stage made, which is left
+    alone.
     """
     wanted, partial = _sha256(inputs), _beside(folder, "partial")
     _clear(_beside(folder, "old"))
@@ -82,7 +91,7 @@ def make_stage(
         again = _begin(partial, wanted, resumes=resumes)
         log(f"{folder.name}: {'goes on' if again else 'started'}")
         make(partial)
-        _finish(partial, inputs, wanted)
+        _finish(partial, inputs, wanted, versions or {})
     _put_in_place(partial, folder)
     log(f"{folder.name}: done")
     return True
@@ -135,7 +144,7 @@ def _begin(partial: Path, wanted: str, *, resumes: bool) -> bool:
     return False
 
 
-def _finish(partial: Path, inputs: Inputs, wanted: str) -> None:
+def _finish(partial: Path, inputs: Inputs, wanted: str, versions: Mapping[str, str]) -> None:
     files: dict[str, FileRecord] = {}
     folders = [partial]
     for path in sorted(partial.rglob("*")):
@@ -153,7 +162,7 @@ def _finish(partial: Path, inputs: Inputs, wanted: str) -> None:
             files[path.relative_to(partial).as_posix()] = FileRecord(digest, os.fstat(file.fileno()).st_size)
     for folder in folders:
         sync_folder(folder)
-    record = StageRecord(inputs_sha256=wanted, inputs=dict(inputs), files=files)
+    record = StageRecord(inputs_sha256=wanted, inputs=dict(inputs), files=files, versions=dict(versions))
     text = msgspec.json.format(msgspec.json.encode(record, order="sorted"), indent=1)
     write_durably(partial / RECORD, text + b"\n")
 

@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.training import code_version as module
-from guard.training.code_version import BEGINNINGS, code_version, plain_code
+from guard.training import steps
+from guard.training.code_version import BEGINNINGS, STEPS, code_of, code_version, plain_code
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,24 @@ def test_a_version_follows_the_modules_that_a_stage_reaches() -> None:
     assert {"warm_start.py", "optimisers.py", "packing.py", "lexicon.py", "prompt.py", "policy.py"} <= names
     assert not {"cli.py", "settings.py", "errors.py", "evaluation.py", "stages.py"} & names
     assert "texts.jsonl" in {path.name for path in module._files(BEGINNINGS["evaluation"])}
+
+
+def test_an_evaluation_covers_the_floor_and_the_report_and_a_warm_start_the_export() -> None:
+    evaluation, checkpoint = (
+        {path.name for path in module._files(BEGINNINGS[stage])} for stage in ("evaluation", "checkpoint")
+    )
+    assert {"evaluation.py", "floor.py", "report.py", "report_rows.py"} <= evaluation
+    assert {"package.py", "account.py", "export.py"} <= checkpoint
+    assert "export.py" in {path.name for path in module._files(BEGINNINGS["warm-start"])}
+
+
+def test_every_stage_has_its_functions_among_the_steps() -> None:
+    source = Path(steps.__file__).read_text(encoding="utf-8")
+    assert set(STEPS) == set(BEGINNINGS)
+    for names in STEPS.values():
+        assert all(callable(getattr(steps, name)) for name in names)
+    assert "def _rows" in code_of(source, STEPS["grpo"])
+    assert "def measure" not in code_of(source, STEPS["grpo"])
 
 
 def test_a_version_is_the_same_twice_and_another_for_another_stage() -> None:
