@@ -64,6 +64,7 @@ def make_dataset(recipe: Recipe, base: Path | None, folder: Path) -> None:
 
         renderer = PromptRenderer(tokenizer_folder, template, _SECRET)
         build_dataset(section(recipe, "data"), renderer, folder / ROWS)
+        _expect_rows(recipe, folder)
 
 
 def train_from_scratch(recipe: Recipe, dataset: Path, folder: Path, log: Log) -> None:
@@ -93,7 +94,7 @@ def train_supervised(recipe: Recipe, base: Path, dataset: Path, folder: Path, lo
     """The base learns to answer in form, from the rows to train on; `folder` gets `model`."""
     from guard.training.supervised import run_supervised
 
-    run_supervised(section(recipe, "warm_start"), base, _rows(dataset, "train"), folder, log)
+    run_supervised(section(recipe, "warm_start"), base, _training_rows(dataset), folder, log)
     _expect_model(folder)
 
 
@@ -101,7 +102,7 @@ def train_reinforced(recipe: Recipe, model: Path, dataset: Path, folder: Path, l
     """Reinforced alignment of a model on the rows to train on; `folder` gets `model`."""
     from guard.training.grpo import run_grpo
 
-    run_grpo(section(recipe, "grpo"), model, _rows(dataset, "train"), folder, log)
+    run_grpo(section(recipe, "grpo"), model, _training_rows(dataset), folder, log)
     _expect_model(folder)
 
 
@@ -132,19 +133,17 @@ def measure(
 ) -> None:
     """The evaluation of a model; `folder` gets `report.json` and its page, and what calibration was fitted.
 
-    Labelled rows are measured where the recipe has some and `dataset` is given; with `floor`, what a
-    classifier that reads no policy says of them stands beside. `progress`: learning curves, by stage.
+    Labelled rows of the split `dev` are measured where the recipe has some and `dataset` is given; with
+    `floor`, what a classifier that reads no policy says of them stands beside. `progress`: learning curves,
+    by stage.
     """
     from guard.training.evaluation import evaluate
 
     more: dict[str, Any] = {} if settings is None else {"settings": settings}
     if recipe.data is not None and dataset is not None:
         more["rows"] = _rows(dataset, "dev")
-        if floor:
-            from guard.training.floor import (
-                CannotLearn,
-                floor_replies,
-            )
+        if floor and more["rows"]:
+            from guard.training.floor import CannotLearn, floor_replies
 
             with contextlib.suppress(CannotLearn):  # rows of one class have no floor
                 more["floor"] = floor_replies(_rows(dataset, "train"), more["rows"], recipe.seed)
@@ -233,10 +232,27 @@ def _write_report(folder: Path, report: dict[str, Any], progress: Mapping[str, P
 def _rows(dataset: Path, split: str) -> list[Any]:
     from guard.training.data.rows import read_rows
 
-    rows = [row for row in read_rows(dataset / ROWS) if row.split == split]
+    return [row for row in read_rows(dataset / ROWS) if row.split == split]
+
+
+def _training_rows(dataset: Path) -> list[Any]:
+    rows = _rows(dataset, "train")
     if not rows:
-        raise TrainingError(f"{dataset / ROWS}: found no row of the split {split}; expected one or more")
+        raise TrainingError(f"{dataset / ROWS}: found no row of the split train; expected one or more")
     return rows
+
+
+def _expect_rows(recipe: Recipe, dataset: Path) -> None:
+    """The rows that later stages read: found missing now, and not after all training."""
+    if recipe.warm_start is not None or recipe.grpo is not None:
+        _training_rows(dataset)
+    floors = () if recipe.gate is None else section(recipe, "gate").floors
+    asked = next((floor.suite for floor in floors if floor.suite.startswith("real/")), "")
+    if asked and not _rows(dataset, "dev"):
+        raise TrainingError(
+            f"{dataset / ROWS}: found no row of the split dev; expected one or more, since the gate has a "
+            f"floor of the suite {asked}"
+        )
 
 
 def _expect_model(folder: Path) -> None:
