@@ -83,7 +83,8 @@ def encode_answers(
         if row.twin:
             twin, others = fitting.get(row.twin, (row, {}))
             ways = ways & set(others) if twin.twin == row.id else set()
-            encoder.left_out["twin_left_out"] += len(own) - len(ways)
+            if lost := len(own) - len(ways):
+                encoder.left_out["twin_left_out"] += lost
         for way, (prompt, answer) in own.items():
             if way in ways:
                 prompts.append(prompt)
