@@ -28,7 +28,7 @@ BEGINNINGS: Final[dict[str, Sequence[str]]] = {
         "guard.training.data.build",
     ),
     "warm-start": ("guard.training.warm_start", "guard.training.model", "guard.training.export"),
-    "base": ("guard.training.base_model", "guard.training.export"),
+    "base": ("guard.training.base_model", "guard.training.weights"),
     "supervised": ("guard.training.supervised",),
     "grpo": ("guard.training.grpo",),
     "evaluation": ("guard.training.evaluation", "guard.training.floor", "guard.training.report"),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
-import msgspec
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
@@ -13,8 +11,7 @@ from guard.prompt import load_template
 from guard.training.model import TinyGuard, export_hugging_face
 from guard.training.settings import Recipe
 from guard.training.tokenizer import END_OF_TEXT, TURN_END, save_tokenizer, token_id
-
-TEMPLATE_FILE: Final = "prompt_template.json"
+from guard.training.weights import write_template
 
 
 def export(recipe: Recipe, tokenizer_folder: Path, weights: Path, folder: Path) -> None:
@@ -32,10 +29,4 @@ def export(recipe: Recipe, tokenizer_folder: Path, weights: Path, folder: Path) 
     # safetensors writes for the owner alone; an installed checkpoint is for everybody.
     (folder / "model.safetensors").chmod(0o644)
     save_tokenizer(tokenizer, folder)
-    write_template(recipe, folder)
-
-
-def write_template(recipe: Recipe, folder: Path) -> None:
-    """Write the recipe's prompt template beside a model, which is then asked in its words."""
-    content = msgspec.json.encode(load_template(recipe.template))
-    (folder / TEMPLATE_FILE).write_bytes(msgspec.json.format(content, indent=2) + b"\n")
+    write_template(load_template(recipe.template), folder)

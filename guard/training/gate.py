@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from guard.training.durable import write_durably
 from guard.training.gate_difference import NotComparable, Side, Sides, compare
 from guard.training.gate_settings import Drop, Floor, GateSettings
 from guard.training.measured_rows import ReportError, rows_of
@@ -111,9 +112,7 @@ def run_gate(settings: GateSettings, challenger: Report, champion: Report | None
 def write_result(folder: Path, result: GateResult) -> None:
     """Write `gate.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{RESULT}.partial"
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
-    partial.replace(folder / RESULT)
+    write_durably(folder / RESULT, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
 
 
 def _floors(settings: GateSettings, report: Report) -> Iterator[GateRow]:

@@ -21,8 +21,9 @@ from guard.errors import TrainingError
 from guard.training.batches import order_of_units, twin_units
 from guard.training.data.rows import LabelledRow
 from guard.training.grpo_settings import GrpoSettings
-from guard.training.launch import alone, launch
-from guard.training.resume import clear_states, open_run, records, run_identity, write_summary
+from guard.training.launch import Stage
+from guard.training.one_run import run_once
+from guard.training.resume import records, write_summary
 from guard.training.rewards import Parts, judge_completion
 from guard.training.rollouts import FAULTS
 from guard.training.row_encoding import Asked, RowEncoder, training_renderer
@@ -35,9 +36,9 @@ from guard.training.trainer_parts import (
     versions,
     without_printing,
 )
-from guard.training.weights import MODEL, TRAINED, load_tokenizer, load_weights, template_for, write_model
+from guard.training.weights import load_tokenizer, load_weights, template_for
 
-STAGE: Final = "grpo"
+STAGE: Final[Stage] = "grpo"
 _COUNTS: Final = ("groups", "flat_right", "flat_wrong", "flat_mixed")
 _FIGURES: Final = {
     "loss": "loss",
@@ -71,21 +72,7 @@ def run_grpo(
     it is absent, and a finished one is left as it is. Raises `TrainingError` for a folder of another run, for
     rows that do not fill a step, for twins that do not belong together, and for a model that cannot be read.
     """
-    if alone(settings.processes):
-        open_run(folder, run_identity(STAGE, settings, model, rows))
-        if (folder / MODEL).is_dir():
-            log(f"{STAGE}: already there")
-            clear_states(folder)
-            return folder / MODEL
-    if settings.processes > 1 and alone(settings.processes):
-        launch(STAGE, settings, model, rows, folder, log)
-    else:
-        _train(settings, model, rows, folder, log)
-    if alone(settings.processes):
-        template = template_for(model, settings.template)
-        write_model(model, folder / TRAINED, folder / MODEL, template=template, saved_as=settings.saved_as)
-        clear_states(folder)
-    return folder / MODEL
+    return run_once(STAGE, _train, settings, model, rows, folder, log)
 
 
 def ask_rows(

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import msgspec
 
+from guard.training.durable import write_durably
+
 Result = TypeVar("Result")
 
 
@@ -39,6 +41,4 @@ def recall(path: Path, kind: type[Result]) -> tuple[Result, float] | None:
 def keep(path: Path, result: object, seconds: float) -> None:
     """Write the result; the file is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(msgspec.json.encode(_Kept(seconds, msgspec.Raw(msgspec.json.encode(result)))))
-    partial.replace(path)
+    write_durably(path, msgspec.json.encode(_Kept(seconds, msgspec.Raw(msgspec.json.encode(result)))))

@@ -12,12 +12,12 @@ import torch
 
 from guard.checkpoint import Checkpoint, Manifest, write_manifest
 from guard.errors import CheckpointError
-from guard.prompt import template_of
+from guard.prompt import load_template, template_of
 from guard.training.card import model_card
-from guard.training.export import TEMPLATE_FILE, write_template
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.model import TinyGuard
 from guard.training.settings import Recipe
+from guard.training.weights import TEMPLATE_FILE, write_template
 
 COMMAND = "rsafe train run --recipe {recipe} --output training"
 
@@ -40,7 +40,7 @@ def package(
     """
     template = folder / TEMPLATE_FILE
     if not template.is_file():
-        write_template(recipe, folder)
+        write_template(load_template(recipe.template), folder)
     (folder / "README.md").write_text(model_card(recipe, report, command, training), encoding="utf-8")
     return write_manifest(
         folder,

@@ -14,6 +14,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
+from guard.training.durable import write_durably
 from guard.training.gate import GateResult, GateRow
 from guard.training.measured_rows import ROWS_KEY
 from guard.training.report_figures import Named, bars_of_suites, figure_tables
@@ -47,13 +48,13 @@ def write_report(folder: Path, report: Report) -> None:
     if ROWS_KEY in report:
         rows = ",\n".join(json.dumps(row, separators=(",", ":")) for row in report[ROWS_KEY])
         text = f'{text[:-2]},\n "{ROWS_KEY}": [\n{rows}\n]}}'
-    _write(folder / REPORT, text + "\n")
+    write_durably(folder / REPORT, (text + "\n").encode())
 
 
 def write_page(folder: Path, page: Page) -> Path:
     """Write `report.html` and return its path. Whole or absent."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / PAGE, page_text(page))
+    write_durably(folder / PAGE, page_text(page).encode())
     return folder / PAGE
 
 
@@ -122,9 +123,3 @@ def _gate_table(rows: Iterable[GateRow]) -> str:
     note = "Interval: of a floor that of the value; of a drop that of the difference."
     table = f"<table>{head}<th class=words>Wanted</th></tr>{''.join(lines)}</table>"
     return f"<div class=scroll>{table}</div><p class=note>{note}</p>"
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

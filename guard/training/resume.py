@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,8 @@ import msgspec
 
 from guard.errors import TrainingError
 from guard.training.data.rows import LabelledRow, PolicyHashes
-from guard.training.weights import TRAINED, settle, settle_folder
+from guard.training.durable import write_durably
+from guard.training.weights import TRAINED, settle
 
 PROGRESS: Final = "progress.jsonl"
 SUMMARY: Final = "summary.json"
@@ -55,7 +55,7 @@ def open_run(folder: Path, identity: str) -> None:
                 f" an empty folder or one of this run ({identity[:12]})"
             )
         return
-    _write(record, json.dumps({"identity": identity}) + "\n")
+    write_durably(record, (json.dumps({"identity": identity}) + "\n").encode())
 
 
 def states_folder(folder: Path) -> Path:
@@ -81,7 +81,7 @@ def complete_state(folder: Path, step: int) -> None:
     """Mark the state of this step as whole, once its files are on the disk."""
     state = states_folder(folder) / f"checkpoint-{step}"
     settle(state)
-    _write(state / _COMPLETE, "")
+    write_durably(state / _COMPLETE, b"")
 
 
 def clear_states(folder: Path) -> None:
@@ -94,7 +94,7 @@ def take_back(folder: Path, step: int) -> None:
     """Leave the lines of `progress.jsonl` up to this step; a half-written one goes as well."""
     lines = [json.dumps(record) + "\n" for record in records(folder) if record["step"] <= step]
     if lines or (folder / PROGRESS).is_file():
-        _write(folder / PROGRESS, "".join(lines))
+        write_durably(folder / PROGRESS, "".join(lines).encode())
 
 
 def records(folder: Path) -> Iterator[dict[str, Any]]:
@@ -118,14 +118,4 @@ def add_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
     """What the run was, in figures: rows, what was left out and why, steps, versions."""
-    _write(folder / SUMMARY, json.dumps(summary, indent=2, sort_keys=True) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    settle_folder(path.parent)
+    write_durably(folder / SUMMARY, (json.dumps(summary, indent=2, sort_keys=True) + "\n").encode())

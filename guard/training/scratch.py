@@ -18,8 +18,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from guard.prompt import PromptTemplate, as_read, load_template
 from guard.training.data.rows import LabelledRow
+from guard.training.durable import sync_folder
 from guard.training.tokenizer import END_OF_TEXT, SPECIAL, TURN_END, save_tokenizer, token_id
-from guard.training.weights import settle
+from guard.training.weights import settle, write_template
 from schemas.policy import canonical_categories
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -55,12 +56,12 @@ def make_scratch_model(settings: ScratchSettings, rows: Sequence[LabelledRow], f
     template = load_template(settings.template)
     tokenizer = _tokenizer(settings, template, rows)
     save_tokenizer(tokenizer, partial)
-    written = msgspec.json.format(msgspec.json.encode(template), indent=2)
-    (partial / "prompt_template.json").write_bytes(written + b"\n")
+    write_template(template, partial)
     _save_weights(settings, tokenizer, partial)
     settle(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+    sync_folder(folder.parent)
     return folder
 
 

@@ -82,11 +82,12 @@ def train_from_scratch(recipe: Recipe, dataset: Path, folder: Path, log: Log) ->
 
 def take_base(recipe: Recipe, base: Base, folder: Path) -> None:
     """The base as it is, with the recipe's template: what is measured is what is packaged."""
+    from guard.prompt import load_template
     from guard.training.base_model import copy_base
-    from guard.training.export import write_template
+    from guard.training.weights import write_template
 
     copy_base(base, folder / MODEL)
-    write_template(recipe, folder / MODEL)
+    write_template(load_template(recipe.template), folder / MODEL)
     _expect_model(folder)
 
 

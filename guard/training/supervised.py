@@ -15,8 +15,9 @@ from guard.errors import TrainingError
 from guard.training.batches import order_by_length
 from guard.training.data.rows import LabelledRow
 from guard.training.grpo_settings import SupervisedSettings
-from guard.training.launch import alone, launch
-from guard.training.resume import clear_states, open_run, records, run_identity, write_summary
+from guard.training.launch import Stage
+from guard.training.one_run import run_once
+from guard.training.resume import records, write_summary
 from guard.training.row_encoding import Ids, RowEncoder, naming_rationale, training_renderer
 from guard.training.trainer_parts import (
     Log,
@@ -27,9 +28,9 @@ from guard.training.trainer_parts import (
     versions,
     without_printing,
 )
-from guard.training.weights import MODEL, TRAINED, load_tokenizer, load_weights, template_for, write_model
+from guard.training.weights import load_tokenizer, load_weights, template_for
 
-STAGE: Final = "supervised"
+STAGE: Final[Stage] = "supervised"
 _FIGURES: Final = {
     "loss": "loss",
     "mean_token_accuracy": "token_accuracy",
@@ -49,21 +50,7 @@ def run_supervised(
     it is absent, and a finished one is left as it is. Raises `TrainingError` for a folder of another run, for
     rows that do not fill a step, and for a model that cannot be read.
     """
-    if alone(settings.processes):
-        open_run(folder, run_identity(STAGE, settings, model, rows))
-        if (folder / MODEL).is_dir():
-            log(f"{STAGE}: already there")
-            clear_states(folder)
-            return folder / MODEL
-    if settings.processes > 1 and alone(settings.processes):
-        launch(STAGE, settings, model, rows, folder, log)
-    else:
-        _train(settings, model, rows, folder, log)
-    if alone(settings.processes):
-        template = template_for(model, settings.template)
-        write_model(model, folder / TRAINED, folder / MODEL, template=template, saved_as=settings.saved_as)
-        clear_states(folder)
-    return folder / MODEL
+    return run_once(STAGE, _train, settings, model, rows, folder, log)
 
 
 def encode_answers(

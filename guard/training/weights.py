@@ -18,11 +18,13 @@ from guard.checkpoint import checkpoint_files
 from guard.errors import TrainingError
 from guard.prompt import PromptTemplate, load_template, template_of
 from guard.prompt_encoding import end_tokens
+from guard.training.durable import sync_folder
 from guard.training.grpo_settings import LoraSettings, Precision
 from guard.training.lora import adapted, merged
 
 TRAINED: Final = "trained"
 MODEL: Final = "model"
+TEMPLATE_FILE: Final = "prompt_template.json"
 _ADAPTER: Final = "adapter_config.json"
 # `tokenizer.json` alone decides the ids (guard.prompt_encoding); the others are for whoever loads the folder
 # with another library.
@@ -113,12 +115,17 @@ def write_model(
     for name in _TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, partial / name)
-    written = msgspec.json.format(msgspec.json.encode(template), indent=2)
-    (partial / "prompt_template.json").write_bytes(written + b"\n")
+    write_template(template, partial)
     settle(partial)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
-    settle_folder(target.parent)
+    sync_folder(target.parent)
+
+
+def write_template(template: PromptTemplate, folder: Path) -> None:
+    """Write a prompt template beside a model, which is then asked in its words."""
+    content = msgspec.json.format(msgspec.json.encode(template), indent=2)
+    (folder / TEMPLATE_FILE).write_bytes(content + b"\n")
 
 
 def settle(folder: Path) -> None:
@@ -126,16 +133,7 @@ def settle(folder: Path) -> None:
     for name in checkpoint_files(folder):
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
-    settle_folder(folder)
-
-
-def settle_folder(folder: Path) -> None:
-    """The folder's list of names is on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(folder)
 
 
 def _tokens(source: Path) -> tuple[int | list[int], int]:

@@ -6,14 +6,13 @@ collect → one split per group → no leaks → vary policies → within length
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from pathlib import Path
 
 from guard.prompt import PromptRenderer
 from guard.training.data.balance import balanced
 from guard.training.data.collect import collect
-from guard.training.data.data_card import CARD, CARD_FOR_PEOPLE, DataCard, card_of, rows_by_source, write_card
+from guard.training.data.data_card import DataCard, card_of, rows_by_source, write_card
 from guard.training.data.drafts import Drops, unmatched_twins
 from guard.training.data.errors import TrainingDataError
 from guard.training.data.groups import one_split_per_group
@@ -59,8 +58,6 @@ def build_dataset(settings: DataSettings, renderer: PromptRenderer, folder: Path
         data_sha256(folder),
     )
     write_card(card, folder)
-    for name in (ROWS, POLICIES, CARD, CARD_FOR_PEOPLE):
-        _to_disk(folder / name)
     return card
 
 
@@ -85,11 +82,3 @@ def _told(drops: Drops) -> str:
     for (_, reason), count in drops.counts.items():
         reasons[reason] += count
     return ", ".join(f"{count} for {reason}" for reason, count in reasons.most_common()) or "none"
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

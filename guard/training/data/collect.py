@@ -10,7 +10,7 @@ from guard.prompt import Turn, as_read
 from guard.training.data.drafts import Draft, Drops, chance
 from guard.training.data.errors import RowError, TrainingDataError
 from guard.training.data.generated import generated
-from guard.training.data.groups import drawn_split, group_of
+from guard.training.data.groups import drawn_split, group_of, named_group
 from guard.training.data.mapping import GroupKey, Placed, read_mapping
 from guard.training.data.reviewed import ReviewedPolicies
 from guard.training.data.rows import LabelledRow
@@ -114,7 +114,7 @@ def _draft(
     if not turns[-1].text.strip():
         drops.add(row.source, "empty_text")
         return None
-    group = f"{row.source}:{row.meta.group}" if row.meta.group else group_of(turns, key)
+    group = named_group(row.source, row.meta.group) if row.meta.group else group_of(turns, key)
     split = row.split or drawn_split(group, source.dev_share, seed)
     if split not in source.splits:
         drops.add(row.source, "split_not_taken")

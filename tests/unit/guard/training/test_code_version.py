@@ -43,7 +43,7 @@ def test_an_evaluation_covers_the_floor_and_the_report_and_a_warm_start_the_expo
         {path.name for path in module._files(BEGINNINGS[stage])} for stage in ("evaluation", "checkpoint")
     )
     assert {"evaluation.py", "floor.py", "report.py", "report_rows.py"} <= evaluation
-    assert {"package.py", "account.py", "export.py"} <= checkpoint
+    assert {"package.py", "account.py"} <= checkpoint
     assert "export.py" in {path.name for path in module._files(BEGINNINGS["warm-start"])}
 
 
