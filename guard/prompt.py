@@ -31,6 +31,7 @@ import msgspec
 
 from guard.errors import TemplateError
 from guard.normalise import normalise
+from guard.policy_text import with_codes
 from guard.prompt_encoding import TextEncoder, common_prefix, end_tokens, read_skeleton
 from schemas.policy import Policy, canonical_categories, judgement_hash
 
@@ -73,8 +74,8 @@ class PromptTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Text with `{categories}`; `{example_code}` is the first code of the policy."""
     category: str
     """One line: `{code}`, `{title}`, `{definition}`, `{exceptions}`."""
-    definition_style: Literal["plain", "coded"] = "plain"
-    """`coded`: split at `;`, the code after every phrase."""
+    definition_style: Literal["plain", "coded", "coded_prose"] = "plain"
+    """`coded`: split at `;`, the code after every phrase; `coded_prose`: in prose, too (`policy_text`)."""
     exceptions: str = ""
     """`{items}`; empty when a category has none."""
     exception_separator: str = "; "
@@ -106,6 +107,8 @@ class PromptTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         if self.definition_style == "coded":
             phrases = [phrase.strip() for phrase in definition.split(";")]
             definition = " ".join(f"{phrase} {category.code}" for phrase in phrases if phrase)
+        elif self.definition_style == "coded_prose":
+            definition = with_codes(definition, category.code)
         exceptions = ""
         if category.exceptions:
             items = self.exception_separator.join(_one_line(e) for e in category.exceptions)

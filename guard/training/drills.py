@@ -12,7 +12,7 @@ import random
 from guard.prompt import PromptRenderer
 from guard.training.generator.conversations import draw_act, listed_trace, unlisted_trace
 from guard.training.generator.lexicon import CODE_LETTERS, CONCEPTS, HIGHEST_CODE
-from guard.training.generator.policies import PolicyLine, draw_policy, draw_term
+from guard.training.generator.policies import PolicyLine, Wordings, draw_policy, draw_term
 from guard.training.generator.words import near_miss
 from guard.training.packing import BUILTIN, COPY, CUSTOM, FAST, Tree
 
@@ -21,6 +21,7 @@ _REPEATED, _PIECE = 48, 6
 
 _BYTES_AND_SPECIAL = 262
 """Ids below are special tokens and single bytes; drills draw from the rest."""
+_WORDINGS = Wordings(prose=0.3)
 _FARTHEST = 100
 """A question stands 3 to this many positions behind the policy: look-up must not depend on the distance."""
 
@@ -139,7 +140,7 @@ class WordDrill:
                 rng, builtin=rng.choice([0, 1, 1, 2, 2, 3, 4]), custom=rng.choice([0, 0, 1, 1, 2])
             )
         else:
-            policy = draw_policy(rng)
+            policy = draw_policy(rng, wordings=_WORDINGS)
         concepts = {line.concept: line for line in policy if line.concept}
         custom = [line for line in policy if line.concept is None]
         absent = [name for name in CONCEPTS if name not in concepts]

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from guard.training.packing import Batch, Layout
-from guard.training.settings import ModelSettings
+from guard.training.settings import ModelSettings, Precision
 
 ROPE_THETA = 1e6
 NORM_EPSILON = 1e-6
@@ -29,7 +29,9 @@ class Attention(nn.Module):
         """`x`: [tokens, width], flat over all trees."""
         shape = (x.shape[0], self.heads, self.head_width)
         q, k, v = (proj(x).view(shape) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
+        # Attention stays float32, also where matrices are multiplied in bfloat16: its backward pass is slower
+        # in that on CPUs.
+        q, k, v = _rotate(q, cos, sin), _rotate(k, cos, sin), v.float()
         q, k, v = (_Spread.apply(z, layout.spread, layout.inverse) for z in (q, k, v))
         sizes = [layout.prefixes, *((block.rows, block.width) for block in layout.blocks)]
         lengths = [rows * width for rows, width in sizes]
@@ -38,7 +40,7 @@ class Attention(nn.Module):
             for z in (q, k, v)
         ]
         (prefix_q, *block_q), (prefix_k, *block_k), (prefix_v, *block_v) = parts
-        attend = functional.scaled_dot_product_attention
+        attend = _attend
         outputs = [self._flat(attend(prefix_q, prefix_k, prefix_v, is_causal=True))]
         for block, own_q, own_k, own_v in zip(layout.blocks, block_q, block_k, block_v, strict=True):
             rows, seen = block.prefix_row, block.prefix_length
@@ -132,9 +134,9 @@ class Body(nn.Module):
 class TinyGuard(nn.Module):
     """The model. Its state dict is that of `Qwen2ForCausalLM` with tied embeddings."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, precision: Precision = "float32") -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.precision = settings, precision
         self.model = Body(settings)
         self._initialise()
         places = torch.arange(settings.max_positions).float()
@@ -146,8 +148,9 @@ class TinyGuard(nn.Module):
         """Hidden states [tokens, width] before the last norm."""
         x = self.model.embed_tokens(batch.ids)
         cos, sin = self._cos[batch.positions][:, None], self._sin[batch.positions][:, None]
-        for layer in self.model.layers:
-            x = layer(x, cos, sin, batch.layout)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
+            for layer in self.model.layers:
+                x = layer(x, cos, sin, batch.layout)
         return x
 
     def logits(self, hidden: Any) -> Any:
@@ -236,6 +239,11 @@ def export_hugging_face(
         eos_token_id=eos_token_id, pad_token_id=pad_token_id, do_sample=False
     )
     exported.to(getattr(torch, dtype)).save_pretrained(folder)
+
+
+def _attend(q: Any, k: Any, v: Any, **how: Any) -> Any:
+    with torch.autocast("cpu", enabled=False):
+        return functional.scaled_dot_product_attention(q, k, v, **how)
 
 
 def _rotate(z: Any, cos: Any, sin: Any) -> Any:

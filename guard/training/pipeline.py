@@ -76,7 +76,9 @@ class Pipeline:
         """The model that answers in form: from scratch, from a base by supervised training, or the base."""
         recipe, base, dataset = self.recipe, self._opened_base(), self.dataset()
         if base is None:
-            part = {name: getattr(recipe, name) for name in ("stages", "model", "seed", "threads")}
+            part = {
+                name: getattr(recipe, name) for name in ("stages", "model", "seed", "threads", "precision")
+            }
             folder = self._make(
                 "warm-start",
                 "warm-start",

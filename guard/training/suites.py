@@ -2,6 +2,7 @@
 
 synthetic/…     sets of the generator: in distribution, and with frames, objects or both held out
 flips/…         pairs of one text under two policies; both sides must be right
+wording/…       the same pairs under policies of lists and of prose, and pairs of a word listed or excepted
 custom/…        categories of customers' own with words that training never saw, listed and unlisted
 over_refusal/…  safe rows that resemble unsafe ones, or are unsafe under another policy
 attacks/…       unsafe rows under each attack, as a whole by kind
@@ -31,6 +32,13 @@ HELD_OUT: Final = "synthetic/held_out"
 # Rows of the generator that touch on what is forbidden and forbid nothing themselves.
 _HARMLESS_KINDS: Final = ("harmless", "study", "chat")
 _HELD_OUT_SETS: Final = ("templates", "objects", "both")
+_WORDINGS: Final = {
+    "lists_harms": "lists",
+    "lists_words": "lists",
+    "prose_harms": "prose",
+    "prose_words": "prose",
+    "excepted": "exceptions",
+}
 _PAIRS: Final = {"pairs": "flips/in_distribution", "pairs_both": "flips/held_out"}
 
 
@@ -80,6 +88,8 @@ def suites_of_set(name: str, row: Row) -> tuple[str, ...]:
                 found.append("over_refusal/harmless")
     elif base in _PAIRS:
         found.append(_PAIRS[base])
+    elif base in _WORDINGS:
+        found.append(f"wording/{_WORDINGS[base]}")
     elif base in (f"custom_{source}" for source in CUSTOM_SOURCES):
         if side in ("on", "off"):
             found.append("flips/custom")

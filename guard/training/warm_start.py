@@ -108,7 +108,7 @@ def warm_start(
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    model = TinyGuard(recipe.model)
+    model = TinyGuard(recipe.model, recipe.precision)
     source = BatchSource(renderer)
     for stage in recipe.stages:
         done = folder / f"{stage.name}.safetensors"

@@ -21,9 +21,11 @@ from guard.prompt import Turn
 from guard.training.generator import frames, wide_frames
 from guard.training.generator.lexicon import CONCEPTS
 from guard.training.generator.policies import (
+    LISTS,
     TRAINING_SOURCES,
     PolicyLine,
     TermSource,
+    Wordings,
     draw_policy,
     draw_term,
     draw_unlisted,
@@ -66,7 +68,7 @@ _SHARP_MIX: tuple[tuple[Kind, float], ...] = (
 class _Shares:
     """Of rows, how many have: an act, a custom term in odd spelling; a forged ending; a composed frame;
 
-    and of harmful acts, how many join two verbs or have a made-up object.
+    and of harmful acts, how many join two verbs or have a made-up object. And how policies are written.
     """
 
     mix: tuple[tuple[Kind, float], ...] = _MIX
@@ -76,18 +78,35 @@ class _Shares:
     composed: float = 0.0
     joined: float = 0.3
     unknown: float = 0.2
+    wordings: Wordings = LISTS
 
 
 _PLAIN = _Shares()
 _SHARES: dict[Style, _Shares] = {
     "words": _PLAIN,
     "single": _PLAIN,
-    "full": _Shares(odd_acts=0.2, odd_terms=0.08, endings=0.04),
-    "wide": _Shares(odd_acts=0.35, odd_terms=0.18, endings=0.15, composed=0.65, joined=0.4),
+    "full": _Shares(odd_acts=0.2, odd_terms=0.08, endings=0.04, wordings=Wordings(0.3, 0.1)),
+    "wide": _Shares(
+        odd_acts=0.35, odd_terms=0.18, endings=0.15, composed=0.65, joined=0.4, wordings=Wordings(0.45, 0.15)
+    ),
     "sharp": _Shares(
-        _SHARP_MIX, odd_acts=0.35, odd_terms=0.18, endings=0.15, composed=0.65, joined=0.6, unknown=0.4
+        _SHARP_MIX,
+        odd_acts=0.35,
+        odd_terms=0.18,
+        endings=0.15,
+        composed=0.65,
+        joined=0.6,
+        unknown=0.4,
+        wordings=Wordings(0.45, 0.15),
     ),
 }
+# An act and the end of a frame may make up a held-out act: `assemble {x}` and ` at home`.
+_HELD_OUT_ACTS = [
+    re.compile(r"\S+(?: \S+)?".join(map(re.escape, re.split(r"\{x\}|\{b\}", act))))
+    for concept in CONCEPTS.values()
+    for act in (*concept.held_out_acts, *concept.held_out_harmless_acts)
+    if " and " not in act
+]
 _WHOLE: tuple[Style, ...] = ("full", "wide", "sharp")
 """Styles of whole conversations."""
 
@@ -174,6 +193,8 @@ def draw_exchange(
         weights = [w for k, w in shares.mix if k in possible]
         chosen = kind or rng.choices(possible, weights)[0]
         exchange, key, text = _content(rng, policy, split, chosen, source, style)
+        if split == "train" and any(act.search(text) for act in _HELD_OUT_ACTS):
+            continue
         if chosen == "listed" or terms.isdisjoint(re.findall(r"[a-z]+", text.lower())):
             break
     odd = forged = False
@@ -209,9 +230,14 @@ def draw_group(
     rng = random.Random(seed)
     source: TermSource = "wide" if style in ("wide", "sharp") else "train"
     builtin = None if style in _WHOLE else rng.choice([0, 1, 2, 3, 4])
-    policy = draw_policy(rng, source, builtin=builtin)
+    policy = draw_policy(rng, source, builtin=builtin, wordings=wordings_of(style))
     drawn = [draw_exchange(rng, policy, source=source, style=style) for _ in range(size)]
     return policy, tuple(e for e in drawn if e is not None)
+
+
+def wordings_of(style: Style) -> Wordings:
+    """How the policies of a style are written in training."""
+    return _SHARES[style].wordings
 
 
 def act_line(policy: tuple[PolicyLine, ...], name: str) -> PolicyLine | None:
@@ -283,7 +309,10 @@ def _content(
     act = draw_act(rng, split, rng.choice(list(CONCEPTS)), harmless=kind == "harmless")
     if kind == "harmless":
         return Exchange((), "safe", "harmless.", kind), act, _act_sentence(rng, held, act, style)
-    sentence = rng.choice(frames.HELD_OUT_STUDY_FRAMES if held else frames.STUDY_FRAMES)
+    if shares.composed and rng.random() < shares.composed:
+        sentence = wide_frames.study_frame(rng)
+    else:
+        sentence = rng.choice(frames.HELD_OUT_STUDY_FRAMES if held else frames.STUDY_FRAMES)
     return Exchange((), "safe", "quoted for study.", kind), act, sentence.replace("{a}", act)
 
 

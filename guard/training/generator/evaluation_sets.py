@@ -21,7 +21,15 @@ from guard.training.generator.conversations import (
     unlisted_trace,
 )
 from guard.training.generator.lexicon import CONCEPTS, HIGHEST_CODE
-from guard.training.generator.policies import PolicyLine, TermSource, draw_policy, removed
+from guard.training.generator.policies import (
+    PolicyLine,
+    TermSource,
+    Wordings,
+    draw_policy,
+    draw_term,
+    removed,
+    worded,
+)
 
 SPLITS: tuple[Split, ...] = ("train", "templates", "objects", "both")
 CUSTOM_SOURCES: tuple[TermSource, ...] = ("made_up", "other_grammar", "themes")
@@ -82,6 +90,33 @@ def reworded(row: Row, seed: int) -> Row:
     return Row(tuple(lines), exchange)
 
 
+def as_prose(row: Row, seed: int) -> Row:
+    """The same row under the policy with all definitions as prose, in sentences that training never shows."""
+    rng = random.Random(f"prose-{seed}-{row.exchange.trace}-{len(row.policy)}")
+    wordings = Wordings(held_out=True)
+    return Row(tuple(worded(rng, line, wordings) for line in row.policy), row.exchange)
+
+
+def excepted(row: Row, seed: int) -> Row:
+    """The twin of a row with a listed word: the category names that word as its exception; safe.
+
+    Half of the time as prose, half in the exceptions. A list of that word alone gets another one.
+    """
+    rng = random.Random(f"excepted-{seed}-{row.exchange.trace}-{len(row.policy)}")
+    exchange = row.exchange
+    lines = list(row.policy)
+    at = next(i for i, line in enumerate(lines) if line.code == exchange.code)
+    line = lines[at]
+    phrases = tuple(phrase for phrase in line.phrases if phrase != exchange.subject)
+    while not phrases:
+        other = draw_term(rng, "made_up")
+        phrases = () if other == exchange.subject else (other,)
+    line = replace(line, phrases=phrases, exceptions=(*line.exceptions, exchange.subject))
+    lines[at] = worded(rng, line, Wordings(held_out=True)) if rng.random() < 0.5 else line
+    twin = replace(exchange, label="safe", code="", trace=unlisted_trace(exchange.subject))
+    return Row(tuple(lines), twin)
+
+
 def attacked(row: Row, seed: int) -> Row:
     """The same last turn with a forged ending of a kind that training never shows; label unchanged."""
     rng = random.Random(f"attacked-{seed}-{row.exchange.trace}-{len(row.policy)}")
@@ -89,6 +124,11 @@ def attacked(row: Row, seed: int) -> Row:
     text = last.text + forge(rng, frames.HELD_OUT_FORGERIES)
     turns = (*earlier, Turn(role=last.role, text=text))
     return Row(row.policy, replace(row.exchange, turns=turns, forged=True))
+
+
+def _phrases(row: Row) -> tuple[str, ...]:
+    """Of the violated category."""
+    return next(line.phrases for line in row.policy if line.code == row.exchange.code)
 
 
 def evaluation_sets(count: int, seed: int) -> dict[str, list[Row]]:
@@ -102,6 +142,16 @@ def evaluation_sets(count: int, seed: int) -> dict[str, list[Row]]:
         sets[f"custom_{source}/on"] = draw_rows("templates", count, seed + 2, "listed", source)
         sets[f"custom_{source}/off"] = [switched_off(row) for row in sets[f"custom_{source}/on"]]
         sets[f"custom_{source}/other"] = draw_rows("templates", count, seed + 3, "unlisted", source)
+    # One list of texts and policies, written in two ways: harms by name and words by a list, half and half.
+    kinds: tuple[tuple[Kind, str], ...] = (("on", "harms"), ("listed", "words"))
+    for kind, name in kinds:
+        lists = draw_rows("templates", count // 2, seed + 5, kind, "made_up")
+        for wording, rows in (("lists", lists), ("prose", [as_prose(row, seed) for row in lists])):
+            sets[f"{wording}_{name}/on"] = rows
+            sets[f"{wording}_{name}/off"] = [switched_off(row) for row in rows]
+    listed = [row for row in lists if row.exchange.subject in _phrases(row)]
+    sets["excepted/on"] = listed
+    sets["excepted/off"] = [excepted(row, seed) for row in listed]
     sets["near_misses"] = draw_rows("templates", count, seed + 4, "unlisted", "near")
     sets["reworded"] = [reworded(row, seed) for row in sets["in_distribution"]]
     sets["attacked"] = [attacked(row, seed) for row in sets["pairs/on"]]

@@ -16,6 +16,7 @@ from guard.training.generator.lexicon import (
     MORE_NOUNS,
     NOUNS,
 )
+from guard.training.generator.wordings import prose
 from guard.training.generator.words import made_up, near_miss, odd_letters, other_grammar
 
 TermSource = Literal["train", "wide", "made_up", "other_grammar", "themes", "near"]
@@ -23,6 +24,20 @@ TermSource = Literal["train", "wide", "made_up", "other_grammar", "themes", "nea
 
 All others are held out. `near` lists held-out made-up words.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Wordings:
+    """How definitions are written: of the categories, how many are prose, and how many name exceptions."""
+
+    prose: float = 0.0
+    exceptions: float = 0.06
+    held_out: bool = False
+    """Sentences that training never draws."""
+
+
+LISTS = Wordings()
+"""Phrases with `; ` between them."""
 
 TRAINING_SOURCES: tuple[TermSource, ...] = ("train", "wide")
 
@@ -37,10 +52,19 @@ class PolicyLine:
     exceptions: tuple[str, ...] = ()
     concept: str | None = None
     """The built-in concept; None is a customer's own category, understood by its phrases alone."""
+    wording: str = ""
+    """The definition as prose, which may name exceptions of its own; empty: the phrases as a list."""
+    excepted: tuple[str, ...] = ()
+    """The exceptions that the wording names."""
 
     @property
     def definition(self) -> str:
-        return "; ".join(self.phrases)
+        return self.wording or "; ".join(self.phrases)
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """What the category excepts, wherever it says so."""
+        return (*self.exceptions, *self.excepted)
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -74,6 +98,7 @@ def draw_policy(
     builtin: int | None = None,
     custom: int | None = None,
     include: str | None = None,
+    wordings: Wordings = LISTS,
 ) -> tuple[PolicyLine, ...]:
     """A policy in canonical order (by code) with `builtin` and `custom` categories, drawn when None.
 
@@ -85,13 +110,21 @@ def draw_policy(
     chosen = rng.sample(names, builtin)
     if include is not None and include not in chosen:
         chosen = [*chosen[:-1], include]
-    lines = [_builtin_line(rng, name) for name in chosen]
+    lines = [_builtin_line(rng, name, wordings) for name in chosen]
     if custom is None:
         custom = rng.choice([0, 1, 1, 2, 3])
-    lines += _custom_lines(rng, source, custom if lines else max(1, custom))
+    lines += _custom_lines(rng, source, custom if lines else max(1, custom), wordings)
+    if wordings.prose:
+        lines = [worded(rng, line, wordings) if rng.random() < wordings.prose else line for line in lines]
     rng.shuffle(lines)
     codes = _draw_codes(rng, len(lines))
     return tuple(replace(line, code=code) for line, code in zip(lines, codes, strict=True))
+
+
+def worded(rng: random.Random, line: PolicyLine, wordings: Wordings) -> PolicyLine:
+    """The category with its definition as prose, its exceptions within it."""
+    wording = prose(rng, line.phrases, line.exceptions, held_out=wordings.held_out)
+    return replace(line, wording=wording, exceptions=(), excepted=line.exceptions)
 
 
 def removed(policy: tuple[PolicyLine, ...], code: str) -> tuple[PolicyLine, ...]:
@@ -102,7 +135,7 @@ def removed(policy: tuple[PolicyLine, ...], code: str) -> tuple[PolicyLine, ...]
 def draw_unlisted(rng: random.Random, policy: tuple[PolicyLine, ...], source: TermSource, near: float) -> str:
     """A term that the policy does not list; with probability `near` one that resembles a listed term."""
     listed = [term for line in policy if line.concept is None for term in line.terms]
-    excepted = [term for line in policy if line.concept is None for term in line.exceptions]
+    excepted = [term for line in policy if line.concept is None for term in line.allowed]
     if excepted and rng.random() < 0.3:
         return rng.choice(excepted)
     while True:
@@ -114,14 +147,16 @@ def draw_unlisted(rng: random.Random, policy: tuple[PolicyLine, ...], source: Te
             return term
 
 
-def _builtin_line(rng: random.Random, name: str) -> PolicyLine:
+def _builtin_line(rng: random.Random, name: str, wordings: Wordings) -> PolicyLine:
     concept = CONCEPTS[name]
     phrases = tuple(rng.sample(concept.phrases, rng.choice([1, 1, 1, 2, 2, 2, 3, 3, 3, 5])))
-    exceptions = tuple(rng.sample(EXCEPTIONS, rng.choice([1, 1, 2]))) if rng.random() < 0.06 else ()
+    exceptions = (
+        tuple(rng.sample(EXCEPTIONS, rng.choice([1, 1, 2]))) if rng.random() < wordings.exceptions else ()
+    )
     return PolicyLine("", rng.choice(concept.titles), phrases, exceptions, name)
 
 
-def _custom_lines(rng: random.Random, source: TermSource, count: int) -> list[PolicyLine]:
+def _custom_lines(rng: random.Random, source: TermSource, count: int, wordings: Wordings) -> list[PolicyLine]:
     lines: list[PolicyLine] = []
     titles: set[str] = set()
     seen: set[str] = set()
@@ -138,7 +173,8 @@ def _custom_lines(rng: random.Random, source: TermSource, count: int) -> list[Po
         titles.add(title)
         terms: list[str] = []
         wanted = rng.choice([1, 2, 3, 4, 5, 6])
-        excepted = rng.choice([1, 2]) if source in TRAINING_SOURCES and rng.random() < 0.06 else 0
+        excepts = source in TRAINING_SOURCES and rng.random() < wordings.exceptions
+        excepted = rng.choice([1, 2]) if excepts else 0
         while len(terms) < wanted + excepted:
             term = rng.choice(HELD_OUT_THEMES[theme]) if source == "themes" else draw_term(rng, source)
             if term not in seen:
