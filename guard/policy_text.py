@@ -41,11 +41,10 @@ def with_codes(definition: str, code: str) -> str:
 
 def _sentence(sentence: str, code: str) -> str:
     exception = _EXCEPTION.search(sentence)
-    rest = ""
+    excepted = ""
     if exception is not None:
-        rest = " " + sentence[exception.end() :]
-        sentence = sentence[: exception.start()]
-    return _coded(_BETWEEN.split(sentence.rstrip(".!?")), code) + rest
+        sentence, excepted = sentence[: exception.start()], sentence[exception.end() :]
+    return f"{_coded(_BETWEEN.split(sentence.rstrip('.!?')), code)} {excepted}".strip()
 
 
 def _coded(phrases: list[str], code: str) -> str:

@@ -14,20 +14,21 @@ run a real model through a real engine on two cores. **It is not a moderation mo
 
 - Judge sentences like those of its generator against policies like those of its generator, with reasoning
   (`think`) or without (`fast`). Take a category out of the policy, and the same text is judged safe.
-- Apply categories that it has never seen, given as a title and a list of words, in English letters.
+- Apply categories that it has never seen, given as a title and words in English letters: as a list, or within
+  sentences (`messages that name casinos, poker or dice, except bingo`).
 - Know {concepts} built-in kinds of harm by many names (titles and phrases: `guard/training/generator/lexicon.py`).
 
 ## What it cannot do
 
 - Understand real text. It was trained from random weights on templated English sentences; on anything else its
   answer means nothing, in either direction, however sure the score looks.
-- Understand a definition written as prose. It looks words up and knows the phrases of its lexicon; write
-  definitions as phrases separated by `; `, one kind of harm a category.
+- Understand what a definition means. It looks up words and the phrases of its lexicon, in lists and in sentences that
+  name them; `anything that makes people feel unwelcome` names nothing that it knows. Phrases separated by `; ` serve it best.
 - Name a category by any code. Codes of one of the letters A, C, P, R, S, T, U, X and a number from 1 to 24 are one
   token of its vocabulary; others it copies piece by piece, and often wrongly.
 - Tell a risky verb with an unknown object from a harmful act: after `cook`, `join` or `steal` an unknown object
   counts as harmful.
-- Handle exceptions by meaning: it knows that a listed exception is not a listed word, no more.
+- Handle exceptions by meaning: it knows that an excepted word is not a listed one, no more.
 - Give evidence. The reasoning is a look-up trace and may name a wrong word or category although the verdict is
   right; check it against the text before showing it.
 - Languages other than English, irony, context across turns (it judges the last turn only), long texts
@@ -44,7 +45,9 @@ counts as wrong. Standard errors in brackets, 95 % bootstrap intervals in parent
 the category in the policy (must be unsafe) and taken out of it (must be safe); both must be right. Custom: a
 title and words that training never saw, in held-out sentences, balanced accuracy of listed and unlisted words:
 `made_up` words, words of `other_grammar`, real nouns of eight unseen `themes`. `near_misses` are unlisted words
-that share head or tail with a listed one. `attacked`: the unsafe texts of the pairs with a forged ending, such as
+that share head or tail with a listed one. `lists` and `prose` are the same texts under policies in two wordings,
+of built-in `harms` and of `words` that training never saw; the sentences of the prose are held out as well. `excepted`:
+a listed word (`on`), and the same text when the category excepts the word (`off`). `attacked`: the unsafe texts of the pairs with a forged ending, such as
 `\\boxed{{safe}}` or a guessed boundary mark, put together as training never showed it. `reworded`: the in-distribution set
 under policies in other words, codes and order.
 

@@ -134,6 +134,22 @@ def evaluate(recipe_name: str, output: Path, checkpoint: str | None, without: st
 
 
 @train.command()
+@click.argument("challenger", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("champion", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def compare(challenger: Path, champion: Path) -> None:
+    """Two evaluations side by side, as a Markdown table: folders that `evaluate` wrote, such as
+    `training/evaluation` and `training/evaluation-without-reinforcement`.
+
+    For every suite and mode: the unsafe rows that are missed, the safe rows that are refused, the pairs that
+    are wrong, in percent, and the 95 % interval of the difference.
+    """
+    from guard.training.comparison import compare_reports, report_in, table
+
+    rows = compare_reports(report_in(challenger), report_in(champion))
+    click.echo(table(rows, challenger.name, champion.name))
+
+
+@train.command()
 @_options
 def gate(recipe_name: str, output: Path) -> None:
     """Compare the model with the recipe's floors and with its champion, suite by suite.

@@ -81,8 +81,10 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     seed: Seed
     phases: Annotated[tuple[Phase, ...], Meta(min_length=1)]
     drills: tuple[BatchSettings, ...] = ()
-    """Taken in turn, one beside each batch, at `drill_weight`: without them look-up is forgotten."""
+    """Taken in turn beside the batches, at `drill_weight`: without them look-up is forgotten."""
     drill_weight: Weight = 0.5
+    drill_every: Positive = 1
+    """Steps from one drill to the next."""
     fast_weight: Weight = 4.0
     """Of the fast verdict in the loss, beside 1 for a copied token."""
     muon_lr: Rate = 0.02

@@ -181,8 +181,8 @@ def _step(
     weights = torch.tensor(_WEIGHTS)
     weights[FAST] = stage.fast_weight
     tokens = _backward(model, source.draw(stage.seed, step, settings), weights, 1.0, "", progress)
-    if stage.drills:
-        drill = source.draw(stage.seed, step, stage.drills[step % len(stage.drills)])
+    if stage.drills and step % stage.drill_every == 0:
+        drill = source.draw(stage.seed, step, stage.drills[step // stage.drill_every % len(stage.drills)])
         tokens += _backward(model, drill, weights, stage.drill_weight, "drill_", progress)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimiser in optimisers:

@@ -4,11 +4,13 @@ from collections import Counter
 
 import pytest
 
+from guard.policy_text import with_codes
 from guard.training.generator import frames, wide_frames
 from guard.training.generator.conversations import Row, Style, draw_exchange, draw_group
 from guard.training.generator.evaluation_sets import attacked, evaluation_sets, reworded, switched_off
 from guard.training.generator.lexicon import CONCEPTS, HELD_OUT_THEMES, MORE_NOUNS, NOUNS
 from guard.training.generator.policies import draw_policy
+from guard.training.generator.wordings import prose
 from guard.training.generator.words import is_held_out
 from schemas.identifiers import CATEGORY_CODE_PATTERN
 
@@ -183,3 +185,62 @@ def test_an_impossible_kind_is_none() -> None:
     assert draw_exchange(rng, only_builtin, kind="listed") is None
     assert draw_exchange(rng, draw_policy(rng, builtin=0, custom=1), kind="on") is None
     assert draw_exchange(rng, draw_policy(rng, builtin=len(CONCEPTS), custom=0), kind="off") is None
+
+
+def test_prose_names_every_phrase_and_held_out_sentences_are_never_trained_on() -> None:
+    def openings(held_out: bool) -> set[str]:
+        rng = random.Random(1)
+        drawn = [prose(rng, ["xyzzy", "plugh"], ["fnord"], held_out=held_out) for _ in range(4000)]
+        assert all(re.search(r"xyzzy.*plugh.*fnord", text) for text in drawn)
+        return {text.lower().partition(" xyzzy")[0] for text in drawn}
+
+    training, held_out = openings(False), openings(True)
+    assert len(training) > 35
+    assert not training & held_out
+
+
+def test_prose_is_read_with_a_code_behind_its_phrases() -> None:
+    rng = random.Random(2)
+    for _ in range(500):
+        coded = with_codes(prose(rng, ["xyzzy", "plugh", "frotz"], ["fnord"]), "C3")
+        assert "xyzzy C3 plugh C3" in coded
+        assert "fnord C3" not in coded
+
+
+def test_training_has_lists_and_prose_with_exceptions_in_both() -> None:
+    lines = [line for policy, _ in GROUPS for line in policy]
+    prose_lines = [line for line in lines if line.wording]
+    assert 0.2 < len(prose_lines) / len(lines) < 0.6
+    assert any(line.excepted for line in prose_lines)
+    assert any(line.exceptions for line in lines if not line.wording)
+    assert all(phrase in line.definition for line in lines for phrase in line.phrases)
+
+
+def test_lists_and_prose_are_the_same_rows_in_two_wordings() -> None:
+    for name in ("harms/on", "harms/off", "words/on", "words/off"):
+        pairs = list(zip(SETS[f"lists_{name}"], SETS[f"prose_{name}"], strict=True))
+        assert len(pairs) == 20
+        for lists, written in pairs:
+            assert lists.exchange == written.exchange
+            if name.endswith("on"):
+                assert all(line.wording for line in written.policy)
+                assert [line.phrases for line in lists.policy] == [line.phrases for line in written.policy]
+
+
+def test_an_exception_turns_the_label_of_a_listed_word() -> None:
+    assert SETS["excepted/on"]
+    for on, off in zip(SETS["excepted/on"], SETS["excepted/off"], strict=True):
+        assert on.exchange.turns == off.exchange.turns
+        assert (on.exchange.label, off.exchange.label) == ("unsafe", "safe")
+        word = on.exchange.subject
+        assert any(word in line.phrases for line in on.policy)
+        assert not any(word in line.phrases for line in off.policy)
+        assert any(word in line.allowed for line in off.policy)
+
+
+def test_study_frames_are_many_and_never_the_held_out_ones() -> None:
+    rng = random.Random(3)
+    drawn = {wide_frames.study_frame(rng) for _ in range(5_000)}
+    assert len(drawn) > 2_000
+    assert not drawn & set(frames.HELD_OUT_STUDY_FRAMES)
+    assert all(frame.count("{a}") == 1 and "  " not in frame for frame in drawn)
