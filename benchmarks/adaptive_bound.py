@@ -30,7 +30,7 @@ from guard.serving.judge import Judge
 from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
-from guard.training.calibration_split import HELD_OUT_SETS
+from guard.training.calibration_split import HELD_OUT_SETS, held_out_rows
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.suites import policy_of
@@ -225,7 +225,7 @@ def report(bench: Bench, passes: Sequence[Pass], checkpoint: str) -> None:
 async def run(name: str, rounds: int, band: Band | None) -> None:
     """All rounds and the report."""
     sets = evaluation_sets(ROWS, SEED)
-    bench = Bench(open_checkpoint(name), [row for one in HELD_OUT_SETS for row in sets[one]], band)
+    bench = Bench(open_checkpoint(name), held_out_rows(sets), band)
     passes: list[Pass] = []
     try:
         say("starting vLLM")

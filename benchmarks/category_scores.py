@@ -31,7 +31,7 @@ from guard.serving.judge import Judge
 from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
-from guard.training.calibration_split import HELD_OUT_SETS, rows_digest
+from guard.training.calibration_split import held_out_rows, rows_digest
 from guard.training.generator.conversations import Row, draw_exchange
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.generator.policies import TermSource, draw_policy
@@ -108,7 +108,7 @@ def draw_two(count: int, seed: int) -> list[Case]:
 def draw_cases() -> dict[str, list[Case]]:
     """Rows of policies with two categories or more; `one`: as the generator draws them, safe ones as well."""
     sets = evaluation_sets(ROWS, SEED)
-    rows = [row for name in HELD_OUT_SETS for row in sets[name] if len(row.policy) > 1]
+    rows = [row for row in held_out_rows(sets) if len(row.policy) > 1]
     one = [Case(row, (row.exchange.code,) if row.exchange.code else ()) for row in rows]
     return {"one": one, "two": draw_two(TWO_ROWS, SEED)}
 

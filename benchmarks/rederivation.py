@@ -36,7 +36,7 @@ from guard.serving.judge import Judge
 from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
-from guard.training.calibration_split import HELD_OUT_SETS, rows_digest
+from guard.training.calibration_split import HELD_OUT_SETS, held_out_rows, rows_digest
 from guard.training.evaluation import MODES
 from guard.training.evaluation_settings import MeasuredMode
 from guard.training.generator.conversations import Row
@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path(".rsafe/rederivation"))
     options = parser.parse_args()
     sets = evaluation_sets(ROWS, SEED)
-    rows = [row for name in HELD_OUT_SETS for row in sets[name]]
+    rows = held_out_rows(sets)
     checkpoint = open_checkpoint(options.checkpoint)
     heard = {}
     for name, setting in SETTINGS.items():

@@ -28,7 +28,7 @@ from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
 from guard.training.calibration_fit import METHODS, cross_validated
-from guard.training.calibration_split import HELD_OUT_SETS, rows_digest
+from guard.training.calibration_split import HELD_OUT_SETS, held_out_rows, rows_digest
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.outcomes import keep, place_of, recall
@@ -298,7 +298,7 @@ def report(rows: Sequence[Judged], seconds: Mapping[str, float]) -> None:
 async def study(checkpoint: str, folder: Path) -> None:
     """Ask everything, and write the table."""
     sets = evaluation_sets(ROWS, SEED)
-    rows = [row for name in HELD_OUT_SETS for row in sets[name]]
+    rows = held_out_rows(sets)
     asking = Study(checkpoint, folder)
     seconds: dict[str, float] = {}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,6 +15,7 @@ from guard.training.settings import Recipe
 
 # Weights, tokenizer, configuration; never pickles, and no code.
 _WANTED: Final = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "vocab.txt", "*.model", "LICENSE*")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _OF_A_PACKAGE: Final = (MANIFEST, SIGNATURE, CALIBRATION)
 
 
@@ -24,6 +26,8 @@ class Base:
     folder: Path
     identity: dict[str, str]
     """JSON-ready: the name and a digest of the files, or the name and the commit on the hub."""
+    warning: str = ""
+    """That a repetition may begin with other files, and how to name these; empty: it cannot."""
 
 
 def open_base(recipe: Recipe) -> Base:
@@ -47,7 +51,14 @@ def open_base(recipe: Recipe) -> Base:
         place = f"{recipe.base} at {recipe.revision}"
         raise TrainingError(f"base {place}: neither a folder nor to be had from the hub: {error}") from error
     # A snapshot's folder has the commit as its name.
-    return Base(Path(found), {"name": recipe.base, "commit": Path(found).name})
+    commit = Path(found).name
+    warning = ""
+    if not _COMMIT.fullmatch(recipe.revision):
+        warning = (
+            f"base {recipe.base}: revision: found {recipe.revision}, a branch or a tag, which may move;"
+            f" only a commit stays what it is: revision: {commit}"
+        )
+    return Base(Path(found), {"name": recipe.base, "commit": commit}, warning)
 
 
 def copy_base(base: Base, folder: Path) -> None:

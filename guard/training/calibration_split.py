@@ -81,6 +81,11 @@ def draw_split(sets: Mapping[str, list[Row]], count: int, seed: int) -> Calibrat
     return CalibrationSplit(fit, held_out, data)
 
 
+def held_out_rows(sets: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """The rows of the sets `HELD_OUT_SETS`, in one list."""
+    return [row for name in HELD_OUT_SETS for row in sets[name]]
+
+
 def _draw(how: _Drawn, count: int, seed: int) -> list[Row]:
     """Rows of a set, and further rows of assistants, who speak last in a tenth of what is drawn."""
     rows = draw_rows(how.split, count * FIT_ROWS_PER_ROW, seed, how.kind, how.source)

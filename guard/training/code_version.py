@@ -16,10 +16,12 @@ from typing import Final
 
 _ROOT: Final = Path(__file__).parents[2]
 _PACKAGES: Final = ("guard", "schemas")
-# What a recipe sets is an input of its own, and what errors are called changes no result.
-_LEFT_OUT: Final = frozenset({"guard.training.settings", "guard.errors"})
+# What a recipe sets is an input of its own; what errors are called and how a run is shown changes no result.
+_LEFT_OUT: Final = frozenset({"guard.training.settings", "guard.training.run_log", "guard.errors"})
 # Folders whose other files are not data of the modules in them.
 _NO_DATA: Final = frozenset({"guard", "guard/training", "guard/serving", "schemas"})
+# Module in such a folder → the data file that it reads there.
+_DATA_OF: Final = {"guard.training.report": "guard/training/report_template.html"}
 
 BEGINNINGS: Final[dict[str, Sequence[str]]] = {
     "dataset": (
@@ -126,7 +128,7 @@ def _files(beginnings: Sequence[str]) -> set[Path]:
         for path in folder.rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc")
     }
-    return {*found.values(), *data}
+    return {*found.values(), *data, *(_ROOT / _DATA_OF[name] for name in found if name in _DATA_OF)}
 
 
 def _module(name: str) -> Path | None:

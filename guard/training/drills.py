@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 
+from guard.errors import TrainingError
 from guard.prompt import PromptRenderer
 from guard.training.generator.conversations import draw_act, listed_trace, unlisted_trace
 from guard.training.generator.lexicon import CODE_LETTERS, CONCEPTS, HIGHEST_CODE
@@ -194,8 +195,12 @@ def _ids(renderer: PromptRenderer, text: str) -> tuple[int, ...]:
 
 def _code_ids(renderer: PromptRenderer) -> list[int]:
     codes = renderer.encoder.plain([f" {c}{n}" for c in CODE_LETTERS for n in range(1, HIGHEST_CODE + 1)])
-    if any(len(code) != 1 for code in codes):
-        raise ValueError("the tokenizer splits category codes")
+    split = sum(len(code) != 1 for code in codes)
+    if split:
+        raise TrainingError(
+            f"model.vocabulary: found {renderer.encoder.vocabulary_size} tokens, which split {split} of"
+            f" {len(codes)} category codes; expected more, so that drills can look codes up whole"
+        )
     return [code[0] for code in codes]
 
 

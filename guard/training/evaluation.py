@@ -35,6 +35,7 @@ from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.judged_rows import judged_rows
 from guard.training.measured_rows import Reply
 from guard.training.outcomes import keep, place_of, recall
+from guard.training.run_log import Log
 from guard.training.suite_report import suite_report
 from guard.training.suites import chosen_rows, policy_of
 from guard.training.synthetic_figures import report_of
@@ -62,8 +63,9 @@ class Outcome(msgspec.Struct, frozen=True):
 class _Questions:
     """Asks the judge, which is started when the first answer is not kept yet."""
 
-    def __init__(self, judge: Judge, folder: Path, modes: Sequence[MeasuredMode]) -> None:
+    def __init__(self, judge: Judge, folder: Path, modes: Sequence[MeasuredMode], log: Log) -> None:
         self._judge = judge
+        self._log = log
         self._folder = folder / "outcomes"
         self.seconds = dict.fromkeys(modes, 0.0)
 
@@ -72,15 +74,23 @@ class _Questions:
     ) -> list[Outcome]:
         """One outcome a row, in order, from the file of that name where these rows were asked before."""
         place = place_of(self._folder, name, rows_digest({name: rows}))
-        known = recall(place, list[Outcome])
-        if known is None:
+        known, what = recall(place, list[Outcome]), f"evaluation: {name}: {len(rows)} rows"
+        if known is not None:
+            self._log(f"{what}, asked before")
+        else:
             await self._judge.start()
+            self._log(what)
             started = time.monotonic()
             known = await judge_rows(self._judge, rows, mode), round(time.monotonic() - started, 2)
             keep(place, *known)
+            self._log(f"{what} in {known[1]:.1f} s")
         found, took = known
         self.seconds[mode] = round(self.seconds[mode] + took, 1)
         return found
+
+
+def _unheard(line: str) -> None:
+    """Where nobody wants to know how far it is."""
 
 
 async def judge_rows(
@@ -106,16 +116,18 @@ def evaluate(
     rows: Sequence[LabelledRow] = (),
     floor: Mapping[str, Reply] | None = None,
     engine: EngineName = "vllm",
+    log: Log = _unheard,
 ) -> dict[str, Any]:
     """The whole report, JSON-ready: sets, suites, attacks, calibration, and whether bars are met.
 
     `count` and `seed` draw the generator's sets; `rows` are labelled rows that training did not see, and
     `floor` says what the classifier of `guard.training.floor` says of them, by id. `folder` gets the
-    calibration and its picture, and `outcomes`, from which a run that was cut off goes on.
+    calibration and its picture, and `outcomes`, from which a run that was cut off goes on. `log` gets a line
+    before and after each set of rows: its name, how many rows, and the seconds.
     """
     return asyncio.run(
         _evaluate(
-            checkpoint, count, seed, folder, settings or EvaluationSettings(), rows, floor or {}, engine
+            checkpoint, count, seed, folder, settings or EvaluationSettings(), rows, floor or {}, engine, log
         )
     )
 
@@ -129,6 +141,7 @@ async def _evaluate(
     rows: Sequence[LabelledRow],
     floor: Mapping[str, Reply],
     engine: EngineName,
+    log: Log,
 ) -> dict[str, Any]:
     checkpoint = open_checkpoint(str(path))
     length = checkpoint.max_model_len
@@ -136,7 +149,7 @@ async def _evaluate(
     limits = JudgeLimits(max_model_len=length, call_timeout_s=600.0)
     options = VllmOptions(max_model_len=length)
     judge = build_judge(engine, checkpoint, secret=_SECRET, limits=limits, options=options)
-    questions = _Questions(judge, folder, settings.modes)
+    questions = _Questions(judge, folder, settings.modes, log)
     report: dict[str, Any] = {"attacks": {}}
     try:
         found = await _ask_all(questions, count, seed, settings, rows, report)

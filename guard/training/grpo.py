@@ -27,8 +27,8 @@ from guard.training.resume import records, write_summary
 from guard.training.rewards import Parts, judge_completion
 from guard.training.rollouts import FAULTS
 from guard.training.row_encoding import Asked, RowEncoder, training_renderer
+from guard.training.run_log import Log
 from guard.training.trainer_parts import (
-    Log,
     StepRecorder,
     common_arguments,
     go_on,

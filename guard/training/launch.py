@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -21,8 +21,8 @@ from guard.errors import TrainingError
 from guard.training.data.rows import LabelledRow, read_rows, write_rows
 from guard.training.grpo_settings import GrpoSettings, SupervisedSettings
 from guard.training.job_lock import join_start, one_start
+from guard.training.run_log import Log
 
-Log = Callable[[str], None]
 Stage = Literal["supervised", "grpo"]
 _JOB: Final = "job.json"
 # Set by accelerate's launcher in every process that it starts.

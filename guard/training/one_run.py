@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from guard.training.data.rows import LabelledRow
 from guard.training.grpo_settings import GrpoSettings, SupervisedSettings
-from guard.training.launch import Log, Stage, alone, launch
+from guard.training.launch import Stage, alone, launch
 from guard.training.resume import clear_states, open_run, run_identity
+from guard.training.run_log import Log
 from guard.training.weights import MODEL, TRAINED, template_for, write_model
 
 Settings = TypeVar("Settings", SupervisedSettings, GrpoSettings)

@@ -30,6 +30,8 @@ from guard.training.versions import engine_version, stage_versions
 
 # Records of stages, and what version control or a download left: no part of a checkpoint.
 _HIDDEN: Final = shutil.ignore_patterns(".*")
+# Inputs of an evaluation that say which rows were asked, and by what.
+_ASKED: Final = ("rows", "seed", "engine", "data", "code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,17 @@ class Pipeline:
             part = {"data": section(recipe, "data"), "files": data_files(recipe.data)}
         if base is None:
             part |= {"vocabulary": recipe.model.vocabulary, "seed": recipe.seed}
-        return self._make(
+        known = "dataset" in self._made
+        folder = self._make(
             "dataset",
             "dataset",
             part | self._common(),
             lambda folder: steps.make_dataset(recipe, None if base is None else base.folder, folder),
             resumes=False,
         )
+        if recipe.data is not None and not known:
+            self._say(steps.rows_line(folder))
+        return folder
 
     def warm_start(self) -> Trained:
         """The model that answers in form: from scratch, from a base by supervised training, or the base."""
@@ -163,8 +169,7 @@ class Pipeline:
         if recipe.gate is None:
             return None
         champion = self.champion_evaluation()
-        folders = {name: self.output / f"evaluation-without-{key}" for key, name in ABLATIONS.items()}
-        others = {name: folder for name, folder in folders.items() if record_of(folder) is not None}
+        others = self._ablations(challenger)
         inputs = {
             "settings": section(recipe, "gate"),
             "others": {name: digest_of(folder) for name, folder in others.items()},
@@ -178,6 +183,21 @@ class Pipeline:
             lambda folder: steps.judge_gate(recipe, challenger, champion, others, self._curves(), folder),
             resumes=False,
         )
+
+    def _ablations(self, challenger: Path) -> dict[str, Path]:
+        """Ablations that lie there and are of this run: the same rows, and weights of this recipe."""
+        whole, found = record_of(challenger), dict[str, Path]()
+        for key, name in ABLATIONS.items():
+            folder = self.output / f"evaluation-without-{key}"
+            record = record_of(folder)
+            if record is None or whole is None:
+                continue
+            wanted = {field: whole.inputs[field] for field in ("weights", *_ASKED)}
+            if key == "reinforcement" and "warm-start" in self._made:
+                wanted["weights"] = digest_of(self.output / "warm-start", steps.MODEL)
+            if all(record.inputs.get(field) == value for field, value in wanted.items()):
+                found[name] = folder
+        return found
 
     def require_passed(self, gate: Path) -> steps.GateOutcome:
         """What the gate said. Raises `GateFailed` with the rows that failed."""
@@ -282,7 +302,14 @@ class Pipeline:
             "evaluation",
             inputs,
             lambda folder: steps.measure(
-                recipe, model.folder, dataset, folder, settings, self._curves() if curves else {}, floor=floor
+                recipe,
+                model.folder,
+                dataset,
+                folder,
+                settings,
+                self._curves() if curves else {},
+                self._log,
+                floor=floor,
             ),
             resumes=True,
         )
@@ -314,6 +341,8 @@ class Pipeline:
     def _opened_base(self) -> Base | None:
         if self._base is None and not self.recipe.from_scratch:
             self._base = open_base(self.recipe)
+            if self._base.warning:
+                self._say(self._base.warning)
         return self._base
 
     def _opened_champion(self) -> Checkpoint | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ import msgspec
 from guard.errors import TrainingError
 from guard.training.base_model import Base
 from guard.training.recipe import section
+from guard.training.run_log import Log
 from guard.training.settings import ABLATIONS, Recipe
 
 MODEL: Final = "model"
@@ -29,8 +30,6 @@ REPORT: Final = "report.json"
 # Prompt marks of training are derived from it; serving has a secret of its own.
 _SECRET: Final = b"training draws its own marks"
 _SAMPLES: Final = 20
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,18 @@ def make_dataset(recipe: Recipe, base: Path | None, folder: Path) -> None:
         renderer = PromptRenderer(tokenizer_folder, template, _SECRET)
         build_dataset(section(recipe, "data"), renderer, folder / ROWS)
         _expect_rows(recipe, folder)
+
+
+def rows_line(dataset: Path) -> str:
+    """What became of the labelled rows, in a line; from the data card."""
+    from guard.training.data.data_card import CARD
+
+    card = json.loads((dataset / ROWS / CARD).read_text(encoding="utf-8"))
+    kept = (
+        f"{name} {card[name]['safe']} safe and {card[name]['unsafe']} unsafe" for name in ("train", "dev")
+    )
+    dropped = ", ".join(f"{reason} {count}" for reason, count in card["dropped"].items()) or "none"
+    return f"dataset: {', '.join(kept)}; dropped: {dropped}; {dataset.name}/{ROWS}/data_card.md"
 
 
 def train_from_scratch(recipe: Recipe, dataset: Path, folder: Path, log: Log) -> None:
@@ -129,6 +140,7 @@ def measure(
     folder: Path,
     settings: Any,
     progress: Mapping[str, Path],
+    log: Log,
     *,
     floor: bool,
 ) -> None:
@@ -140,7 +152,7 @@ def measure(
     """
     from guard.training.evaluation import evaluate
 
-    more: dict[str, Any] = {} if settings is None else {"settings": settings}
+    more: dict[str, Any] = {"log": log} if settings is None else {"log": log, "settings": settings}
     if recipe.data is not None and dataset is not None:
         more["rows"] = _rows(dataset, "dev")
         if floor and more["rows"]:

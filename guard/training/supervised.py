@@ -19,8 +19,8 @@ from guard.training.launch import Stage
 from guard.training.one_run import run_once
 from guard.training.resume import records, write_summary
 from guard.training.row_encoding import Ids, RowEncoder, naming_rationale, training_renderer
+from guard.training.run_log import Log
 from guard.training.trainer_parts import (
-    Log,
     StepRecorder,
     common_arguments,
     go_on,

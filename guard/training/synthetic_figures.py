@@ -6,15 +6,17 @@ An answer without a verdict is wrong. Suites, with more figures and other rows, 
 from __future__ import annotations
 
 import math
-import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+import numpy as np
+
+from guard.training.bootstrap import draw_weights, interval
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import CUSTOM_SOURCES
 
-_BOOTSTRAP_DRAWS = 1000
+_BOOTSTRAP_DRAWS: Final = 1000
 
 BARS = {
     "parse": 0.99,
@@ -120,13 +122,12 @@ def _right(rows: Sequence[Row], outcomes: Sequence[Said]) -> list[bool]:
 
 
 def _f1_interval(truth: Sequence[bool], said: Sequence[bool], seed: int) -> dict[str, float]:
-    rng = random.Random(f"bootstrap-{seed}")
-    pairs = list(zip(truth, said, strict=True))
-    draws = sorted(
-        f1([t for t, _ in sample], [s for _, s in sample])
-        for sample in (rng.choices(pairs, k=len(pairs)) for _ in range(_BOOTSTRAP_DRAWS))
-    )
-    low, high = draws[int(0.025 * _BOOTSTRAP_DRAWS)], draws[int(0.975 * _BOOTSTRAP_DRAWS)]
+    both = np.array([t and s for t, s in zip(truth, said, strict=True)], dtype=np.float64)
+    all_of_both = np.array([t + s for t, s in zip(truth, said, strict=True)], dtype=np.float64)
+    # Rows of a set are draws of their own: each is a group.
+    blocks = draw_weights(np.arange(len(truth)), _BOOTSTRAP_DRAWS, seed)
+    draws = [2 * (weights @ both) / np.maximum(1.0, weights @ all_of_both) for weights in blocks]
+    low, high = interval(np.concatenate(draws))
     return {"value": round(f1(truth, said), 4), "low": round(low, 4), "high": round(high, 4)}
 
 

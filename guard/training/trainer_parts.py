@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +19,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from guard.training.grpo_settings import GrpoSettings, SupervisedSettings
 from guard.training.resume import add_record, complete_state, last_state, states_folder, take_back
+from guard.training.run_log import Log
 from guard.training.weights import TRAINED
 
-Log = Callable[[str], None]
 # The newest state is written while the one before it is still there.
 _KEPT_STATES: Final = 2
 _LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "vllm")

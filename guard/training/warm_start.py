@@ -12,7 +12,7 @@ import json
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from guard.training.generator.conversations import Style, draw_group
 from guard.training.model import TinyGuard
 from guard.training.optimisers import make_optimisers
 from guard.training.packing import FAST, MARK_NAMES, Batch, Tree, collate
+from guard.training.run_log import Log
 from guard.training.settings import BatchSettings, Recipe, Stage
 from guard.training.training_state import Position, load_state, save_state, save_tensors
 
@@ -50,8 +51,6 @@ _STYLES: dict[str, Style] = {
     "wide": "wide",
     "sharp": "sharp",
 }
-
-Log = Callable[[str], None]
 
 
 class BatchSource:

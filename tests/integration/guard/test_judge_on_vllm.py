@@ -22,7 +22,7 @@ from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge
 from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
-from guard.training.calibration_split import HELD_OUT_SETS
+from guard.training.calibration_split import held_out_rows
 from guard.training.evaluation import judge_rows
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.score_figures import calibration_error
@@ -166,7 +166,7 @@ async def test_an_unsafe_message_has_a_score_for_each_category_that_may_be_meant
 async def test_the_shipped_calibration_holds_for_rows_that_nobody_saw(tiny_judge: Judge) -> None:
     """A seed of its own, hardly enough rows: the figures of the model card are of ten times as many."""
     sets = evaluation_sets(40, 777)
-    rows = [row for name in HELD_OUT_SETS for row in sets[name]]
+    rows = held_out_rows(sets)
     scales = open_scales(open_checkpoint("tiny"), think_budget_tokens=512)
     outcomes = await judge_rows(tiny_judge, rows, "fast")
     calibrated, truths, reached = [], [], []

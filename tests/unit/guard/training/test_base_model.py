@@ -70,3 +70,18 @@ def test_a_snapshot_of_the_hub_is_copied_as_files(tmp_path: Path) -> None:
     assert not any(path.is_symlink() for path in (tmp_path / "model").iterdir())
     assert "pytorch_model.bin" not in {path.name for path in (tmp_path / "model").iterdir()}
     assert copied.weights_digest == open_checkpoint("tiny").weights_digest
+
+
+@pytest.mark.parametrize(("revision", "warned"), [("main", True), ("v2.5", True), ("c" * 40, False)])
+def test_a_branch_of_the_hub_is_warned_of_with_the_commit_that_it_is_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, revision: str, warned: bool
+) -> None:
+    def download(name: str, **more: object) -> str:
+        assert more["revision"] == revision
+        return str(tmp_path / ("c" * 40))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    base = open_base(msgspec.structs.replace(recipe_over("owner/name"), revision=revision))
+    assert base.identity == {"name": "owner/name", "commit": "c" * 40}
+    assert (f"found {revision}, a branch or a tag" in base.warning) is warned
+    assert base.warning.endswith(f"revision: {'c' * 40}") is warned

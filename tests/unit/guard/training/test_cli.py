@@ -15,9 +15,9 @@ from guard.training.export import export
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.package import data_hash, package, parameter_count
 from guard.training.recipe import SHIPPED_RECIPES, read_recipe
+from guard.training.run_log import Log
 from guard.training.settings import Recipe
 from guard.training.stages import sole_run
-from guard.training.steps import Log
 from guard.training.suite_report import suite_report
 from guard.training.synthetic_figures import report_of
 from guard.training.tokenizer import save_tokenizer, train_tokenizer

@@ -44,7 +44,18 @@ def test_an_evaluation_covers_the_floor_and_the_report_and_a_warm_start_the_expo
     )
     assert {"evaluation.py", "floor.py", "report.py", "report_rows.py"} <= evaluation
     assert {"package.py", "account.py"} <= checkpoint
+    assert "report_template.html" in evaluation
     assert "export.py" in {path.name for path in module._files(BEGINNINGS["warm-start"])}
+
+
+def test_the_pages_template_makes_the_pages_anew_and_no_weights() -> None:
+    reads = {
+        stage
+        for stage, names in BEGINNINGS.items()
+        if "report_template.html" in {path.name for path in module._files(names)}
+    }
+    assert reads == {"evaluation", "gate"}
+    assert all(path.is_file() for path in module._files(BEGINNINGS["gate"]))
 
 
 def test_every_stage_has_its_functions_among_the_steps() -> None:

@@ -164,3 +164,21 @@ async def test_rows_are_asked_as_serving_asks_them_normalised(tmp_path: Path) ->
     outcomes = await judge_rows(judge, [plain, hidden], "think")
     assert prompts[0] == prompts[1]
     assert [one.label for one in outcomes] == ["safe", "safe"]
+
+
+def test_every_set_of_rows_is_told_of_before_and_after_without_its_text(tmp_path: Path) -> None:
+    settings = EvaluationSettings(ablation="without reasoning", modes=("fast",), draws=100)
+    lines: list[str] = []
+
+    def run() -> None:
+        tiny = open_checkpoint("tiny").path
+        evaluate(tiny, 2, 7, tmp_path, settings=settings, rows=DEV, engine="scripted", log=lines.append)
+
+    run()
+    begun = [line for line in lines if line.endswith(" rows")]
+    assert "evaluation: real-fast-forum: 8 rows" in begun
+    assert [line.rpartition(" in ")[0] for line in lines[1::2]] == begun == lines[::2]
+    assert SECRET_WORD not in "".join(lines)
+    lines.clear()
+    run()
+    assert lines == [f"{line}, asked before" for line in begun]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -68,3 +69,66 @@ def test_champion_and_key_are_read_before_anything_that_takes_long(
     with pytest.raises(KeyFileError, match="expected a private ed25519 key"):
         pipeline(over(base), tmp_path / "out").checkpoint_anew(open_checkpoint("tiny"), tmp_path / "key")
     assert trains == []
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """Names of the ablations that each gate's page was given; training and measuring write a file alone."""
+    given: list[set[str]] = []
+
+    def dataset(recipe: Recipe, base: object, folder: Path) -> None:
+        (folder / steps.ROWS).mkdir()
+        counts = {"safe": 1, "unsafe": 2}
+        card = {"train": counts, "dev": counts, "dropped": {"balanced_out": 3}}
+        (folder / steps.ROWS / "data_card.json").write_text(json.dumps(card))
+
+    def reinforced(recipe: Recipe, model: Path, dataset: Path, folder: Path, log: object) -> None:
+        (folder / steps.MODEL).mkdir()
+        (folder / steps.MODEL / "config.json").write_text(json.dumps(recipe.grpo))
+
+    def measure(recipe: Recipe, model: Path, *more: Any, floor: bool) -> None:
+        (more[1] / steps.REPORT).write_text("{}")
+
+    def judge(recipe: Recipe, challenger: Path, champion: object, others: Any, *more: Any) -> None:
+        given.append(set(others))
+
+    for name, stub in {
+        "make_dataset": dataset,
+        "train_reinforced": reinforced,
+        "measure": measure,
+        "judge_gate": judge,
+    }.items():
+        monkeypatch.setattr(steps, name, stub)
+    return given
+
+
+def test_a_gates_page_shows_ablations_of_this_runs_weights_alone(
+    tmp_path: Path, base: Path, shown: list[set[str]]
+) -> None:
+    data = {"sources": [{"kind": "jsonl", "path": "rows"}]}
+    first = over(base, data=data, grpo={"learning_rate": 1e-6}, gate={"drops": []})
+    run = pipeline(first, tmp_path / "out")
+    run.ablation("reasoning")
+    run.ablation("reinforcement")
+    run.gate()
+    assert shown.pop() == {"without reasoning", "without reinforcement"}
+    other = replace(first, grpo={"learning_rate": 1e-5})
+    pipeline(other, tmp_path / "out").gate()
+    # The warm start's weights are those of both recipes.
+    assert shown.pop() == {"without reinforcement"}
+    pipeline(replace(other, evaluation_seed=1), tmp_path / "out").gate()
+    assert shown.pop() == set()
+
+
+def test_a_run_says_once_what_became_of_the_rows(tmp_path: Path, base: Path, shown: list[set[str]]) -> None:
+    said: list[str] = []
+    recipe = over(base, data={"sources": [{"kind": "jsonl", "path": "rows"}]})
+    run = Pipeline(recipe, tmp_path / "out", said.append, lambda line: None)
+    run.dataset()
+    run.dataset()
+    assert said == [
+        "dataset: started",
+        "dataset: done",
+        "dataset: train 1 safe and 2 unsafe, dev 1 safe and 2 unsafe; dropped: balanced_out 3; "
+        "dataset/rows/data_card.md",
+    ]

@@ -89,6 +89,6 @@ def test_a_recipe_without_dev_rows_is_measured_on_the_generators_alone(
         return report(rows_with(5, 0, 0, 5)) | {"engine": "none"}
 
     monkeypatch.setattr("guard.training.evaluation.evaluate", evaluate)
-    steps.measure(over_tiny(), SHIPPED / "tiny", tmp_path, tmp_path, None, {}, floor=True)
-    assert asked == {"rows": []}
+    steps.measure(over_tiny(), SHIPPED / "tiny", tmp_path, tmp_path, None, {}, print, floor=True)
+    assert asked == {"rows": [], "log": print}
     assert (tmp_path / "report.html").is_file()

@@ -58,3 +58,20 @@ def test_f1_and_share() -> None:
     assert f1([True, True, False], [True, False, False]) == pytest.approx(2 / 3)
     assert f1([False], [False]) == 0.0
     assert share([True, True, False, False]) == {"value": 0.5, "se": 0.25, "n": 4}
+
+
+def test_an_interval_of_f1_is_around_it_and_narrows_with_rows() -> None:
+    def width(times: int) -> float:
+        found = score_set(
+            [*SETS["pairs/on"], *SETS["pairs/off"]] * times,
+            [Outcome("unsafe" if number % 3 else "safe") for number in range(24)] * times,
+            1,
+        )["f1"]
+        assert found["low"] < found["value"] < found["high"]
+        return float(found["high"] - found["low"])
+
+    assert width(16) < width(1) / 2
+    everything = score_set(
+        [*SETS["pairs/on"], *SETS["pairs/off"]], [Outcome("unsafe")] * 12 + [Outcome("safe")] * 12, 1
+    )
+    assert everything["f1"] == {"value": 1.0, "low": 1.0, "high": 1.0}
