@@ -20,18 +20,17 @@ import msgspec
 from guard.checkpoint import Checkpoint, open_checkpoint
 from guard.errors import GateFailed, RecipeError
 from guard.training import steps
+from guard.training.ablations import FOLDER, ablations_of
 from guard.training.base_model import Base, open_base
 from guard.training.code_version import code_version
 from guard.training.data_files import data_files
 from guard.training.recipe import section
 from guard.training.settings import ABLATIONS, Recipe
-from guard.training.stages import digest_of, make_stage, record_of
+from guard.training.stages import digest_of, make_stage
 from guard.training.versions import engine_version, stage_versions
 
 # Records of stages, and what version control or a download left: no part of a checkpoint.
 _HIDDEN: Final = shutil.ignore_patterns(".*")
-# Inputs of an evaluation that say which rows were asked, and by what.
-_ASKED: Final = ("rows", "seed", "engine", "data", "code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +143,7 @@ class Pipeline:
             model = self.warm_start()
         else:
             model = self.grpo()
-        name = f"evaluation-without-{without}"
-        return self._measure(name, model, self.dataset(), ablation=ABLATIONS[without])
+        return self._measure(FOLDER.format(without), model, self.dataset(), ablation=ABLATIONS[without])
 
     def champion_evaluation(self) -> Path | None:
         """The report of the champion on the same rows; None without one."""
@@ -169,7 +167,12 @@ class Pipeline:
         if recipe.gate is None:
             return None
         champion = self.champion_evaluation()
-        others = self._ablations(challenger)
+        # A packaged checkpoint that is measured anew, or a recipe without `grpo`, has no weights before it.
+        has_before = "warm-start" in self._made and recipe.grpo is not None
+        before = self.output / "warm-start" if has_before else None
+        others = ablations_of(
+            self.output, challenger, None if before is None else digest_of(before, steps.MODEL)
+        )
         inputs = {
             "settings": section(recipe, "gate"),
             "others": {name: digest_of(folder) for name, folder in others.items()},
@@ -183,21 +186,6 @@ class Pipeline:
             lambda folder: steps.judge_gate(recipe, challenger, champion, others, self._curves(), folder),
             resumes=False,
         )
-
-    def _ablations(self, challenger: Path) -> dict[str, Path]:
-        """Ablations that lie there and are of this run: the same rows, and weights of this recipe."""
-        whole, found = record_of(challenger), dict[str, Path]()
-        for key, name in ABLATIONS.items():
-            folder = self.output / f"evaluation-without-{key}"
-            record = record_of(folder)
-            if record is None or whole is None:
-                continue
-            wanted = {field: whole.inputs[field] for field in ("weights", *_ASKED)}
-            if key == "reinforcement" and "warm-start" in self._made:
-                wanted["weights"] = digest_of(self.output / "warm-start", steps.MODEL)
-            if all(record.inputs.get(field) == value for field, value in wanted.items()):
-                found[name] = folder
-        return found
 
     def require_passed(self, gate: Path) -> steps.GateOutcome:
         """What the gate said. Raises `GateFailed` with the rows that failed."""
