@@ -89,13 +89,14 @@ def package_anew(
 def _gate(report: dict[str, Any], gate: dict[str, Any] | None) -> dict[str, Any]:
     """The manifest's `gate`: the project's bars, and under `recipe` what the recipe's gate said.
 
-    `passed` holds for both: whoever announces a checkpoint reads nothing else.
+    `passed` is the recipe's word where it has a gate, else that of the bars, which are of the generator's
+    sets: a guard for other texts need not reach them. Whoever announces a checkpoint reads nothing else.
     """
     found = {name: report[name] for name in ("bars", "passed", "rows", "seed")}
     found["calibration"] = report["calibration"]["chosen"]
     if gate is None:
         return found
-    return found | {"passed": bool(report["passed"] and gate["passed"]), "recipe": gate}
+    return found | {"passed": gate["passed"], "recipe": gate}
 
 
 def data_hash(recipe: Recipe, data: str | None = None) -> str:
