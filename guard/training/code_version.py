@@ -26,10 +26,17 @@ _DATA_OF: Final = {"guard.training.report": "guard/training/report_template.html
 BEGINNINGS: Final[dict[str, Sequence[str]]] = {
     "dataset": (
         "guard.training.tokenizer",
+        "guard.training.row_words",
         "guard.training.generator.evaluation_sets",
         "guard.training.data.build",
     ),
     "warm-start": ("guard.training.warm_start", "guard.training.model", "guard.training.export"),
+    "warm-start-with-rows": (
+        "guard.training.warm_start",
+        "guard.training.model",
+        "guard.training.export",
+        "guard.training.row_trees",
+    ),
     "base": ("guard.training.base_model", "guard.training.weights"),
     "supervised": ("guard.training.supervised",),
     "grpo": ("guard.training.grpo",),
@@ -41,6 +48,7 @@ BEGINNINGS: Final[dict[str, Sequence[str]]] = {
 STEPS: Final[dict[str, Sequence[str]]] = {
     "dataset": ("make_dataset",),
     "warm-start": ("train_from_scratch",),
+    "warm-start-with-rows": ("train_from_scratch",),
     "base": ("take_base",),
     "supervised": ("train_supervised",),
     "grpo": ("train_reinforced",),

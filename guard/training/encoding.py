@@ -30,25 +30,42 @@ class TreeEncoder:
         pieces = self.encoder.plain([piece for e in exchanges for piece in _pieces(e)])
         for index, exchange in enumerate(exchanges):
             nonce = wrong_nonce(rng, self.renderer.template.nonce_length)
-            tail = self.renderer.conversation_ids(nonce, exchange.turns) + self.renderer.opening_ids
-            tree.add(tail, len(prefix), index + 1, 0)
-            start = len(prefix) + len(tail)
+            tail = self.renderer.conversation_ids(nonce, exchange.turns)
             trace, subject = pieces[2 * index : 2 * index + 2]
             verdict = self._verdict(exchange)
-            thought = (*trace, *verdict, self._eos)
-            tree.add(thought, start, index + 1, 1, _trace_marks(exchange, thought, subject))
-            suffix = self.renderer.fast_suffix
-            rest = (*verdict[len(suffix) :], self._eos)
-            marks = [0] * len(suffix) + [FAST, COPY] + [FAST_CODE] * (len(rest) - 3) + [COPY]
-            tree.add((*suffix, *rest), start, index + 1, 2, marks)
+            marks = _trace_marks(exchange, len(trace) + len(verdict) + 1, subject)
+            self.add(tree, len(prefix), index + 1, tail, trace, verdict, marks)
         return tree
+
+    def add(
+        self,
+        tree: Tree,
+        prefix: int,
+        number: int,
+        conversation: Sequence[int],
+        trace: Sequence[int],
+        verdict: tuple[int, ...],
+        marks: Sequence[int],
+    ) -> None:
+        """Add exchange `number` (from 1) behind a prefix of so many tokens, with both its answers.
+
+        `marks` are those of the answer with reasoning: trace, verdict, end token. Raises ValueError for a
+        verdict that does not begin as the fast answer's own part does.
+        """
+        suffix = self.renderer.fast_suffix
+        if verdict[: len(suffix)] != suffix:
+            raise ValueError("the verdict's tokens depend on what follows them")
+        tail = (*conversation, *self.renderer.opening_ids)
+        tree.add(tail, prefix, number, 0)
+        start = prefix + len(tail)
+        tree.add((*trace, *verdict, self._eos), start, number, 1, marks)
+        rest = (*verdict[len(suffix) :], self._eos)
+        fast = [0] * len(suffix) + [FAST, COPY] + [FAST_CODE] * (len(rest) - 3) + [COPY]
+        tree.add((*suffix, *rest), start, number, 2, fast)
 
     def _verdict(self, exchange: Exchange) -> tuple[int, ...]:
         code = f" {exchange.code}" if exchange.code else ""
-        verdict = self.encoder.structure(self.renderer.template.answer_text(exchange.label) + code)
-        if verdict[: len(self.renderer.fast_suffix)] != self.renderer.fast_suffix:
-            raise ValueError("the verdict's tokens depend on what follows them")
-        return verdict
+        return self.encoder.structure(self.renderer.template.answer_text(exchange.label) + code)
 
 
 def _pieces(exchange: Exchange) -> tuple[str, str]:
@@ -56,8 +73,8 @@ def _pieces(exchange: Exchange) -> tuple[str, str]:
     return f" {exchange.trace}", f" {exchange.subject}" if exchange.subject else ""
 
 
-def _trace_marks(exchange: Exchange, thought: tuple[int, ...], subject: tuple[int, ...]) -> list[int]:
-    marks = [COPY] * len(thought)
+def _trace_marks(exchange: Exchange, length: int, subject: tuple[int, ...]) -> list[int]:
+    marks = [COPY] * length
     marks[0] = FIRST
     if subject:
         marks[len(subject)] = CUSTOM if exchange.kind in ("listed", "unlisted") else BUILTIN

@@ -19,6 +19,8 @@ from guard.training.durable import write_durably
 from guard.training.gate_difference import NotComparable, Side, Sides, compare
 from guard.training.gate_settings import Drop, Floor, GateSettings
 from guard.training.measured_rows import ReportError, rows_of
+from guard.training.metrics import LOWER_IS_BETTER
+from guard.training.suite_report import FLOOR as CLASSIFIER
 from guard.training.suites import MACRO
 
 RESULT: Final = "gate.json"
@@ -116,42 +118,66 @@ def write_result(folder: Path, result: GateResult) -> None:
 
 
 def _floors(settings: GateSettings, report: Report) -> Iterator[GateRow]:
+    classifier = _suites(report, CLASSIFIER, "challenger")
     for floor in settings.floors:
         for mode in floor.modes:
             suites = _suites(report, mode, "challenger")
             names = _matching(floor.suite, suites)
-            wanted = f"at least {floor.least:g}" if floor.least is not None else f"at most {floor.most:g}"
             if not names:
                 why = f"no suite of this name was measured in {mode}"
-                yield _failed(mode, floor.suite, "floor", floor.figure, wanted, why)
+                yield _failed(mode, floor.suite, "floor", floor.figure, _wanted(floor, None), why)
             measured = 0
             for name in names:
                 found = suites[name]["figures"].get(floor.figure)
                 if found is not None:
                     measured += 1
-                    yield _floor(floor, mode, name, found, wanted)
+                    beside = classifier.get(name, {}).get("figures", {}).get(floor.figure)
+                    yield _floor(floor, mode, name, found, beside)
             if names and not measured:
                 why = "its rows do not define this figure"
-                yield _failed(mode, floor.suite, "floor", floor.figure, wanted, why)
+                yield _failed(mode, floor.suite, "floor", floor.figure, _wanted(floor, None), why)
 
 
-def _floor(floor: Floor, mode: str, suite: str, found: Mapping[str, float], wanted: str) -> GateRow:
-    if floor.least is not None:
-        met = found["value" if floor.by == "value" else "low"] >= floor.least
-    else:
-        assert floor.most is not None
-        met = found["value" if floor.by == "value" else "high"] <= floor.most
+def _floor(
+    floor: Floor, mode: str, suite: str, found: Mapping[str, float], beside: Mapping[str, float] | None
+) -> GateRow:
+    """`beside`: what the classifier reaches; None where it was not measured."""
+    wanted = _wanted(floor, beside)
+    if floor.over_classifier is not None and beside is None:
+        why = "the classifier beside the guard was not measured on it"
+        return _failed(mode, suite, "floor", floor.figure, wanted, why)
+    bound, lower = _bound(floor, beside), floor.figure in LOWER_IS_BETTER
+    end = found["value" if floor.by == "value" else ("high" if lower else "low")]
     return GateRow(
         mode=mode,
         suite=suite,
         check="floor",
         figure=floor.figure,
-        met=met,
+        met=end <= bound if lower else end >= bound,
         wanted=wanted if floor.by == "value" else f"{wanted} by its interval",
         value=found["value"],
         low=found["low"],
         high=found["high"],
     )
+
+
+def _bound(floor: Floor, beside: Mapping[str, float] | None) -> float:
+    """What a figure must reach: more, or less where that is better."""
+    if floor.over_classifier is not None:
+        assert beside is not None
+        margin = -floor.over_classifier if floor.figure in LOWER_IS_BETTER else floor.over_classifier
+        return round(beside["value"] + margin, 6)  # figures have four decimals
+    bound = floor.most if floor.least is None else floor.least
+    assert bound is not None
+    return bound
+
+
+def _wanted(floor: Floor, beside: Mapping[str, float] | None) -> str:
+    word = "at most" if floor.figure in LOWER_IS_BETTER else "at least"
+    if floor.over_classifier is None:
+        return f"{word} {_bound(floor, None):g}"
+    better = f"the classifier's, better by {floor.over_classifier:g}"
+    return f"{word} {better}" if beside is None else f"{word} {_bound(floor, beside):g} ({better})"
 
 
 def _drops(settings: GateSettings, challenger: Report, champion: Report) -> Iterator[GateRow]:

@@ -12,6 +12,7 @@ from guard.training.metrics import LOWER_IS_BETTER, Figure
 from guard.training.suites import MACRO
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Margin = Annotated[float, Meta(ge=-1.0, le=1.0)]
 Modes = Annotated[tuple[MeasuredMode, ...], Meta(min_length=1)]
 _BOTH: Final[Modes] = ("think", "fast")
 
@@ -27,16 +28,20 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """It must be so much or more; for figures of which more is better."""
     most: float | None = None
     """It must be so much or less; for figures of which less is better."""
+    over_classifier: Margin | None = None
+    """It must be better by so much than that of the classifier beside the guard, which reads no policy
+    (`guard.training.floor`); below zero it may be so much worse."""
     modes: Modes = _BOTH
     """Modes in which it must hold."""
     by: Literal["value", "interval"] = "value"
     """`interval`: the worse end of its 95 % interval must hold, so that chance alone does not pass it."""
 
     def __post_init__(self) -> None:
-        if (self.least is None) == (self.most is None):
-            raise ValueError("floor: expected either least or most")
+        bounds = (self.least, self.most, self.over_classifier)
+        if sum(bound is not None for bound in bounds) != 1:
+            raise ValueError("floor: expected either least or most, or over_classifier")
         lower = self.figure in LOWER_IS_BETTER
-        if (self.most is None) == lower:
+        if self.over_classifier is None and (self.most is None) == lower:
             expected = "most" if lower else "least"
             raise ValueError(f"floor: expected {expected} with the figure {self.figure}")
 

@@ -64,7 +64,8 @@ class Pipeline:
         if recipe.data is not None:
             part = {"data": section(recipe, "data"), "files": data_files(recipe.data)}
         if base is None:
-            part |= {"vocabulary": recipe.model.vocabulary, "seed": recipe.seed}
+            model = recipe.model
+            part |= {"vocabulary": model.vocabulary, "tokenizer": model.tokenizer, "seed": recipe.seed}
         known = "dataset" in self._made
         folder = self._make(
             "dataset",
@@ -81,13 +82,15 @@ class Pipeline:
         """The model that answers in form: from scratch, from a base by supervised training, or the base."""
         recipe, base, dataset = self.recipe, self._opened_base(), self.dataset()
         if base is None:
-            part = {
-                name: getattr(recipe, name) for name in ("stages", "model", "seed", "threads", "precision")
-            }
+            names = ("stages", "model", "seed", "threads", "precision")
+            part = {name: getattr(recipe, name) for name in names}
+            part |= {"tokenizer": digest_of(dataset, steps.TOKENIZER)}
+            if recipe.draws_rows:
+                part |= {"rows": digest_of(dataset, steps.ROWS)}
             folder = self._make(
                 "warm-start",
-                "warm-start",
-                part | self._common() | {"tokenizer": digest_of(dataset, steps.TOKENIZER)},
+                "warm-start-with-rows" if recipe.draws_rows else "warm-start",
+                part | self._common(),
                 lambda folder: steps.train_from_scratch(recipe, dataset, folder, self._log),
                 resumes=True,
             )

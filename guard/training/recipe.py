@@ -147,7 +147,21 @@ def _decode(text: str) -> Recipe:
     for name in SECTIONS:
         if getattr(recipe, name) is not None:
             _convert(node, content, _section_type(name), [name])
+    if recipe.draws_rows:
+        _expect_room(node, recipe)
     return recipe
+
+
+def _expect_room(node: yaml.Node, recipe: Recipe) -> None:
+    """Refuse rows that the data set would keep and the model from scratch has no positions for."""
+    data = section(recipe, "data")
+    longest, most = data.max_prompt_tokens + data.max_completion_tokens, recipe.model.max_positions
+    if longest > most:
+        sentence = f"found {data.max_prompt_tokens} with max_completion_tokens {data.max_completion_tokens}"
+        path: list[str | int] = ["data", "max_prompt_tokens"]
+        raise _Wrong(
+            _line(node, path), _text(path), f"{sentence}; expected at most model.max_positions, {most}"
+        )
 
 
 def _parse(text: str) -> tuple[yaml.MappingNode, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -28,12 +29,16 @@ Task = Literal[
     "full",
     "wide",
     "sharp",
+    "rows",
 ]
-"""What a batch holds: look-ups of random ids, look-ups of words in traces, or conversations."""
+"""What a batch holds: look-ups of random ids, look-ups of words in traces, conversations of the generator, or
+labelled rows of the section `data`."""
+ROWS_TASK: Final = "rows"
 
 Positive = Annotated[int, Meta(ge=1)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Weight = Annotated[float, Meta(ge=0)]
+Power = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(gt=0, le=1)]
 Precision = Literal["float32", "bfloat16"]
 # Names of recipes and of their stages become names of files, and a recipe's that of its checkpoint.
@@ -53,6 +58,8 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     hidden: Positive = 336
     max_positions: Annotated[int, Meta(ge=64)] = 2048
     """Tokens of prompt and answer together."""
+    tokenizer: Literal["generator", "rows"] = "generator"
+    """Whose words the tokenizer knows: the generator's, or those of the labelled rows to train on."""
 
     def __post_init__(self) -> None:
         if self.width % self.head_width:
@@ -60,11 +67,17 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One batch: policies, and exchanges under each."""
+    """One batch: policies, and exchanges under each. Of labelled rows both are limits: where few rows have a
+    policy, or rows are long, a batch has fewer."""
 
     task: Task
     policies: Positive
     exchanges: Positive
+    source_power: Power = 0.5
+    """Of labelled rows: a source counts by its number of rows to this power. 1: every row alike; 0: every
+    source alike."""
+    label_power: Power = 0.5
+    """Of labelled rows: likewise the two labels within a source; twins always count alike."""
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,6 +156,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def from_scratch(self) -> bool:
         return self.base == SCRATCH
 
+    @property
+    def draws_rows(self) -> bool:
+        """Whether a stage from scratch trains on labelled rows."""
+        return any(True for _ in self._places_of_rows())
+
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
         for number, name in enumerate(names):
@@ -158,5 +176,18 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise FieldError("Expected none: only the base `scratch` has stages", "stages")
         if self.data is None and (self.warm_start is not None or self.grpo is not None):
             raise FieldError("Expected rows for `warm_start` and `grpo`", "data")
+        if self.data is None and self.model.tokenizer == ROWS_TASK:
+            raise FieldError("Expected rows in `data`, whose words the tokenizer would know", "model", "tokenizer")
+        if self.data is None and (place := next(self._places_of_rows(), None)):
+            raise FieldError("Expected rows in `data` to draw from", *place, "task")
         if self.champion and self.gate is None:
             raise FieldError("Expected none without `gate`, which would compare with it", "champion")
+
+    def _places_of_rows(self) -> Iterator[tuple[str | int, ...]]:
+        """Where batches of labelled rows stand."""
+        for number, stage in enumerate(self.stages):
+            phases = ((("phases", place, "batch"), one.batch) for place, one in enumerate(stage.phases))
+            drills = ((("drills", place), one) for place, one in enumerate(stage.drills))
+            for path, batch in (*phases, *drills):
+                if batch.task == ROWS_TASK:
+                    yield "stages", number, *path

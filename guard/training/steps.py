@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from guard.errors import TrainingError
 from guard.training.base_model import Base
 from guard.training.recipe import section
 from guard.training.run_log import Log
-from guard.training.settings import ABLATIONS, Recipe
+from guard.training.settings import ABLATIONS, ROWS_TASK, Recipe
 
 MODEL: Final = "model"
 """Folder of a trained model within its stage."""
@@ -47,23 +47,41 @@ def make_dataset(recipe: Recipe, base: Path | None, folder: Path) -> None:
     """Tokenizer and samples of a model from scratch; the labelled rows that the recipe asks for."""
     from guard.prompt import PromptRenderer, load_template
     from guard.training.package import write_dataset_sample
-    from guard.training.tokenizer import TURN_END, save_tokenizer, token_id, train_tokenizer
 
-    template, tokenizer_folder = load_template(recipe.template), base
-    if tokenizer_folder is None:
-        tokenizer_folder = folder / TOKENIZER
-        tokenizer = train_tokenizer(template, recipe.model.vocabulary, recipe.seed)
-        save_tokenizer(tokenizer, tokenizer_folder)
-        end = {"eos_token_id": token_id(tokenizer, TURN_END)}
-        (tokenizer_folder / "generation_config.json").write_text(json.dumps(end), encoding="utf-8")
-        (folder / "samples").mkdir(exist_ok=True)
+    template = load_template(recipe.template)
+
+    def renderer(rows: Sequence[Any]) -> PromptRenderer:
+        tokenizer = folder / TOKENIZER if base is None else base
+        if base is None:
+            _make_tokenizer(recipe, template, rows, tokenizer)
+        return PromptRenderer(tokenizer, template, _SECRET)
+
+    if base is None:
+        (folder / "samples").mkdir(exist_ok=True, parents=True)
         write_dataset_sample(folder / "samples", _SAMPLES, recipe.seed)
     if recipe.data is not None:
         from guard.training.data.build import build_dataset
 
-        renderer = PromptRenderer(tokenizer_folder, template, _SECRET)
         build_dataset(section(recipe, "data"), renderer, folder / ROWS)
         _expect_rows(recipe, folder)
+    elif base is None:
+        renderer(())
+
+
+def _make_tokenizer(recipe: Recipe, template: Any, rows: Sequence[Any], folder: Path) -> None:
+    """The tokenizer of a model from scratch, of the generator's words or the rows'."""
+    from guard.training import tokenizer as made
+
+    if recipe.model.tokenizer == ROWS_TASK:
+        from guard.training.row_words import tokenizer_of_rows
+
+        tokenizer = tokenizer_of_rows(template, recipe.model.vocabulary, rows)
+    else:
+        texts = made.generator_texts(template, recipe.seed)
+        tokenizer = made.train_tokenizer(template, recipe.model.vocabulary, texts)
+    made.save_tokenizer(tokenizer, folder)
+    end = {"eos_token_id": made.token_id(tokenizer, made.TURN_END)}
+    (folder / "generation_config.json").write_text(json.dumps(end), encoding="utf-8")
 
 
 def rows_line(dataset: Path) -> str:
@@ -86,7 +104,13 @@ def train_from_scratch(recipe: Recipe, dataset: Path, folder: Path, log: Log) ->
 
     tokenizer = dataset / TOKENIZER
     renderer = PromptRenderer(tokenizer, load_template(recipe.template), _SECRET)
-    warm_start(recipe, renderer, folder / "stages", log)
+    rows = None
+    if recipe.draws_rows:
+        from guard.training.row_trees import RowTrees
+
+        rows = RowTrees(renderer, _training_rows(dataset), recipe.model.max_positions)
+        log(rows.account())
+    warm_start(recipe, renderer, folder / "stages", log, rows=rows)
     last = folder / "stages" / f"{recipe.stages[-1].name}.safetensors"
     export(recipe, tokenizer, last, folder / MODEL)
 
@@ -257,7 +281,7 @@ def _training_rows(dataset: Path) -> list[Any]:
 
 def _expect_rows(recipe: Recipe, dataset: Path) -> None:
     """The rows that later stages read: found missing now, and not after all training."""
-    if recipe.warm_start is not None or recipe.grpo is not None:
+    if recipe.warm_start is not None or recipe.grpo is not None or recipe.draws_rows:
         _training_rows(dataset)
     floors = () if recipe.gate is None else section(recipe, "gate").floors
     asked = next((floor.suite for floor in floors if floor.suite.startswith("real/")), "")

@@ -1,15 +1,18 @@
-"""The tiny checkpoint's tokenizer: byte-level BPE of some 2,200 tokens, NFKC and lower case.
+"""The tokenizer of a model from scratch: byte-level BPE, NFKC and lower case, over the generator's words or
+those of labelled rows (`row_words.py`).
 
-Lower case and so few tokens on purpose: an unseen word takes three to six pieces, and a model that has learnt
-to copy pieces can look up any word; byte-level, so every text has an encoding.
+Lower case on purpose: half as many entries know the same words, and a small model's entries are most of its
+weights. Of the generator's words some 2,200 tokens, so few that an unseen word takes three to six pieces, and
+a model that has learnt to copy pieces can look up any word. Byte-level, so every text has an encoding.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -21,8 +24,8 @@ from guard.training.generator.words import wrong_nonce
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 # A category code is one word, so that one look-up copies it whole; the rest is GPT-2's pattern.
-_WORDS = (
-    r" ?[" + "".join(CODE_LETTERS) + r"]\d{1,2}(?![\p{L}\p{N}])"
+_WORDS: Final = (
+    r" ?[{letters}]\d{1,2}(?![\p{L}\p{N}])"
     r"|'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 )
 SPECIAL = (END_OF_TEXT, TURN_START, TURN_END)
@@ -30,15 +33,26 @@ CHAT_TEMPLATE = (
     "{%- for m in messages -%}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}"
     "{%- endfor -%}{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"
 )
+# How often each code stands among the texts: often enough for an entry of its own.
+_CODE_LINES: Final = 1000
 
 
-def train_tokenizer(template: PromptTemplate, vocabulary: int, seed: int, groups: int = 3000) -> Tokenizer:
-    """Train on the generator's own texts; the same arguments give the same tokenizer."""
+def train_tokenizer(
+    template: PromptTemplate,
+    vocabulary: int,
+    texts: Iterable[str],
+    code_letters: Iterable[str] = CODE_LETTERS,
+) -> Tokenizer:
+    """Train on the texts; the same arguments give the same tokenizer, of at most `vocabulary` entries.
+
+    `code_letters`, in lower case, begin category codes.
+    """
+    words = _WORDS.replace("{letters}", "".join(code_letters))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
+            pre_tokenizers.Split(Regex(words), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -50,7 +64,7 @@ def train_tokenizer(template: PromptTemplate, vocabulary: int, seed: int, groups
         show_progress=False,
         min_frequency=2,
     )
-    tokenizer.train_from_iterator(_texts(template, seed, groups), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     content = json.loads(tokenizer.to_str())
     for added in content["added_tokens"]:
         # The reasoning marks are ordinary added tokens, as in Qwen3: a decoder must not drop them.
@@ -82,7 +96,8 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
     return index
 
 
-def _texts(template: PromptTemplate, seed: int, groups: int) -> Iterator[str]:
+def generator_texts(template: PromptTemplate, seed: int, groups: int = 3000) -> Iterator[str]:
+    """Prompts, answers and terms as the generator draws them, so many groups of exchanges."""
     rng = random.Random(seed)
     for offset in range(groups):
         policy, exchanges = draw_group(seed + 900_000 + offset)
@@ -93,8 +108,13 @@ def _texts(template: PromptTemplate, seed: int, groups: int) -> Iterator[str]:
             yield f" {exchange.trace}\n{exchange.verdict}"
     for _ in range(groups + groups // 3):
         yield " " + " ".join(draw_term(rng, "train") for _ in range(10))
-    for _ in range(groups // 3):
-        yield "system\nuser\nassistant\n"  # the roles of the chat template, one token each
+    yield from words_of_form(groups // 3)
+
+
+def words_of_form(lines: int = _CODE_LINES) -> Iterator[str]:
+    """What every tokenizer knows, so often: the roles of the chat template and the generator's codes."""
+    for _ in range(lines):
+        yield "system\nuser\nassistant\n"  # one token each
         yield "".join(
             f" {letter}{number}" for letter in CODE_LETTERS for number in range(1, HIGHEST_CODE + 1)
         )

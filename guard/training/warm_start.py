@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -29,7 +29,7 @@ from guard.training.model import TinyGuard
 from guard.training.optimisers import make_optimisers
 from guard.training.packing import FAST, MARK_NAMES, Batch, Tree, collate
 from guard.training.run_log import Log
-from guard.training.settings import BatchSettings, Recipe, Stage
+from guard.training.settings import ROWS_TASK, BatchSettings, Recipe, Stage
 from guard.training.training_state import Position, load_state, save_state, save_tensors
 
 # Deciding tokens count four times, codes after a fast verdict twice: they are few, and everything hangs on
@@ -53,15 +53,26 @@ _STYLES: dict[str, Style] = {
 }
 
 
-class BatchSource:
-    """Writes the batches; each follows from stage seed, step and task alone."""
+class RowSource(Protocol):
+    """Labelled rows as trees (`row_trees.py`, which other stages of training have no use of)."""
 
-    def __init__(self, renderer: PromptRenderer) -> None:
+    def draw(self, stage_seed: int, step: int, batch: BatchSettings) -> list[Tree]: ...
+
+
+class BatchSource:
+    """Writes the batches; each follows from stage seed, step and task alone, and of labelled rows from these."""
+
+    def __init__(self, renderer: PromptRenderer, rows: RowSource | None = None) -> None:
+        self._rows = rows
         self._repeats = RepeatDrill(renderer)
         self._lookups, self._words = LookupDrill(renderer), WordDrill(renderer)
         self._trees = TreeEncoder(renderer)
 
     def draw(self, stage_seed: int, step: int, batch: BatchSettings) -> Batch:
+        if batch.task == ROWS_TASK:
+            if self._rows is None:
+                raise ValueError("there are no labelled rows to draw from")
+            return collate(self._rows.draw(stage_seed, step, batch))
         base = (stage_seed * 1_000_003 + step * 7_919 + _task_number(batch.task)) * 1_000
         trees = [self._tree(base + row, batch) for row in range(batch.policies)]
         if batch.task in _STYLES:
@@ -101,14 +112,23 @@ class Progress:
 
 
 def warm_start(
-    recipe: Recipe, renderer: PromptRenderer, folder: Path, log: Log, *, max_steps: int | None = None
+    recipe: Recipe,
+    renderer: PromptRenderer,
+    folder: Path,
+    log: Log,
+    *,
+    rows: RowSource | None = None,
+    max_steps: int | None = None,
 ) -> TinyGuard:
-    """Run all stages; `folder` gets `<stage>.safetensors` and `progress.jsonl`, and is resumed from them."""
+    """Run all stages; `folder` gets `<stage>.safetensors` and `progress.jsonl`, and is resumed from them.
+
+    `rows`: for the recipe's batches of labelled rows.
+    """
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
     model = TinyGuard(recipe.model, recipe.precision)
-    source = BatchSource(renderer)
+    source = BatchSource(renderer, rows)
     for stage in recipe.stages:
         done = folder / f"{stage.name}.safetensors"
         if done.is_file():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from guard.prompt import PromptRenderer
@@ -18,14 +19,20 @@ from guard.training.data.errors import TrainingDataError
 from guard.training.data.groups import one_split_per_group
 from guard.training.data.leaks import without_leaks
 from guard.training.data.lengths import within_lengths
-from guard.training.data.rows import POLICIES, ROWS, write_rows
+from guard.training.data.rows import POLICIES, ROWS, LabelledRow, write_rows
 from guard.training.data.settings import DataSettings
 from guard.training.data.vary import Variation
 
+RendererOf = Callable[[Sequence[LabelledRow]], PromptRenderer]
+"""Makes the renderer when the rows are there: a tokenizer may be made of their words."""
 
-def build_dataset(settings: DataSettings, renderer: PromptRenderer, folder: Path) -> DataCard:
+
+def build_dataset(
+    settings: DataSettings, renderer: PromptRenderer | RendererOf, folder: Path
+) -> DataCard:
     """Write `rows.jsonl`, `policies.jsonl`, `data_card.json` and `data_card.md`; what the card says.
 
+    A function that makes the renderer gets all rows as they are before any is too long or balanced out.
     The same settings, sources and tokenizer give the same bytes. Raises `TrainingDataError` for sources and
     mappings that cannot be used, and where no row is left to train on.
     """
@@ -37,6 +44,8 @@ def build_dataset(settings: DataSettings, renderer: PromptRenderer, folder: Path
     variation = Variation(settings.perturbation, settings.seed)
     varied = variation.apply(drafts)
     made = rows_by_source(varied) - rows_by_source(drafts)
+    if not isinstance(renderer, PromptRenderer):
+        renderer = renderer([draft.row for draft in varied])
     kept, tokens = within_lengths(
         varied, renderer, settings.max_prompt_tokens, settings.max_completion_tokens, drops
     )

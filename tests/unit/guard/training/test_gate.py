@@ -67,6 +67,41 @@ def test_a_ceiling_is_of_figures_of_which_less_is_better(tmp_path: Path) -> None
     assert not gate(tmp_path, GOOD, floors=(replace(most, most=0.03),)).passed
 
 
+def with_classifier(said: list[MeasuredRow]) -> list[MeasuredRow]:
+    """The rows as the guard answers them, with `GOOD` as what the classifier says."""
+    return [
+        replace(one, replies={**one.replies, "floor": good.replies["think"]})
+        for one, good in zip(said, GOOD, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("figure", "margin", "passes"),
+    [
+        ("f1", 0.0, True),
+        ("f1", 0.01, False),
+        ("f1", -0.01, True),
+        ("misses", 0.0, True),
+        ("misses", 0.01, False),
+    ],
+)
+def test_a_floor_may_be_what_the_classifier_reaches(
+    tmp_path: Path, figure: str, margin: float, passes: bool
+) -> None:
+    asked = floor(figure, None, over_classifier=margin)
+    result = gate(tmp_path, with_classifier(GOOD), floors=(asked,))
+    assert result.passed is passes
+    bound = {"f1": 0.95 + margin, "misses": 0.05 - margin}[figure]
+    assert f"{bound:g} (the classifier's, better by {margin:g})" in result.rows[0].wanted
+    worse = with_classifier(rows_with(hits=170, misses=30, alarms=10, passes=290))
+    assert not gate(tmp_path, worse, floors=(asked,)).passed
+
+
+def test_a_floor_over_a_classifier_that_was_not_measured_fails(tmp_path: Path) -> None:
+    (failed,) = gate(tmp_path, GOOD, floors=(floor(least=None, over_classifier=0.0),)).failed
+    assert "classifier beside the guard was not measured" in failed.line()
+
+
 @pytest.mark.parametrize(
     "asked", [floor(suite="flips/*", figure="pairs"), floor(modes=("fast",)), floor(figure="pairs")]
 )
@@ -278,6 +313,8 @@ def test_a_report_without_rows_or_figures_is_refused_by_name(tmp_path: Path) -> 
     [
         ({"suite": "a", "figure": "f1"}, "either least or most"),
         ({"suite": "a", "figure": "f1", "least": 0.5, "most": 0.6}, "either least or most"),
+        ({"suite": "a", "figure": "f1", "least": 0.5, "over_classifier": 0.0}, "or over_classifier"),
+        ({"suite": "a", "figure": "f1", "over_classifier": 2}, "over_classifier"),
         ({"suite": "a", "figure": "misses", "least": 0.5}, "expected most"),
         ({"suite": "a", "figure": "f1", "most": 0.5}, "expected least"),
         ({"suite": "a", "figure": "beauty", "least": 0.5}, "figure"),
