@@ -1,4 +1,4 @@
-"""Labelled rows → packed trees for the warm start from scratch: a policy, conversations under it, two answers.
+"""Labelled rows → packed trees for the warm start from scratch: policy, conversations under it, two answers.
 
 The answer with reasoning is the row's own rationale or, where it has none, one that names the violated
 categories; then the verdict. The texts are those that serving would read.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from guard.errors import TemplateError, TrainingError
 from guard.prompt import PromptRenderer, as_read
@@ -19,6 +20,10 @@ from guard.training.packing import BUILTIN, COPY, FIRST, Tree
 from guard.training.row_deck import Hand, RowDeck
 from guard.training.row_encoding import LeftOut, answer_parts, naming_rationale
 from guard.training.settings import BatchSettings
+
+# Rows that are encoded together.
+_AT_ONCE: Final = 512
+Ids = tuple[int, ...]
 
 
 class RowTrees:
@@ -32,10 +37,10 @@ class RowTrees:
         self._encoder = TreeEncoder(renderer)
         self.left_out: Counter[LeftOut] = Counter()
         self._rows: list[LabelledRow] = []
+        self._verdicts: dict[str, tuple[int, ...]] = {}
         tokens, prefixes = [], []
-        for row in rows:
+        for row, found in zip(rows, self._most_tokens(rows), strict=True):
             prefix = len(renderer.system_of(row.policy))
-            found = self._most_tokens(row)
             if found is None:
                 self.left_out["not_encodable"] += 1
             elif prefix + found > max_positions:
@@ -63,32 +68,59 @@ class RowTrees:
         ]
 
     def _tree(self, hand: Hand, rng: random.Random) -> Tree:
-        tree = Tree()
-        prefix = self._renderer.system_of(self._rows[hand[0]].policy)
+        tree, rows = Tree(), [self._rows[index] for index in hand]
+        prefix = self._renderer.system_of(rows[0].policy)
         tree.add(prefix, 0, 0, 0)
-        for number, index in enumerate(hand, 1):
-            row = self._rows[index]
-            # Random: a model that had learnt the marks of one secret would know no others.
-            mark = wrong_nonce(rng, self._renderer.template.nonce_length)
-            conversation = self._renderer.conversation_ids(mark, as_read(row.turns))
-            thought, verdict = self._answer(row)
-            marks = [FIRST, *[COPY] * (len(thought) + len(verdict))]
+        # Random: a model that had learnt the marks of one secret would know no others.
+        marks = [wrong_nonce(rng, self._renderer.template.nonce_length) for _ in rows]
+        encoded = self._encoded(rows, marks)
+        for number, (row, (conversation, thought)) in enumerate(zip(rows, encoded, strict=True), 1):
+            verdict = self._verdict(row)
+            targets = [FIRST, *[COPY] * (len(thought) + len(verdict))]
             if row.rationale:  # behind one that names the categories the label is a copy
-                marks[len(thought) + len(self._renderer.fast_suffix)] = BUILTIN
-            self._encoder.add(tree, len(prefix), number, conversation, thought, verdict, marks)
+                targets[len(thought) + len(self._renderer.fast_suffix)] = BUILTIN
+            self._encoder.add(tree, len(prefix), number, conversation, thought, verdict, targets)
         return tree
 
-    def _answer(self, row: LabelledRow) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        thought, verdict, _ = answer_parts(self._renderer, row, row.rationale or naming_rationale(row))
-        return thought, verdict
+    def _encoded(self, rows: Sequence[LabelledRow], marks: Sequence[str]) -> list[tuple[Ids, Ids]]:
+        """Of each row conversation and reasoning, all encoded at once. Raises `TemplateError`."""
+        template = self._renderer.template
+        texts: list[str] = []
+        counts = []
+        for row, mark in zip(rows, marks, strict=True):
+            pieces = template.conversation_text(mark, as_read(row.turns))
+            texts += [*pieces, f" {(row.rationale or naming_rationale(row)).strip()}"]
+            counts.append(len(pieces))
+        ids = iter(self._renderer.encoder.plain(texts))
+        return [(tuple(i for _ in range(count) for i in next(ids)), next(ids)) for count in counts]
 
-    def _most_tokens(self, row: LabelledRow) -> int | None:
-        """Of conversation and both answers, whatever the boundary mark is; None for what has no encoding."""
+    def _verdict(self, row: LabelledRow) -> Ids:
+        """End of the reasoning, verdict and codes."""
+        key = " ".join((row.label, *row.codes))
+        if key not in self._verdicts:
+            self._verdicts[key] = answer_parts(self._renderer, row, "")[1]
+        return self._verdicts[key]
+
+    def _most_tokens(self, rows: Sequence[LabelledRow]) -> Iterator[int | None]:
+        """Of each row conversation and both answers, whatever the boundary mark is; None: no encoding."""
         renderer = self._renderer
+        for start in range(0, len(rows), _AT_ONCE):
+            chunk = rows[start : start + _AT_ONCE]
+            found: Sequence[tuple[Ids, Ids] | None]
+            try:
+                found = self._encoded(chunk, [""] * len(chunk))
+            except TemplateError:
+                found = [self._alone(row) for row in chunk]
+            for row, parts in zip(chunk, found, strict=True):
+                if parts is None:
+                    yield None
+                    continue
+                marks = (len(row.turns) + 1) * renderer.template.nonce_length
+                texts = sum(map(len, parts)) + 2 * len(self._verdict(row))
+                yield texts + marks + len(renderer.opening_ids) + 2
+
+    def _alone(self, row: LabelledRow) -> tuple[Ids, Ids] | None:
         try:
-            texts = renderer.conversation_ids("", as_read(row.turns))
-            thought, verdict = self._answer(row)
+            return self._encoded([row], [""])[0]
         except TemplateError:
             return None
-        marks = (len(row.turns) + 1) * renderer.template.nonce_length
-        return len(texts) + marks + len(renderer.opening_ids) + len(thought) + 2 * len(verdict) + 2

@@ -1,4 +1,4 @@
-"""The words of labelled rows, for a tokenizer of their own: texts as a guard reads them, policies, answers."""
+"""The words of labelled rows, for their own tokenizer: texts as a guard reads them, policies, answers."""
 
 from __future__ import annotations
 

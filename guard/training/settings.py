@@ -177,7 +177,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.data is None and (self.warm_start is not None or self.grpo is not None):
             raise FieldError("Expected rows for `warm_start` and `grpo`", "data")
         if self.data is None and self.model.tokenizer == ROWS_TASK:
-            raise FieldError("Expected rows in `data`, whose words the tokenizer would know", "model", "tokenizer")
+            raise FieldError(
+                "Expected rows in `data`, whose words the tokenizer would know", "model", "tokenizer"
+            )
         if self.data is None and (place := next(self._places_of_rows(), None)):
             raise FieldError("Expected rows in `data` to draw from", *place, "task")
         if self.champion and self.gate is None:

@@ -60,7 +60,7 @@ class RowSource(Protocol):
 
 
 class BatchSource:
-    """Writes the batches; each follows from stage seed, step and task alone, and of labelled rows from these."""
+    """Writes the batches; each follows from stage seed, step and task alone, and from its rows."""
 
     def __init__(self, renderer: PromptRenderer, rows: RowSource | None = None) -> None:
         self._rows = rows

@@ -27,9 +27,7 @@ RendererOf = Callable[[Sequence[LabelledRow]], PromptRenderer]
 """Makes the renderer when the rows are there: a tokenizer may be made of their words."""
 
 
-def build_dataset(
-    settings: DataSettings, renderer: PromptRenderer | RendererOf, folder: Path
-) -> DataCard:
+def build_dataset(settings: DataSettings, renderer: PromptRenderer | RendererOf, folder: Path) -> DataCard:
     """Write `rows.jsonl`, `policies.jsonl`, `data_card.json` and `data_card.md`; what the card says.
 
     A function that makes the renderer gets all rows as they are before any is too long or balanced out.

@@ -20,7 +20,7 @@ from guard.training.settings import Recipe
 from guard.training.stages import sole_run
 from guard.training.suite_report import suite_report
 from guard.training.synthetic_figures import report_of
-from guard.training.tokenizer import save_tokenizer, train_tokenizer
+from guard.training.tokenizer import generator_texts, save_tokenizer, train_tokenizer
 from tests.unit.guard.training.measured import rows_with
 
 SMOKE, TINY = read_recipe("smoke"), read_recipe("tiny")
@@ -41,7 +41,9 @@ def test_a_package_is_a_verified_checkpoint_with_a_card(tmp_path: Path) -> None:
     from guard.prompt import load_template
     from guard.training.model import TinyGuard
 
-    tokenizer = train_tokenizer(load_template(SMOKE.template), SMOKE.model.vocabulary, SMOKE.seed, groups=60)
+    template = load_template(SMOKE.template)
+    texts = generator_texts(template, SMOKE.seed, groups=60)
+    tokenizer = train_tokenizer(template, SMOKE.model.vocabulary, texts)
     save_tokenizer(tokenizer, tmp_path / "tokenizer")
     torch.manual_seed(0)
     weights = tmp_path / "w.safetensors"

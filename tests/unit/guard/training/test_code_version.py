@@ -35,6 +35,10 @@ def test_a_version_follows_the_modules_that_a_stage_reaches() -> None:
     names = {path.name for path in module._files(BEGINNINGS["warm-start"])}
     assert {"warm_start.py", "optimisers.py", "packing.py", "lexicon.py", "prompt.py", "policy.py"} <= names
     assert not {"cli.py", "settings.py", "errors.py", "evaluation.py", "stages.py"} & names
+    with_rows = {path.name for path in module._files(BEGINNINGS["warm-start-with-rows"])}
+    assert {"warm_start.py", "export.py", "row_trees.py", "row_deck.py", "rows.py"} <= with_rows
+    assert not {"row_trees.py", "rows.py"} & names
+    assert "row_words.py" in {path.name for path in module._files(BEGINNINGS["dataset"])}
     assert "texts.jsonl" in {path.name for path in module._files(BEGINNINGS["evaluation"])}
 
 

@@ -13,7 +13,8 @@ from guard.errors import CheckpointError, KeyFileError
 from guard.training import steps
 from guard.training.pipeline import Pipeline
 from guard.training.recipe import read_recipe
-from guard.training.settings import Recipe
+from guard.training.settings import BatchSettings, ModelSettings, Phase, Recipe, Stage
+from guard.training.stages import digest_of, record_of
 
 
 def over(base: Path, **more: Any) -> Recipe:
@@ -132,3 +133,26 @@ def test_a_run_says_once_what_became_of_the_rows(tmp_path: Path, base: Path, sho
         "dataset: train 1 safe and 2 unsafe, dev 1 safe and 2 unsafe; dropped: balanced_out 3; "
         "dataset/rows/data_card.md",
     ]
+
+
+def test_a_warm_start_from_scratch_reads_the_rows_that_its_stages_draw(tmp_path: Path) -> None:
+    batch = BatchSettings(task="rows", policies=2, exchanges=2)
+    recipe = replace(
+        read_recipe("smoke"),
+        model=ModelSettings(vocabulary=900, width=32, layers=1, head_width=16, hidden=32, tokenizer="rows"),
+        stages=(Stage(name="rows", seed=0, phases=(Phase(steps=2, batch=batch),)),),
+        data={"sources": [{"kind": "generator", "train_rows": 12, "dev_rows": 2}], "max_prompt_tokens": 1500},
+        threads=1,
+    )
+    lines: list[str] = []
+    run = Pipeline(recipe, tmp_path, lines.append, lines.append)
+    trained = run.warm_start()
+    record = record_of(tmp_path / "warm-start")
+    assert record is not None
+    assert record.inputs["rows"] == digest_of(tmp_path / "dataset", steps.ROWS)
+    assert any(line.startswith("rows: ") for line in lines)
+    opened = open_checkpoint(str(trained.folder))
+    vocabulary = (opened.path / "tokenizer.json").read_bytes()
+    assert vocabulary == (tmp_path / "dataset" / steps.TOKENIZER / "tokenizer.json").read_bytes()
+    drawn_by_the_generator = replace(recipe, stages=read_recipe("smoke").stages)
+    assert not drawn_by_the_generator.draws_rows

@@ -71,7 +71,7 @@ def test_a_shipped_recipe_is_valid_and_named_like_its_file(name: str) -> None:
 
 
 def test_the_recipes_that_the_pages_name_are_shipped() -> None:
-    assert shipped_names() == ["lora-1gpu", "rsafe-7b", "smoke", "tiny"]
+    assert shipped_names() == ["lora-1gpu", "real-text", "rsafe-7b", "smoke", "tiny"]
 
 
 def test_a_file_is_read_as_a_shipped_recipe_is(tmp_path: Path) -> None:
@@ -130,6 +130,14 @@ def test_a_file_is_read_as_a_shipped_recipe_is(tmp_path: Path) -> None:
             ("name: mine", "name: mine\nchampion: tiny"),
             "champion: found 'tiny'; expected none without `gate`",
         ),
+        (
+            ("task: full", "task: rows"),
+            "recipe.yaml:8: stages[0].phases[0].batch.task: found 'rows'; expected rows in `data` to",
+        ),
+        (
+            ("name: mine", "name: mine\nmodel: {tokenizer: rows}"),
+            "recipe.yaml:2: model.tokenizer: found 'rows'; expected rows in `data`, whose words",
+        ),
         (("stages:", "stages: 3 #"), "recipe.yaml:"),
         (("name: mine", "name: [mine"), "recipe.yaml:"),
         (("name: mine", "? [a]\n: 3"), "recipe.yaml:1: expected a name before the colon"),
@@ -141,6 +149,26 @@ def test_a_file_is_read_as_a_shipped_recipe_is(tmp_path: Path) -> None:
 def test_a_wrong_value_is_refused_with_its_field(tmp_path: Path, change: tuple[str, str], said: str) -> None:
     assert change[0] in SMALL
     assert said in refusal(tmp_path, SMALL.replace(*change))
+
+
+def test_drills_of_rows_ask_for_data_too(tmp_path: Path) -> None:
+    drills = "    drills:\n      - {task: rows, policies: 2, exchanges: 2}\n    phases:"
+    said = refusal(tmp_path, SMALL.replace("    phases:", drills))
+    assert "recipe.yaml:8: stages[0].drills[0].task: found 'rows'; expected rows in `data`" in said
+
+
+def test_rows_that_the_model_has_no_positions_for_are_refused(tmp_path: Path) -> None:
+    data = "data: {sources: [{kind: generator, train_rows: 9}], max_prompt_tokens: 1600}"
+    rows = SMALL.replace("task: full", "task: rows")
+    said = refusal(tmp_path, f"{rows}{data}\n")
+    assert (
+        "recipe.yaml:9: data.max_prompt_tokens: found 1600 with max_completion_tokens 512; expected at most"
+        " model.max_positions, 2048"
+    ) in said
+    fitting = data.replace("1600", "1500")
+    assert read_recipe(write(tmp_path, f"{rows}{fitting}\n")).draws_rows
+    # The generator's conversations are drawn within the positions: the rows are only measured.
+    assert not read_recipe(write(tmp_path, f"{SMALL}{data}\n")).draws_rows
 
 
 def test_two_stages_of_one_name_are_refused(tmp_path: Path) -> None:

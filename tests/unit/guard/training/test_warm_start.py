@@ -11,8 +11,10 @@ from guard.training import warm_start as module
 from guard.training.model import TinyGuard
 from guard.training.optimisers import Muon
 from guard.training.recipe import read_recipe
-from guard.training.settings import ModelSettings, Recipe
+from guard.training.row_trees import RowTrees
+from guard.training.settings import BatchSettings, ModelSettings, Phase, Recipe, Stage
 from guard.training.warm_start import PROGRESS, BatchSource, read_progress, run_stage, warm_start
+from tests.unit.guard.training.labelled_rows import row, twins
 
 SMOKE = read_recipe("smoke")
 FOLDER = SHIPPED / "tiny"
@@ -95,6 +97,43 @@ def test_a_run_that_is_cut_off_ends_with_the_same_weights(
     assert [record["step"] for record in records[0]] == [2, 4, 6, 2, 4, 6]
     names = sorted(path.name for path in (tmp_path / "cut").iterdir())
     assert names == ["policies.safetensors", "progress.jsonl", "sentences.safetensors"]
+
+
+OF_ROWS = BatchSettings(task="rows", policies=3, exchanges=4)
+ROWS_STAGE = Stage(name="rows", seed=3, phases=(Phase(steps=15, batch=OF_ROWS),), warm_up_steps=1)
+
+
+def trained_on_rows(
+    renderer: PromptRenderer, folder: Path, *limits: int | None
+) -> tuple[TinyGuard, list[float]]:
+    """The model after runs of so many steps, each in a process of its own; losses of the last one."""
+    folder.mkdir()
+    for limit in limits:
+        torch.manual_seed(0)
+        model = TinyGuard(SMALL.model)
+        source = BatchSource(renderer, RowTrees(renderer, [*twins(8), row(1), row(2, "safe")], 2048))
+        found = [
+            record["loss"]
+            for record in run_stage(model, source, ROWS_STAGE, folder, save_every=2, max_steps=limit)
+        ]
+    return model, found
+
+
+def test_labelled_rows_are_learnt_and_a_run_that_is_cut_off_ends_with_the_same_weights(
+    renderer: PromptRenderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOG_EVERY", 1)
+    through, losses = trained_on_rows(renderer, tmp_path / "through", None)
+    assert losses[-1] < 0.8 * losses[0]
+    cut, rest = trained_on_rows(renderer, tmp_path / "cut", 5, 9, None)
+    for (name, one), other in zip(through.state_dict().items(), cut.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+    assert rest == losses[8:]
+
+
+def test_a_batch_of_rows_without_rows_is_refused(renderer: PromptRenderer) -> None:
+    with pytest.raises(ValueError, match="there are no labelled rows to draw from"):
+        BatchSource(renderer).draw(1, 1, OF_ROWS)
 
 
 def test_a_line_of_the_log_that_was_cut_off_is_no_record(tmp_path: Path) -> None:
