@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from guard.training.attack_evaluation import table
-from guard.training.card_text import ATTACKS, BASE, SCORES, SCRATCH, SUITES
+from guard.training.card_text import ATTACKS, BASE, ROWS, SCORES, SCRATCH, SUITES
 from guard.training.settings import Recipe
 
 
@@ -27,13 +27,14 @@ def model_card(recipe: Recipe, report: dict[str, Any], command: str, training: d
     }
     if not recipe.from_scratch:
         return BASE.format(**common, base=_base(training), how=_how(recipe))
-    return SCRATCH.format(
-        **common,
-        parameters=training["parameters"] / 1e6,
-        concepts=training["concepts"],
-        minutes=training["made_in"],
-        reinforced="" if recipe.grpo is None else " Reinforced alignment (GRPO) followed the warm start.",
-    )
+    made: dict[str, Any] = {
+        "parameters": training["parameters"] / 1e6,
+        "minutes": training["made_in"],
+        "reinforced": "" if recipe.grpo is None else " Reinforced alignment (GRPO) followed the warm start.",
+    }
+    if recipe.draws_rows:
+        return ROWS.format(**common, **made)
+    return SCRATCH.format(**common, **made, concepts=training["concepts"])
 
 
 def _base(training: dict[str, Any]) -> str:

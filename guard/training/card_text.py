@@ -70,6 +70,49 @@ weights and, within their spread, the same figures.
 Apache-2.0, like the code that made it.
 """
 
+ROWS = """# {name}
+
+A guard of {parameters:.2f} million parameters, trained from random weights on labelled conversations: it says whether
+the last turn breaks one of the categories of the policy in front of it, and which, with reasoning (`think`) or
+without (`fast`). It is a small classifier that has seen real text. **It understands little of what it reads.**
+
+## What it can do
+
+What the figures below show, source by source, for texts like those that were measured and under policies like those
+that their rows were given, and no more. Beside it stands what a classifier says that reads no policy (`floor`).
+
+## What it cannot do
+
+- Apply a category that it has not seen, or follow a word that was changed in a policy: see `flips` and `custom`.
+- Give evidence. Its reasoning names the categories, or repeats the form of its rows' rationales.
+- Replace a guard of billions of parameters: it knows words, and hardly what is meant by them.
+
+## Figures
+
+Measured through {engine}, greedy; an answer that does not parse counts as wrong. {rows} draws a set of the
+project's own generator, templated English. Standard errors in brackets, 95 % bootstrap intervals in parentheses.
+
+{tables}
+
+{suites}{bars}
+
+## What its scores are worth
+
+{calibration}
+
+{attacks}## How it was made
+
+    {command}
+
+Seed {seed}; {minutes}.{reinforced} Recipe, versions, the digest of its rows and what each stage wrote are in
+`manifest.json`; sources, counts and licences of the rows are in the data card that the stage `dataset` wrote. Sums
+differ between machines, so another run gives other weights and, within their spread, the same figures.
+
+## Licence
+
+The licences of the rows that it was trained on hold for it.
+"""
+
 BASE = """# {name}
 
 A guard made from {base}: it says whether the last turn of a conversation breaks one of the categories of the policy

@@ -41,6 +41,16 @@ def test_a_card_from_scratch_says_so_and_has_figures(report: dict[str, Any]) -> 
     assert "| in_distribution (n = 500) | 0.980 [0.006] |" in card
 
 
+def test_a_card_of_a_model_of_labelled_rows_does_not_speak_of_the_generators_text(
+    report: dict[str, Any],
+) -> None:
+    training = {"parameters": 2_700_000, "concepts": 14, "made_in": "45 minutes"}
+    card = model_card(read_recipe("real-text"), report, "rsafe train run", training)
+    assert "2.70 million parameters, trained from random weights on labelled conversations" in card
+    assert "Seed 0; 45 minutes. Recipe" in card
+    assert "built-in kinds of harm" not in card
+
+
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
