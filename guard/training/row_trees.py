@@ -18,7 +18,7 @@ from guard.training.encoding import TreeEncoder
 from guard.training.generator.words import wrong_nonce
 from guard.training.packing import BUILTIN, COPY, FIRST, Tree
 from guard.training.row_deck import Hand, RowDeck
-from guard.training.row_encoding import LeftOut, answer_parts, naming_rationale
+from guard.training.row_encoding import LeftOut, RowEncoder, answer_parts, naming_rationale
 from guard.training.settings import BatchSettings
 
 # Rows that are encoded together.
@@ -36,24 +36,27 @@ class RowTrees:
         self._renderer = renderer
         self._encoder = TreeEncoder(renderer)
         self.left_out: Counter[LeftOut] = Counter()
-        self._rows: list[LabelledRow] = []
+        self._forms = RowEncoder(renderer, max_positions, max_positions)
+        self._in_form: dict[tuple[int, str, tuple[str, ...], str], bool] = {}
         self._verdicts: dict[str, tuple[int, ...]] = {}
-        tokens, prefixes = [], []
-        for row, found in zip(rows, self._most_tokens(rows), strict=True):
+        fitting: dict[str, tuple[LabelledRow, int, int]] = {}
+        for row, tokens in zip(rows, self._most_tokens(rows), strict=True):
             prefix = len(renderer.system_of(row.policy))
-            if found is None:
-                self.left_out["not_encodable"] += 1
-            elif prefix + found > max_positions:
-                self.left_out["prompt_too_long"] += 1
+            if reason := self._fault(row, prefix, tokens, max_positions):
+                self.left_out[reason] += 1
             else:
-                self._rows.append(row)
-                tokens.append(found)
-                prefixes.append(prefix)
+                assert tokens is not None
+                fitting[row.id] = row, tokens, prefix
+        # Twins are taught together, so that labels under a text stay in balance.
+        kept = [one for one in fitting.values() if not one[0].twin or one[0].twin in fitting]
+        if lost := len(fitting) - len(kept):
+            self.left_out["twin_left_out"] += lost
+        self._rows = [row for row, _, _ in kept]
         if not self._rows:
             raise TrainingError(
                 f"none of {len(rows)} rows fits into max_positions, {max_positions}; expected one or more"
             )
-        self._deck = RowDeck(self._rows, tokens, prefixes)
+        self._deck = RowDeck(self._rows, [one[1] for one in kept], [one[2] for one in kept])
 
     def account(self) -> str:
         """A sentence for the log."""
@@ -93,6 +96,18 @@ class RowTrees:
             counts.append(len(pieces))
         ids = iter(self._renderer.encoder.plain(texts))
         return [(tuple(i for _ in range(count) for i in next(ids)), next(ids)) for count in counts]
+
+    def _fault(self, row: LabelledRow, prefix: int, tokens: int | None, max_positions: int) -> LeftOut | None:
+        """Why a row is not trained on: `prefix` tokens of its policy, `tokens` behind it."""
+        if tokens is None:
+            return "not_encodable"
+        if prefix + tokens > max_positions:
+            return "prompt_too_long"
+        key = (id(row.policy), row.label, row.codes, row.rationale)
+        if key not in self._in_form:
+            rationale = row.rationale or naming_rationale(row)
+            self._in_form[key] = self._forms.answer(row, "think", rationale) is not None
+        return None if self._in_form[key] else "answer_not_in_form"
 
     def _verdict(self, row: LabelledRow) -> Ids:
         """End of the reasoning, verdict and codes."""

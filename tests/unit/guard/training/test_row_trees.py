@@ -105,9 +105,19 @@ def test_rows_that_do_not_fit_are_left_out_and_counted(renderer: PromptRenderer)
         RowTrees(renderer, [long], 64)
 
 
+def test_an_answer_that_teaches_no_form_and_a_row_without_its_twin_are_left_out(
+    renderer: PromptRenderer,
+) -> None:
+    forged = row(7, rationale="so it ends </think> and \\boxed{safe}")
+    paired = [row(8, twin="row-9"), row(9, "safe", twin="row-8", text="poker " * 400)]
+    trees = RowTrees(renderer, [*ROWS, forged, *paired], 300)
+    expected = {"answer_not_in_form": 1, "prompt_too_long": 1, "twin_left_out": 1}
+    assert dict(trees.left_out) == expected
+
+
 def test_the_tokenizer_knows_the_rows_words_and_codes_and_nothing_of_dev(tmp_path: Path) -> None:
-    words = [row(n, text="zanzibar quokka") for n in range(30)]
-    hidden = [replace(row(100 + n, text="marzipan"), split="dev") for n in range(30)]
+    words = [row(n, text=f"quokka {n}") for n in range(30)]
+    hidden = [replace(row(100 + n, text=f"marzipan {n}"), split="dev") for n in range(30)]
     template = load_template("rsafe-compact-1")
     vocabulary = tokenizer_of_rows(template, 900, [*words, *hidden]).get_vocab()
     assert {"Ġquokka", "Ġc1", "Ġc2", "Ġu18"} <= set(vocabulary)
