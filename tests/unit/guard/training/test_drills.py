@@ -8,7 +8,7 @@ from guard.errors import TrainingError
 from guard.prompt import PromptRenderer, template_of
 from guard.training.drills import LookupDrill, RepeatDrill, WordDrill
 from guard.training.packing import BUILTIN, CUSTOM, FAST, Tree
-from guard.training.tokenizer import TURN_END, save_tokenizer, token_id, train_tokenizer
+from guard.training.tokenizer import TURN_END, generator_texts, save_tokenizer, token_id, train_tokenizer
 
 FOLDER = SHIPPED / "tiny"
 
@@ -80,7 +80,7 @@ def test_word_drill_asks_in_the_form_of_the_trace(renderer: PromptRenderer, smal
 
 def test_a_vocabulary_that_splits_codes_is_named_by_its_field(tmp_path: Path) -> None:
     template = template_of(FOLDER)
-    tokenizer = train_tokenizer(template, 300, 0, groups=3)
+    tokenizer = train_tokenizer(template, 300, generator_texts(template, 0, groups=3))
     save_tokenizer(tokenizer, tmp_path)
     end = {"eos_token_id": token_id(tokenizer, TURN_END)}
     (tmp_path / "generation_config.json").write_text(json.dumps(end))

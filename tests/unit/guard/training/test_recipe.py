@@ -46,7 +46,9 @@ def refusal(folder: Path, text: str) -> str:
 
 
 def test_tiny_is_the_recipe_of_the_shipped_checkpoint() -> None:
-    made_with = open_checkpoint("tiny").manifest.training["recipe"]
+    manifest = open_checkpoint("tiny").manifest
+    assert manifest is not None
+    made_with = manifest.training["recipe"]
     built = msgspec.to_builtins(read_recipe("tiny"))
     assert {name: built[name] for name in made_with} == made_with
 
