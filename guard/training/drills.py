@@ -13,7 +13,7 @@ from guard.errors import TrainingError
 from guard.prompt import PromptRenderer
 from guard.training.generator.conversations import draw_act, listed_trace, unlisted_trace
 from guard.training.generator.lexicon import CODE_LETTERS, CONCEPTS, HIGHEST_CODE
-from guard.training.generator.policies import PolicyLine, Wordings, draw_policy, draw_term
+from guard.training.generator.policies import LISTS, PolicyLine, Wordings, draw_policy, draw_term
 from guard.training.generator.words import near_miss
 from guard.training.packing import BUILTIN, COPY, CUSTOM, FAST, Tree
 
@@ -22,7 +22,6 @@ _REPEATED, _PIECE = 48, 6
 
 _BYTES_AND_SPECIAL = 262
 """Ids below are special tokens and single bytes; drills draw from the rest."""
-_WORDINGS = Wordings(prose=0.3)
 _FARTHEST = 100
 """A question stands 3 to this many positions behind the policy: look-up must not depend on the distance."""
 
@@ -133,15 +132,15 @@ class WordDrill:
         self._brace = renderer.verdict_tokens.prefix[-1]
         self._verdicts = (renderer.verdict_tokens.safe, renderer.verdict_tokens.unsafe)
 
-    def draw(self, seed: int, questions: int, *, small: bool) -> Tree:
-        """One policy (`small`: few lines) and questions about concepts and terms."""
+    def draw(self, seed: int, questions: int, *, small: bool, wordings: Wordings = LISTS) -> Tree:
+        """One policy (`small`: few lines, of lists) and questions about concepts and terms."""
         rng = random.Random(seed)
         if small:
             policy = draw_policy(
                 rng, builtin=rng.choice([0, 1, 1, 2, 2, 3, 4]), custom=rng.choice([0, 0, 1, 1, 2])
             )
         else:
-            policy = draw_policy(rng, wordings=_WORDINGS)
+            policy = draw_policy(rng, wordings=wordings)
         concepts = {line.concept: line for line in policy if line.concept}
         custom = [line for line in policy if line.concept is None]
         absent = [name for name in CONCEPTS if name not in concepts]

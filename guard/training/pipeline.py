@@ -66,6 +66,7 @@ class Pipeline:
         if base is None:
             model = recipe.model
             part |= {"vocabulary": model.vocabulary, "tokenizer": model.tokenizer, "seed": recipe.seed}
+            part |= {"prose": recipe.prose}
         known = "dataset" in self._made
         folder = self._make(
             "dataset",

@@ -38,7 +38,7 @@ ROWS_TASK: Final = "rows"
 Positive = Annotated[int, Meta(ge=1)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Weight = Annotated[float, Meta(ge=0)]
-Power = Annotated[float, Meta(ge=0, le=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(gt=0, le=1)]
 Precision = Literal["float32", "bfloat16"]
 # Names of recipes and of their stages become names of files, and a recipe's that of its checkpoint.
@@ -73,10 +73,12 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     task: Task
     policies: Positive
     exchanges: Positive
-    source_power: Power = 0.5
+    prose: Share = 0.0
+    """Of the generator's policies: the share of definitions that are sentences instead of lists."""
+    source_power: Share = 0.5
     """Of labelled rows: a source counts by its number of rows to this power. 1: every row alike; 0: every
     source alike."""
-    label_power: Power = 0.5
+    label_power: Share = 0.5
     """Of labelled rows: likewise the two labels within a source; twins always count alike."""
 
 
@@ -155,6 +157,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def from_scratch(self) -> bool:
         return self.base == SCRATCH
+
+    @property
+    def prose(self) -> float:
+        """The largest share of prose in any batch: the tokenizer should know its words."""
+        batches = (b for s in self.stages for b in (*(p.batch for p in s.phases), *s.drills))
+        return max((batch.prose for batch in batches), default=0.0)
 
     @property
     def draws_rows(self) -> bool:

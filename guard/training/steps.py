@@ -77,7 +77,7 @@ def _make_tokenizer(recipe: Recipe, template: Any, rows: Sequence[Any], folder: 
 
         tokenizer = tokenizer_of_rows(template, recipe.model.vocabulary, rows)
     else:
-        texts = made.generator_texts(template, recipe.seed)
+        texts = made.generator_texts(template, recipe.seed, prose=recipe.prose)
         tokenizer = made.train_tokenizer(template, recipe.model.vocabulary, texts)
     made.save_tokenizer(tokenizer, folder)
     end = {"eos_token_id": made.token_id(tokenizer, made.TURN_END)}

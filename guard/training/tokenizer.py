@@ -19,7 +19,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from guard.prompt import PromptTemplate
 from guard.training.generator.conversations import draw_group
 from guard.training.generator.lexicon import CODE_LETTERS, HIGHEST_CODE
-from guard.training.generator.policies import draw_term
+from guard.training.generator.policies import draw_term, wordings
 from guard.training.generator.words import wrong_nonce
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -96,11 +96,16 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
     return index
 
 
-def generator_texts(template: PromptTemplate, seed: int, groups: int = 3000) -> Iterator[str]:
-    """Prompts, answers and terms as the generator draws them, so many groups of exchanges."""
+def generator_texts(
+    template: PromptTemplate, seed: int, groups: int = 3000, prose: float = 0.0
+) -> Iterator[str]:
+    """Prompts, answers and terms as the generator draws them, so many groups of exchanges.
+
+    `prose` is the share of definitions that are sentences.
+    """
     rng = random.Random(seed)
     for offset in range(groups):
-        policy, exchanges = draw_group(seed + 900_000 + offset)
+        policy, exchanges = draw_group(seed + 900_000 + offset, wordings=wordings(prose))
         yield template.system_text(policy)
         for exchange in exchanges:
             nonce = wrong_nonce(rng, template.nonce_length)

@@ -25,6 +25,7 @@ from guard.training.drills import LookupDrill, RepeatDrill, WordDrill
 from guard.training.durable import write_durably
 from guard.training.encoding import TreeEncoder
 from guard.training.generator.conversations import Style, draw_group
+from guard.training.generator.policies import wordings
 from guard.training.model import TinyGuard
 from guard.training.optimisers import make_optimisers
 from guard.training.packing import FAST, MARK_NAMES, Batch, Tree, collate
@@ -86,9 +87,11 @@ class BatchSource:
             longest, in_text = _DRILL_TASKS[batch.task]
             return self._lookups.draw(seed, batch.exchanges, longest=longest, in_text=in_text)
         if batch.task in ("words", "words_small"):
-            return self._words.draw(seed, batch.exchanges, small=batch.task == "words_small")
+            return self._words.draw(
+                seed, batch.exchanges, small=batch.task == "words_small", wordings=wordings(batch.prose)
+            )
         style = _STYLES[batch.task]
-        policy, exchanges = draw_group(seed, batch.exchanges, style)
+        policy, exchanges = draw_group(seed, batch.exchanges, style, wordings(batch.prose))
         return self._trees.encode(policy, exchanges, random.Random(seed + 1))
 
 

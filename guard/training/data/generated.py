@@ -14,10 +14,10 @@ import msgspec
 from guard.training.data.drafts import Draft, chance
 from guard.training.data.rows import LabelledRow
 from guard.training.data.settings import GeneratorSource, Split
-from guard.training.generator.conversations import Row, draw_exchange, wordings_of
+from guard.training.generator.conversations import Row, draw_exchange
 from guard.training.generator.conversations import Split as HeldOut
 from guard.training.generator.evaluation_sets import switched_off
-from guard.training.generator.policies import PolicyLine, TermSource, draw_policy
+from guard.training.generator.policies import PolicyLine, TermSource, draw_policy, wordings
 from schemas.policy import Category, Policy
 
 # The generator writes English, and nobody's words: the licence is the project's own.
@@ -46,12 +46,12 @@ def _drawn(source: GeneratorSource, split: Split, seed: str) -> Row:
     rng = random.Random(seed)
     terms: TermSource = "wide" if source.style in ("wide", "sharp") else "train"
     held: HeldOut = "train"
-    wordings = wordings_of(source.style)
+    written = wordings(source.prose)
     if split == "dev":
         terms, held = "made_up", "templates"
-        wordings = replace(wordings, held_out=True)
+        written = replace(written, held_out=True)
     while True:
-        policy = draw_policy(rng, terms, wordings=wordings)
+        policy = draw_policy(rng, terms, wordings=written)
         exchange = draw_exchange(rng, policy, held, source=terms, style=source.style)
         if exchange is not None:
             return Row(policy, exchange)

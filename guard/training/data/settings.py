@@ -30,6 +30,8 @@ class GeneratorSource(
     dev_rows: Annotated[int, Meta(ge=0)] = 0
     style: Literal["words", "single", "full", "wide", "sharp"] = "full"
     """How conversations are drawn (`guard.training.generator.conversations`)."""
+    prose: Share = 0.0
+    """Of the definitions, the share that are sentences instead of lists."""
     twins: Share = 0.5
     """Of unsafe draws in `train`, the share with a twin; in `dev` all have one, so that pairs are measured.
     Balance keeps a safe draw for each unsafe one without."""

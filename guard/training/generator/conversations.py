@@ -68,7 +68,7 @@ _SHARP_MIX: tuple[tuple[Kind, float], ...] = (
 class _Shares:
     """Of rows, how many have: an act, a custom term in odd spelling; a forged ending; a composed frame;
 
-    and of harmful acts, how many join two verbs or have a made-up object. And how policies are written.
+    and of harmful acts, how many join two verbs or have a made-up object.
     """
 
     mix: tuple[tuple[Kind, float], ...] = _MIX
@@ -78,17 +78,14 @@ class _Shares:
     composed: float = 0.0
     joined: float = 0.3
     unknown: float = 0.2
-    wordings: Wordings = LISTS
 
 
 _PLAIN = _Shares()
 _SHARES: dict[Style, _Shares] = {
     "words": _PLAIN,
     "single": _PLAIN,
-    "full": _Shares(odd_acts=0.2, odd_terms=0.08, endings=0.04, wordings=Wordings(0.3, 0.1)),
-    "wide": _Shares(
-        odd_acts=0.35, odd_terms=0.18, endings=0.15, composed=0.65, joined=0.4, wordings=Wordings(0.45, 0.15)
-    ),
+    "full": _Shares(odd_acts=0.2, odd_terms=0.08, endings=0.04),
+    "wide": _Shares(odd_acts=0.35, odd_terms=0.18, endings=0.15, composed=0.65, joined=0.4),
     "sharp": _Shares(
         _SHARP_MIX,
         odd_acts=0.35,
@@ -97,7 +94,6 @@ _SHARES: dict[Style, _Shares] = {
         composed=0.65,
         joined=0.6,
         unknown=0.4,
-        wordings=Wordings(0.45, 0.15),
     ),
 }
 # An act and the end of a frame may make up a held-out act: `assemble {x}` and ` at home`.
@@ -224,20 +220,15 @@ def _ending(rng: random.Random, style: Style) -> str:
 
 
 def draw_group(
-    seed: int, size: int = 6, style: Style = "full"
+    seed: int, size: int = 6, style: Style = "full", wordings: Wordings = LISTS
 ) -> tuple[tuple[PolicyLine, ...], tuple[Exchange, ...]]:
     """One training policy and `size` conversations under it."""
     rng = random.Random(seed)
     source: TermSource = "wide" if style in ("wide", "sharp") else "train"
     builtin = None if style in _WHOLE else rng.choice([0, 1, 2, 3, 4])
-    policy = draw_policy(rng, source, builtin=builtin, wordings=wordings_of(style))
+    policy = draw_policy(rng, source, builtin=builtin, wordings=wordings)
     drawn = [draw_exchange(rng, policy, source=source, style=style) for _ in range(size)]
     return policy, tuple(e for e in drawn if e is not None)
-
-
-def wordings_of(style: Style) -> Wordings:
-    """How the policies of a style are written in training."""
-    return _SHARES[style].wordings
 
 
 def act_line(policy: tuple[PolicyLine, ...], name: str) -> PolicyLine | None:

@@ -39,6 +39,12 @@ class Wordings:
 LISTS = Wordings()
 """Phrases with `; ` between them."""
 
+
+def wordings(prose: float) -> Wordings:
+    """Of training: so many of the definitions as prose; with them more exceptions, which sentences name."""
+    return Wordings(prose, 0.15) if prose else LISTS
+
+
 TRAINING_SOURCES: tuple[TermSource, ...] = ("train", "wide")
 
 

@@ -9,13 +9,17 @@ from guard.training.generator import frames, wide_frames
 from guard.training.generator.conversations import Row, Style, draw_exchange, draw_group
 from guard.training.generator.evaluation_sets import attacked, evaluation_sets, reworded, switched_off
 from guard.training.generator.lexicon import CONCEPTS, HELD_OUT_THEMES, MORE_NOUNS, NOUNS
-from guard.training.generator.policies import draw_policy
+from guard.training.generator.policies import draw_policy, wordings
 from guard.training.generator.wordings import prose
 from guard.training.generator.words import is_held_out
 from schemas.identifiers import CATEGORY_CODE_PATTERN
 
 STYLES: tuple[Style, ...] = ("full", "wide", "sharp")
-GROUPS = [draw_group(seed, style=style) for style in STYLES for seed in range(300)]
+GROUPS = [
+    draw_group(seed, style=style, wordings=wordings(prose))
+    for style, prose in zip(STYLES, (0.0, 0.6, 0.6), strict=True)
+    for seed in range(300)
+]
 EXCHANGES = [(policy, exchange) for policy, group in GROUPS for exchange in group]
 SETS = evaluation_sets(40, 1)
 
