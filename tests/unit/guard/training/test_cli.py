@@ -212,8 +212,9 @@ def test_a_checkpoint_is_not_packaged_anew_past_its_gate(evaluated: dict[str, An
     assert CliRunner().invoke(train, arguments, catch_exceptions=False).exit_code == 0
     manifest = open_checkpoint(str(tmp_path / "out" / "checkpoint")).manifest
     assert manifest is not None
-    # The gate holds and a bar is missed: both are told, and one alone does not pass.
-    assert manifest.gate["passed"] is False
+    # A bar is missed, and is told; the recipe's own gate decides.
+    assert manifest.gate["passed"] is True
+    assert not all(bar["met"] for bar in manifest.gate["bars"])
     assert manifest.gate["rows"] == 500
     assert manifest.gate["recipe"]["passed"] is True
     assert [row["figure"] for row in manifest.gate["recipe"]["rows"]] == ["recall"]
