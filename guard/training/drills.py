@@ -23,9 +23,9 @@ _REPEATED, _PIECE = 48, 6
 _BYTES_AND_SPECIAL = 262
 """Ids below are special tokens and single bytes; drills draw from the rest."""
 _NEAR = 0.8
-"""Of unlisted terms, the share that differ from a listed one in one id. With 0.4 the model looked at the last id
-alone, which is right five times in six: of terms that differed before it none was told apart after 400 steps;
-with 0.8 two of three are."""
+"""Of unlisted terms, the share that differ from a listed one in one id. With 0.4 the model looked at the last
+id alone, which is right five times in six: of terms that differed before it none was told apart after 400
+steps; with 0.8 two of three are."""
 _FARTHEST = 100
 """A question stands 3 to this many positions behind the policy: look-up must not depend on the distance."""
 
@@ -99,7 +99,7 @@ class LookupDrill:
         return tuple(rng.choice(self._words) for _ in range(rng.choice(lengths)))
 
     def _question(self, rng: random.Random, terms: list[Ids], longest: int) -> Ids:
-        """A listed term half of the time, else another one, which mostly differs from a listed term in one id."""
+        """A listed term half of the time, else another one, mostly one id away from a listed term."""
         if rng.random() < 0.5:
             return rng.choice(terms)
         asked = self._term(rng, longest)

@@ -40,13 +40,12 @@ class Attention(nn.Module):
             for z in (q, k, v)
         ]
         (prefix_q, *block_q), (prefix_k, *block_k), (prefix_v, *block_v) = parts
-        attend = _attend
-        outputs = [self._flat(attend(prefix_q, prefix_k, prefix_v, is_causal=True))]
+        outputs = [self._flat(_attend(prefix_q, prefix_k, prefix_v, is_causal=True))]
         for block, own_q, own_k, own_v in zip(layout.blocks, block_q, block_k, block_v, strict=True):
             rows, seen = block.prefix_row, block.prefix_length
             keys = torch.cat((prefix_k[:, :, :seen].index_select(0, rows), own_k), 2)
             values = torch.cat((prefix_v[:, :, :seen].index_select(0, rows), own_v), 2)
-            outputs.append(self._flat(attend(own_q, keys, values, attn_mask=block.mask)))
+            outputs.append(self._flat(_attend(own_q, keys, values, attn_mask=block.mask)))
         return self.o_proj(_Collect.apply(torch.cat(outputs), layout.spread, layout.real, layout.inverse))
 
     def _rows(self, z: Any, size: tuple[int, int]) -> Any:
@@ -161,7 +160,8 @@ class TinyGuard(nn.Module):
         """Two halves of a look-up are there from the start.
 
         Keys start equal to queries and outputs as half the transposed values: a token attends to tokens like
-        itself and passes on what they are. Three heads of the first layer look one to three tokens back instead.
+        itself and passes on what they are. Three heads of the first layer look one to three tokens back
+        instead.
         """
         width = self.settings.width
         for name, weight in self.named_parameters():

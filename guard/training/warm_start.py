@@ -11,14 +11,12 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
-from torch.nn import functional
 
 from guard.prompt import PromptRenderer
 from guard.training.drills import LookupDrill, RepeatDrill, WordDrill
@@ -28,9 +26,10 @@ from guard.training.generator.conversations import Style, draw_group
 from guard.training.generator.policies import wordings
 from guard.training.model import TinyGuard
 from guard.training.optimisers import make_optimisers
-from guard.training.packing import FAST, MARK_NAMES, Batch, Tree, collate
+from guard.training.packing import FAST, Batch, Tree, collate
 from guard.training.run_log import Log
 from guard.training.settings import ROWS_TASK, BatchSettings, Recipe, Stage
+from guard.training.shares import Progress, Workers, dealt, shares_of
 from guard.training.training_state import Position, load_state, save_state, save_tensors
 
 # Deciding tokens count four times, codes after a fast verdict twice: they are few, and everything hangs on
@@ -67,18 +66,22 @@ class BatchSource:
         self._rows = rows
         self._repeats = RepeatDrill(renderer)
         self._lookups, self._words = LookupDrill(renderer), WordDrill(renderer)
-        self._trees = TreeEncoder(renderer)
+        self._encoder = TreeEncoder(renderer)
 
-    def draw(self, stage_seed: int, step: int, batch: BatchSettings) -> Batch:
+    def draw(self, stage_seed: int, step: int, batch: BatchSettings, hands: int = 1) -> list[Batch]:
+        """A batch, dealt in `hands` of about as many tokens."""
+        trees = dealt(self._trees(stage_seed, step, batch), hands)
+        if batch.task in _STYLES or batch.task == ROWS_TASK:
+            return [collate(hand) for hand in trees]
+        return [collate(hand, prefix_groups=1, blocks=1, merge=True) for hand in trees]
+
+    def _trees(self, stage_seed: int, step: int, batch: BatchSettings) -> list[Tree]:
         if batch.task == ROWS_TASK:
             if self._rows is None:
                 raise ValueError("there are no labelled rows to draw from")
-            return collate(self._rows.draw(stage_seed, step, batch))
+            return self._rows.draw(stage_seed, step, batch)
         base = (stage_seed * 1_000_003 + step * 7_919 + _task_number(batch.task)) * 1_000
-        trees = [self._tree(base + row, batch) for row in range(batch.policies)]
-        if batch.task in _STYLES:
-            return collate(trees)
-        return collate(trees, prefix_groups=1, blocks=1, merge=True)
+        return [self._tree(base + row, batch) for row in range(batch.policies)]
 
     def _tree(self, seed: int, batch: BatchSettings) -> Tree:
         if batch.task == "repeats":
@@ -92,26 +95,7 @@ class BatchSource:
             )
         style = _STYLES[batch.task]
         policy, exchanges = draw_group(seed, batch.exchanges, style, wordings(batch.prose))
-        return self._trees.encode(policy, exchanges, random.Random(seed + 1))
-
-
-class Progress:
-    """Loss and accuracy per kind of target since the last line of the log."""
-
-    def __init__(self, sums: dict[str, tuple[float, float]] | None = None) -> None:
-        self._sums = defaultdict(lambda: (0.0, 0.0), sums or {})
-
-    def add(self, name: str, value: float, count: float = 1.0) -> None:
-        total, number = self._sums[name]
-        self._sums[name] = total + value, number + count
-
-    def take(self) -> dict[str, float]:
-        means = {name: total / count for name, (total, count) in self._sums.items() if count}
-        self._sums.clear()
-        return means
-
-    def sums(self) -> dict[str, tuple[float, float]]:
-        return dict(self._sums)
+        return self._encoder.encode(policy, exchanges, random.Random(seed + 1))
 
 
 def warm_start(
@@ -127,7 +111,6 @@ def warm_start(
 
     `rows`: for the recipe's batches of labelled rows.
     """
-    torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
     model = TinyGuard(recipe.model, recipe.precision)
@@ -138,8 +121,8 @@ def warm_start(
             model.load_state_dict(load_file(done))
             log(f"stage {stage.name}: already there")
         else:
-            save_every = recipe.save_every
-            for record in run_stage(model, source, stage, folder, max_steps=max_steps, save_every=save_every):
+            how: dict[str, Any] = {"threads": recipe.threads, "save_every": recipe.save_every, "max_steps": max_steps}
+            for record in run_stage(model, source, stage, folder, **how):
                 record["stage"] = stage.name
                 parts = (f"{k}={v:.4f}" if isinstance(v, float) else f"{k}={v}" for k, v in record.items())
                 log(" ".join(parts))
@@ -156,6 +139,7 @@ def run_stage(
     stage: Stage,
     folder: Path | None = None,
     *,
+    threads: int = 1,
     max_steps: int | None = None,
     save_every: int = 100,
 ) -> Iterator[dict[str, Any]]:
@@ -171,24 +155,25 @@ def run_stage(
         _forget_after(folder / PROGRESS, stage.name, position.step)
     progress, started = Progress(position.sums), time.monotonic() - position.seconds
     limit = min(stage.steps, max_steps or stage.steps)
-    for step, batch_settings in enumerate(_batches(stage), 1):
-        if step <= position.step:
-            continue
-        position.tokens += _step(model, source, stage, step, batch_settings, optimisers, progress)
-        position.step, position.seconds = step, round(time.monotonic() - started, 1)
-        if step % _LOG_EVERY == 0 or step == limit:
-            counts = {"tokens": position.tokens, "seconds": position.seconds}
-            yield {"step": step, "task": batch_settings.task, **progress.take(), **counts}
-        if step == limit:
-            return
-        # After the line of the log: the lines up to a state's step are all there.
-        if folder is not None and step % save_every == 0:
-            position.sums = progress.sums()
-            save_state(_state_of(folder, stage), model, optimisers, position)
+    with Workers(model, threads) as workers:
+        for step, batch_settings in enumerate(_batches(stage), 1):
+            if step <= position.step:
+                continue
+            position.tokens += _step(workers, source, stage, step, batch_settings, optimisers, progress)
+            position.step, position.seconds = step, round(time.monotonic() - started, 1)
+            if step % _LOG_EVERY == 0 or step == limit:
+                counts = {"tokens": position.tokens, "seconds": position.seconds}
+                yield {"step": step, "task": batch_settings.task, **progress.take(), **counts}
+            if step == limit:
+                return
+            # After the line of the log: the lines up to a state's step are all there.
+            if folder is not None and step % save_every == 0:
+                position.sums = progress.sums()
+                save_state(_state_of(folder, stage), model, optimisers, position)
 
 
 def _step(
-    model: TinyGuard,
+    workers: Workers,
     source: BatchSource,
     stage: Stage,
     step: int,
@@ -202,15 +187,19 @@ def _step(
             group["lr"] = group["peak"] * _rate(stage, step)
     weights = torch.tensor(_WEIGHTS)
     weights[FAST] = stage.fast_weight
-    tokens = _backward(model, source.draw(stage.seed, step, settings), weights, 1.0, "", progress)
+    shares = shares_of(source.draw(stage.seed, step, settings, workers.threads), weights, 1.0, "")
     if stage.drills and step % stage.drill_every == 0:
-        drill = source.draw(stage.seed, step, stage.drills[step // stage.drill_every % len(stage.drills)])
-        tokens += _backward(model, drill, weights, stage.drill_weight, "drill_", progress)
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        drill = stage.drills[step // stage.drill_every % len(stage.drills)]
+        drawn = source.draw(stage.seed, step, drill, workers.threads)
+        shares += shares_of(drawn, weights, stage.drill_weight, "drill_")
+    workers.backward(shares, progress)
+    parameters = [
+        one for optimiser in optimisers for group in optimiser.param_groups for one in group["params"]
+    ]
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
     for optimiser in optimisers:
         optimiser.step()
-    model.zero_grad()
-    return tokens
+    return sum(int(share.batch.ids.numel()) for share in shares)
 
 
 def read_progress(path: Path) -> list[dict[str, Any]]:
@@ -230,25 +219,6 @@ def _forget_after(path: Path, stage: str, step: int) -> None:
 
 def _state_of(folder: Path, stage: Stage) -> Path:
     return folder / f"{stage.name}.state.safetensors"
-
-
-def _backward(
-    model: TinyGuard, batch: Batch, by_mark: Any, weight: float, prefix: str, progress: Progress
-) -> int:
-    """Add the gradients of one batch; returns its number of tokens."""
-    targets = batch.marks.nonzero()[:, 0]
-    marks, wanted = batch.marks[targets], batch.ids[targets]
-    logits = model.logits(model(batch).index_select(0, targets - 1))
-    weights = by_mark[marks]
-    loss = (functional.cross_entropy(logits, wanted, reduction="none") * weights).sum() / weights.sum()
-    (loss * weight).backward()
-    progress.add(f"{prefix}loss", float(loss.detach()))
-    right = (logits.detach().argmax(-1) == wanted).float()
-    for mark, name in MARK_NAMES.items():
-        chosen = right[marks == mark]
-        if chosen.numel():
-            progress.add(prefix + name, float(chosen.sum()), chosen.numel())
-    return int(batch.ids.numel())
 
 
 def _batches(stage: Stage) -> Iterator[BatchSettings]:
