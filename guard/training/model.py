@@ -160,8 +160,7 @@ class TinyGuard(nn.Module):
         """Two halves of a look-up are there from the start.
 
         Keys start equal to queries and outputs as half the transposed values: a token attends to tokens like
-        itself and passes on what they are. Three heads of the first layer look one to three tokens back
-        instead.
+        itself and passes on what they are. The first three heads look one to three tokens back instead.
         """
         width = self.settings.width
         for name, weight in self.named_parameters():
@@ -178,8 +177,8 @@ class TinyGuard(nn.Module):
             attention.o_proj.weight.data.copy_(0.5 * attention.v_proj.weight.data.T)
             nn.init.normal_(layer.mlp.down_proj.weight, std=0.1 * self.settings.hidden**-0.5)
         first = self.model.layers[0].self_attn
-        for head, distance in enumerate((1, 2, 3)):
-            _look_back(first, head, distance)
+        for head in range(min(first.heads, 3)):
+            _look_back(first, head, distance=head + 1)
 
 
 @torch.no_grad()

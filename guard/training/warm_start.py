@@ -121,7 +121,11 @@ def warm_start(
             model.load_state_dict(load_file(done))
             log(f"stage {stage.name}: already there")
         else:
-            how: dict[str, Any] = {"threads": recipe.threads, "save_every": recipe.save_every, "max_steps": max_steps}
+            how: dict[str, Any] = {
+                "threads": recipe.threads,
+                "save_every": recipe.save_every,
+                "max_steps": max_steps,
+            }
             for record in run_stage(model, source, stage, folder, **how):
                 record["stage"] = stage.name
                 parts = (f"{k}={v:.4f}" if isinstance(v, float) else f"{k}={v}" for k, v in record.items())
