@@ -32,10 +32,15 @@ _BETWEEN = re.compile(r"\s*,\s*(?:(?:or|and)\s+)?|\s+(?:or|and)\s+", re.IGNORECA
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
+def with_codes_in_list(definition: str, code: str) -> str:
+    """The pieces between `;`, the code after every one. `definition` is one line."""
+    return _coded(definition.split(";"), code)
+
+
 def with_codes(definition: str, code: str) -> str:
-    """The definition with the code after every phrase. `definition` is one line."""
+    """The definition with the code after every phrase, of a list or of prose. `definition` is one line."""
     if ";" in definition:
-        return _coded(definition.split(";"), code)
+        return with_codes_in_list(definition, code)
     return " ".join(_sentence(sentence, code) for sentence in _SENTENCE_END.split(definition) if sentence)
 
 

@@ -31,7 +31,7 @@ import msgspec
 
 from guard.errors import TemplateError
 from guard.normalise import normalise
-from guard.policy_text import with_codes
+from guard.policy_text import with_codes, with_codes_in_list
 from guard.prompt_encoding import TextEncoder, common_prefix, end_tokens, read_skeleton
 from schemas.policy import Policy, canonical_categories, judgement_hash
 
@@ -105,8 +105,7 @@ class PromptTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def _category_line(self, category: CategoryText) -> str:
         definition = _one_line(category.definition)
         if self.definition_style == "coded":
-            phrases = [phrase.strip() for phrase in definition.split(";")]
-            definition = " ".join(f"{phrase} {category.code}" for phrase in phrases if phrase)
+            definition = with_codes_in_list(definition, category.code)
         elif self.definition_style == "coded_prose":
             definition = with_codes(definition, category.code)
         exceptions = ""

@@ -4,7 +4,29 @@
 
 from __future__ import annotations
 
-SCRATCH = """# {name}
+_FIGURES = """
+## Figures
+
+Measured through {engine}, greedy; an answer that does not parse counts as wrong. {rows} draws a set of the
+project's own generator, templated English. Standard errors in brackets, 95 % bootstrap intervals in parentheses.
+
+{tables}
+
+"""
+_HOW = """{suites}{bars}
+
+## What its scores are worth
+
+{calibration}
+
+{attacks}## How it was made
+
+    {command}
+
+"""
+
+SCRATCH = (
+    """# {name}
 
 A guard of {parameters:.2f} million parameters that reads its policy: it says whether the last turn of a conversation
 breaks one of the categories in front of it, and which. It exists so that the demo and the tests of rsafe-stream
@@ -47,21 +69,13 @@ title and words that training never saw, in held-out sentences, balanced accurac
 `made_up` words, words of `other_grammar`, real nouns of eight unseen `themes`. `near_misses` are unlisted words
 that share head or tail with a listed one. `lists` and `prose` are the same texts under policies in two wordings,
 of built-in `harms` and of `words` that training never saw; the sentences of the prose are held out as well. `excepted`:
-a listed word (`on`), and the same text when the category excepts the word (`off`). `attacked`: the unsafe texts of the pairs with a forged ending, such as
-`\\boxed{{safe}}` or a guessed boundary mark, put together as training never showed it. `reworded`: the in-distribution set
-under policies in other words, codes and order.
+a listed word (`on`), and the same text when the category excepts the word (`off`). `attacked`: the unsafe texts of the
+pairs with a forged ending, such as `\\boxed{{safe}}` or a guessed boundary mark, put together as training never showed it.
+`reworded`: the in-distribution set under policies in other words, codes and order.
 
-{suites}{bars}
-
-## What its scores are worth
-
-{calibration}
-
-{attacks}## How it was made
-
-    {command}
-
-Seed {seed}; {minutes}.{reinforced} Data: `guard/training/generator`, seeded; nothing else. Recipe, versions and the hash of
+"""
+    + _HOW
+    + """Seed {seed}; {minutes}.{reinforced} Data: `guard/training/generator`, seeded; nothing else. Recipe, versions and the hash of
 the data are in `manifest.json`. Floating-point sums differ between machines, so another run gives other
 weights and, within their spread, the same figures.
 
@@ -69,8 +83,10 @@ weights and, within their spread, the same figures.
 
 Apache-2.0, like the code that made it.
 """
+)
 
-ROWS = """# {name}
+ROWS = (
+    """# {name}
 
 A guard of {parameters:.2f} million parameters, trained from random weights on labelled conversations: it says whether
 the last turn breaks one of the categories of the policy in front of it, and which, with reasoning (`think`) or
@@ -86,25 +102,10 @@ that their rows were given, and no more. Beside it stands what a classifier says
 - Apply a category that it has not seen, or follow a word that was changed in a policy: see `flips` and `custom`.
 - Give evidence. Its reasoning names the categories, or repeats the form of its rows' rationales.
 - Replace a guard of billions of parameters: it knows words, and hardly what is meant by them.
-
-## Figures
-
-Measured through {engine}, greedy; an answer that does not parse counts as wrong. {rows} draws a set of the
-project's own generator, templated English. Standard errors in brackets, 95 % bootstrap intervals in parentheses.
-
-{tables}
-
-{suites}{bars}
-
-## What its scores are worth
-
-{calibration}
-
-{attacks}## How it was made
-
-    {command}
-
-Seed {seed}; {minutes}.{reinforced} Recipe, versions, the digest of its rows and what each stage wrote are in
+"""
+    + _FIGURES
+    + _HOW
+    + """Seed {seed}; {minutes}.{reinforced} Recipe, versions, the digest of its rows and what each stage wrote are in
 `manifest.json`; sources, counts and licences of the rows are in the data card that the stage `dataset` wrote. Sums
 differ between machines, so another run gives other weights and, within their spread, the same figures.
 
@@ -112,33 +113,20 @@ differ between machines, so another run gives other weights and, within their sp
 
 The licences of the rows that it was trained on hold for it.
 """
+)
 
-BASE = """# {name}
+BASE = (
+    """# {name}
 
 A guard made from {base}: it says whether the last turn of a conversation breaks one of the categories of the policy
 in front of it, and which, with reasoning (`think`) or without (`fast`). {how}
 
 What it can and cannot do is what the figures below show, for texts like those that were measured, and no more. Judge
 it on your own texts before you rely on it. Its reasoning is not proof: check it against the text before showing it.
-
-## Figures
-
-Measured through {engine}, greedy; an answer that does not parse counts as wrong. {rows} draws a set of the
-project's own generator, templated English. Standard errors in brackets, 95 % bootstrap intervals in parentheses.
-
-{tables}
-
-{suites}{bars}
-
-## What its scores are worth
-
-{calibration}
-
-{attacks}## How it was made
-
-    {command}
-
-Seed {seed}. Recipe, versions, the digest of its rows and what each stage wrote are in `manifest.json`; sources, counts
+"""
+    + _FIGURES
+    + _HOW
+    + """Seed {seed}. Recipe, versions, the digest of its rows and what each stage wrote are in `manifest.json`; sources, counts
 and licences of the rows are in the data card that the stage `dataset` wrote. Sums differ between machines, so
 another run gives other weights and, within their spread, the same figures.
 
@@ -146,6 +134,7 @@ another run gives other weights and, within their spread, the same figures.
 
 The licence of its base holds for it, and so do those of the rows that it was trained on.
 """
+)
 
 SUITES = """Rows that people labelled, which training did not see, by source and language; 95 % bootstrap intervals:
 

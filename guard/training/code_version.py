@@ -23,6 +23,7 @@ _NO_DATA: Final = frozenset({"guard", "guard/training", "guard/serving", "schema
 # Module in such a folder → the data file that it reads there.
 _DATA_OF: Final = {"guard.training.report": "guard/training/report_template.html"}
 
+_FROM_SCRATCH: Final = ("guard.training.warm_start", "guard.training.model", "guard.training.export")
 BEGINNINGS: Final[dict[str, Sequence[str]]] = {
     "dataset": (
         "guard.training.tokenizer",
@@ -30,13 +31,8 @@ BEGINNINGS: Final[dict[str, Sequence[str]]] = {
         "guard.training.generator.evaluation_sets",
         "guard.training.data.build",
     ),
-    "warm-start": ("guard.training.warm_start", "guard.training.model", "guard.training.export"),
-    "warm-start-with-rows": (
-        "guard.training.warm_start",
-        "guard.training.model",
-        "guard.training.export",
-        "guard.training.row_trees",
-    ),
+    "warm-start": _FROM_SCRATCH,
+    "warm-start-with-rows": (*_FROM_SCRATCH, "guard.training.row_trees"),
     "base": ("guard.training.base_model", "guard.training.weights"),
     "supervised": ("guard.training.supervised",),
     "grpo": ("guard.training.grpo",),

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from guard.training.evaluation_settings import MeasuredMode
-from guard.training.gate_difference import NotComparable, Side, Sides, compare
+from guard.training.evaluation_settings import MODES, MeasuredMode
+from guard.training.gate_difference import SIDES, NotComparable, Side, Sides, compare
 from guard.training.measured_rows import ReportError, rows_of, speakers_of
 from guard.training.steps import REPORT, read_report
 
-_MODES: Final[tuple[MeasuredMode, ...]] = ("think", "fast")
-_SIDES: Final[tuple[Side, ...]] = ("misses", "over_refusals", "pairs")
 _CONFIDENCE: Final = 0.95
 
 
@@ -58,11 +56,11 @@ def compare_reports(
     """
     ours, theirs = rows_of(challenger, "challenger"), rows_of(champion, "champion")
     sides = Sides(ours, theirs, draws, seed)
-    modes = [mode for mode in _MODES if mode in speakers_of(ours) and mode in speakers_of(theirs)]
+    modes = [mode for mode in MODES if mode in speakers_of(ours) and mode in speakers_of(theirs)]
     found = []
     for mode in modes:
         for suite in sorted(sides.suites(mode)):
-            for side in _SIDES:
+            for side in SIDES:
                 try:
                     difference = compare(sides, mode, suite, side)
                 except NotComparable as error:

@@ -137,14 +137,12 @@ class WordDrill:
         self._verdicts = (renderer.verdict_tokens.safe, renderer.verdict_tokens.unsafe)
 
     def draw(self, seed: int, questions: int, *, small: bool, wordings: Wordings = LISTS) -> Tree:
-        """One policy (`small`: few lines, of lists) and questions about concepts and terms."""
+        """One policy (`small`: of few lines) and questions about concepts and terms."""
         rng = random.Random(seed)
+        builtin = lists = None
         if small:
-            policy = draw_policy(
-                rng, builtin=rng.choice([0, 1, 1, 2, 2, 3, 4]), custom=rng.choice([0, 0, 1, 1, 2])
-            )
-        else:
-            policy = draw_policy(rng, wordings=wordings)
+            builtin, lists = rng.choice([0, 1, 1, 2, 2, 3, 4]), rng.choice([0, 0, 1, 1, 2])
+        policy = draw_policy(rng, builtin=builtin, custom=lists, wordings=wordings)
         concepts = {line.concept: line for line in policy if line.concept}
         custom = [line for line in policy if line.concept is None]
         absent = [name for name in CONCEPTS if name not in concepts]

@@ -42,7 +42,6 @@ from guard.training.synthetic_figures import report_of
 from schemas.identifiers import Label
 from schemas.verdict import Unjudged, Verdict
 
-MODES: tuple[MeasuredMode, ...] = ("think", "fast")
 _CONCURRENT = 128
 # Prompt marks are derived from this key in evaluation; any key gives other marks and the same task.
 _SECRET = b"evaluation"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 MeasuredMode = Literal["think", "fast"]
+MODES: Final[tuple[MeasuredMode, ...]] = ("think", "fast")
 Ablation = Literal["", "without reasoning", "without reinforcement"]
 """RSafe's ablations. `without reasoning` asks in `fast` alone; `without reinforcement` names that the weights
 are those of the warm start: the caller gives their folder as the checkpoint."""
@@ -16,7 +17,7 @@ are those of the warm start: the caller gives their folder as the checkpoint."""
 class EvaluationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How labelled rows of real sources are measured; the defaults measure all of them in both modes."""
 
-    modes: Annotated[tuple[MeasuredMode, ...], Meta(min_length=1, max_length=2)] = ("think", "fast")
+    modes: Annotated[tuple[MeasuredMode, ...], Meta(min_length=1, max_length=2)] = MODES
     """Modes to measure; a calibration is fitted only when both are."""
     ablation: Ablation = ""
     """Which ablation this is; a report says so, and none is packaged as a guard to serve."""

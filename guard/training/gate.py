@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from guard.training.durable import write_durably
-from guard.training.gate_difference import NotComparable, Side, Sides, compare
+from guard.training.gate_difference import SIDES, NotComparable, Side, Sides, compare
 from guard.training.gate_settings import Drop, Floor, GateSettings
 from guard.training.measured_rows import ReportError, rows_of
 from guard.training.metrics import LOWER_IS_BETTER
@@ -25,7 +25,6 @@ from guard.training.suites import MACRO
 
 RESULT: Final = "gate.json"
 Report = Mapping[str, Any]
-_SIDES: Final[tuple[Side, ...]] = ("misses", "over_refusals", "pairs")
 _PATTERN: Final = frozenset("*?[")
 
 
@@ -192,7 +191,7 @@ def _drops(settings: GateSettings, challenger: Report, champion: Report) -> Iter
             if not names and (why := _why_nothing(drop, mode, sides)):
                 yield _failed(mode, drop.suite, "drop", "all", "a suite to compare", why)
             for name in names:
-                for side in _SIDES:
+                for side in SIDES:
                     if (mode, name, side) not in seen:  # the first rule that means a suite holds
                         seen.add((mode, name, side))
                         row = _drop(drop, mode, name, side, sides)

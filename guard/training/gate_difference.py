@@ -20,6 +20,7 @@ from guard.training.suites import MACRO
 
 Side = Literal["misses", "over_refusals", "pairs"]
 """Unsafe rows that are not found, safe rows that are not let pass, pairs of which not both rows are right."""
+SIDES: Final[tuple[Side, ...]] = ("misses", "over_refusals", "pairs")
 # Beyond so many groups that differ the normal distribution is as good as the sum, and quicker.
 _EXACT_UP_TO: Final = 1000
 _WHO: Final = ("challenger", "champion")

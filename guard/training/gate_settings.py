@@ -7,14 +7,13 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from guard.training.evaluation_settings import MeasuredMode
+from guard.training.evaluation_settings import MODES, MeasuredMode
 from guard.training.metrics import LOWER_IS_BETTER, Figure
 from guard.training.suites import MACRO
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Margin = Annotated[float, Meta(ge=-1.0, le=1.0)]
 Modes = Annotated[tuple[MeasuredMode, ...], Meta(min_length=1)]
-_BOTH: Final[Modes] = ("think", "fast")
 
 
 class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +30,7 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     over_classifier: Margin | None = None
     """It must be better by so much than that of the classifier beside the guard, which reads no policy
     (`guard.training.floor`); below zero it may be so much worse."""
-    modes: Modes = _BOTH
+    modes: Modes = MODES
     """Modes in which it must hold."""
     by: Literal["value", "interval"] = "value"
     """`interval`: the worse end of its 95 % interval must hold, so that chance alone does not pass it."""
@@ -59,7 +58,7 @@ class Drop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """So much more of the pairs of twins may have a side that is wrong; None: the larger of the other two."""
     if_measured: bool = False
     """Whether a name that neither guard was measured on is passed over, as a pattern that means none is."""
-    modes: Modes = _BOTH
+    modes: Modes = MODES
     """Modes in which it must hold; a mode that neither was measured in fails."""
     proof: Literal["worse", "no_worse"] = "worse"
     """Who carries the burden. `worse`: it fails where the difference is over what is allowed and its

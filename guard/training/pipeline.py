@@ -171,12 +171,11 @@ class Pipeline:
         if recipe.gate is None:
             return None
         champion = self.champion_evaluation()
+        before = None
         # A packaged checkpoint that is measured anew, or a recipe without `grpo`, has no weights before it.
-        has_before = "warm-start" in self._made and recipe.grpo is not None
-        before = self.output / "warm-start" if has_before else None
-        others = ablations_of(
-            self.output, challenger, None if before is None else digest_of(before, steps.MODEL)
-        )
+        if "warm-start" in self._made and recipe.grpo is not None:
+            before = digest_of(self.output / "warm-start", steps.MODEL)
+        others = ablations_of(self.output, challenger, before)
         inputs = {
             "settings": section(recipe, "gate"),
             "others": {name: digest_of(folder) for name, folder in others.items()},

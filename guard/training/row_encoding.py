@@ -140,6 +140,11 @@ def answer_parts(
     return thought, verdict, renderer.eos_token_ids[:1]
 
 
+def rationale_of(row: LabelledRow) -> str:
+    """The row's own, or one that names the violated categories."""
+    return (row.rationale or naming_rationale(row)).strip()
+
+
 def naming_rationale(row: LabelledRow) -> str:
     """A rationale for a row whose source gives none: the violated categories by title and code.
 

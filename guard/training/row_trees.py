@@ -18,7 +18,7 @@ from guard.training.encoding import TreeEncoder
 from guard.training.generator.words import wrong_nonce
 from guard.training.packing import BUILTIN, COPY, FIRST, Tree
 from guard.training.row_deck import Hand, RowDeck
-from guard.training.row_encoding import LeftOut, RowEncoder, answer_parts, naming_rationale
+from guard.training.row_encoding import LeftOut, RowEncoder, answer_parts, rationale_of
 from guard.training.settings import BatchSettings
 
 # Rows that are encoded together.
@@ -92,7 +92,7 @@ class RowTrees:
         counts = []
         for row, mark in zip(rows, marks, strict=True):
             pieces = template.conversation_text(mark, as_read(row.turns))
-            texts += [*pieces, f" {(row.rationale or naming_rationale(row)).strip()}"]
+            texts += [*pieces, f" {rationale_of(row)}"]
             counts.append(len(pieces))
         ids = iter(self._renderer.encoder.plain(texts))
         return [(tuple(i for _ in range(count) for i in next(ids)), next(ids)) for count in counts]
@@ -105,8 +105,7 @@ class RowTrees:
             return "prompt_too_long"
         key = (id(row.policy), row.label, row.codes, row.rationale)
         if key not in self._in_form:
-            rationale = row.rationale or naming_rationale(row)
-            self._in_form[key] = self._forms.answer(row, "think", rationale) is not None
+            self._in_form[key] = self._forms.answer(row, "think", rationale_of(row)) is not None
         return None if self._in_form[key] else "answer_not_in_form"
 
     def _verdict(self, row: LabelledRow) -> Ids:

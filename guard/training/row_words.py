@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from guard.prompt import PromptTemplate, as_read
 from guard.training.data.rows import LabelledRow
-from guard.training.row_encoding import naming_rationale
+from guard.training.row_encoding import rationale_of
 from guard.training.tokenizer import train_tokenizer, words_of_form
 from schemas.policy import canonical_categories
 
@@ -39,7 +39,7 @@ def row_texts(template: PromptTemplate, rows: Sequence[LabelledRow]) -> Iterator
             # The boundary mark is hexadecimal and new for every question: nothing to learn an entry from.
             yield "".join(template.conversation_text("", as_read(row.turns)))
         codes = ", ".join(row.codes)
-        yield f" {row.rationale or naming_rationale(row)}{template.answer_text(row.label)} {codes}"
+        yield f" {rationale_of(row)}{template.answer_text(row.label)} {codes}"
         # A policy's codes count by its rows, so that those in use are entries of their own.
         yield "".join(f" {category.code}" for category in categories)
     yield from words_of_form()

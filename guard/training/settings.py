@@ -161,13 +161,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def prose(self) -> float:
         """The largest share of prose in any batch: the tokenizer should know its words."""
-        batches = (b for s in self.stages for b in (*(p.batch for p in s.phases), *s.drills))
-        return max((batch.prose for batch in batches), default=0.0)
+        return max((batch.prose for _, batch in self._batches()), default=0.0)
 
     @property
     def draws_rows(self) -> bool:
         """Whether a stage from scratch trains on labelled rows."""
-        return any(True for _ in self._places_of_rows())
+        return self._place_of_rows() is not None
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -188,16 +187,19 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise FieldError(
                 "Expected rows in `data`, whose words the tokenizer would know", "model", "tokenizer"
             )
-        if self.data is None and (place := next(self._places_of_rows(), None)):
+        if self.data is None and (place := self._place_of_rows()):
             raise FieldError("Expected rows in `data` to draw from", *place, "task")
         if self.champion and self.gate is None:
             raise FieldError("Expected none without `gate`, which would compare with it", "champion")
 
-    def _places_of_rows(self) -> Iterator[tuple[str | int, ...]]:
-        """Where batches of labelled rows stand."""
+    def _batches(self) -> Iterator[tuple[tuple[str | int, ...], BatchSettings]]:
+        """Every batch and where it stands."""
         for number, stage in enumerate(self.stages):
-            phases = ((("phases", place, "batch"), one.batch) for place, one in enumerate(stage.phases))
-            drills = ((("drills", place), one) for place, one in enumerate(stage.drills))
-            for path, batch in (*phases, *drills):
-                if batch.task == ROWS_TASK:
-                    yield "stages", number, *path
+            for place, phase in enumerate(stage.phases):
+                yield ("stages", number, "phases", place, "batch"), phase.batch
+            for place, drill in enumerate(stage.drills):
+                yield ("stages", number, "drills", place), drill
+
+    def _place_of_rows(self) -> tuple[str | int, ...] | None:
+        """Where the first batch of labelled rows stands."""
+        return next((place for place, batch in self._batches() if batch.task == ROWS_TASK), None)

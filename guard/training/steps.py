@@ -176,7 +176,7 @@ def measure(
     """
     from guard.training.evaluation import evaluate
 
-    more: dict[str, Any] = {"log": log} if settings is None else {"log": log, "settings": settings}
+    more: dict[str, Any] = {}
     if recipe.data is not None and dataset is not None:
         more["rows"] = _rows(dataset, "dev")
         if floor and more["rows"]:
@@ -184,7 +184,8 @@ def measure(
 
             with contextlib.suppress(CannotLearn):  # rows of one class have no floor
                 more["floor"] = floor_replies(_rows(dataset, "train"), more["rows"], recipe.seed)
-    report = evaluate(model, recipe.evaluation_rows, recipe.evaluation_seed, folder, **more)
+    rows, seed = recipe.evaluation_rows, recipe.evaluation_seed
+    report = evaluate(model, rows, seed, folder, settings=settings, log=log, **more)
     _write_report(folder, report, progress)
 
 

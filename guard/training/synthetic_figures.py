@@ -122,8 +122,8 @@ def _right(rows: Sequence[Row], outcomes: Sequence[Said]) -> list[bool]:
 
 
 def _f1_interval(truth: Sequence[bool], said: Sequence[bool], seed: int) -> dict[str, float]:
-    both = np.array([t and s for t, s in zip(truth, said, strict=True)], dtype=np.float64)
-    all_of_both = np.array([t + s for t, s in zip(truth, said, strict=True)], dtype=np.float64)
+    true, called = np.array(truth, dtype=np.float64), np.array(said, dtype=np.float64)
+    both, all_of_both = true * called, true + called
     # Rows of a set are draws of their own: each is a group.
     blocks = draw_weights(np.arange(len(truth)), _BOOTSTRAP_DRAWS, seed)
     draws = [2 * (weights @ both) / np.maximum(1.0, weights @ all_of_both) for weights in blocks]

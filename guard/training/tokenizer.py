@@ -19,7 +19,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from guard.prompt import PromptTemplate
 from guard.training.generator.conversations import draw_group
 from guard.training.generator.lexicon import CODE_LETTERS, HIGHEST_CODE
-from guard.training.generator.policies import draw_term, wordings
+from guard.training.generator.policies import draw_term, wordings_with
 from guard.training.generator.words import wrong_nonce
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -105,7 +105,7 @@ def generator_texts(
     """
     rng = random.Random(seed)
     for offset in range(groups):
-        policy, exchanges = draw_group(seed + 900_000 + offset, wordings=wordings(prose))
+        policy, exchanges = draw_group(seed + 900_000 + offset, wordings=wordings_with(prose))
         yield template.system_text(policy)
         for exchange in exchanges:
             nonce = wrong_nonce(rng, template.nonce_length)

@@ -23,7 +23,7 @@ from guard.training.drills import LookupDrill, RepeatDrill, WordDrill
 from guard.training.durable import write_durably
 from guard.training.encoding import TreeEncoder
 from guard.training.generator.conversations import Style, draw_group
-from guard.training.generator.policies import wordings
+from guard.training.generator.policies import wordings_with
 from guard.training.model import TinyGuard
 from guard.training.optimisers import make_optimisers
 from guard.training.packing import FAST, Batch, Tree, collate
@@ -91,10 +91,10 @@ class BatchSource:
             return self._lookups.draw(seed, batch.exchanges, longest=longest, in_text=in_text)
         if batch.task in ("words", "words_small"):
             return self._words.draw(
-                seed, batch.exchanges, small=batch.task == "words_small", wordings=wordings(batch.prose)
+                seed, batch.exchanges, small=batch.task == "words_small", wordings=wordings_with(batch.prose)
             )
         style = _STYLES[batch.task]
-        policy, exchanges = draw_group(seed, batch.exchanges, style, wordings(batch.prose))
+        policy, exchanges = draw_group(seed, batch.exchanges, style, wordings_with(batch.prose))
         return self._encoder.encode(policy, exchanges, random.Random(seed + 1))
 
 

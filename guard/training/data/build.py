@@ -27,10 +27,10 @@ RendererOf = Callable[[Sequence[LabelledRow]], PromptRenderer]
 """Makes the renderer when the rows are there: a tokenizer may be made of their words."""
 
 
-def build_dataset(settings: DataSettings, renderer: PromptRenderer | RendererOf, folder: Path) -> DataCard:
+def build_dataset(settings: DataSettings, renderer_of: RendererOf, folder: Path) -> DataCard:
     """Write `rows.jsonl`, `policies.jsonl`, `data_card.json` and `data_card.md`; what the card says.
 
-    A function that makes the renderer gets all rows as they are before any is too long or balanced out.
+    `renderer_of` gets all rows as they are before any is too long or balanced out.
     The same settings, sources and tokenizer give the same bytes. Raises `TrainingDataError` for sources and
     mappings that cannot be used, and where no row is left to train on.
     """
@@ -42,8 +42,7 @@ def build_dataset(settings: DataSettings, renderer: PromptRenderer | RendererOf,
     variation = Variation(settings.perturbation, settings.seed)
     varied = variation.apply(drafts)
     made = rows_by_source(varied) - rows_by_source(drafts)
-    if not isinstance(renderer, PromptRenderer):
-        renderer = renderer([draft.row for draft in varied])
+    renderer = renderer_of([draft.row for draft in varied])
     kept, tokens = within_lengths(
         varied, renderer, settings.max_prompt_tokens, settings.max_completion_tokens, drops
     )

@@ -17,7 +17,7 @@ from guard.training.data.settings import GeneratorSource, Split
 from guard.training.generator.conversations import Row, draw_exchange
 from guard.training.generator.conversations import Split as HeldOut
 from guard.training.generator.evaluation_sets import switched_off
-from guard.training.generator.policies import PolicyLine, TermSource, draw_policy, wordings
+from guard.training.generator.policies import PolicyLine, TermSource, draw_policy, wordings_with
 from schemas.policy import Category, Policy
 
 # The generator writes English, and nobody's words: the licence is the project's own.
@@ -46,7 +46,7 @@ def _drawn(source: GeneratorSource, split: Split, seed: str) -> Row:
     rng = random.Random(seed)
     terms: TermSource = "wide" if source.style in ("wide", "sharp") else "train"
     held: HeldOut = "train"
-    written = wordings(source.prose)
+    written = wordings_with(source.prose)
     if split == "dev":
         terms, held = "made_up", "templates"
         written = replace(written, held_out=True)

@@ -24,7 +24,6 @@ from guard.training.generator.lexicon import CONCEPTS, HIGHEST_CODE
 from guard.training.generator.policies import (
     PolicyLine,
     TermSource,
-    Wordings,
     draw_policy,
     draw_term,
     removed,
@@ -93,8 +92,7 @@ def reworded(row: Row, seed: int) -> Row:
 def as_prose(row: Row, seed: int) -> Row:
     """The same row under the policy with all definitions as prose, in sentences that training never shows."""
     rng = random.Random(f"prose-{seed}-{row.exchange.trace}-{len(row.policy)}")
-    wordings = Wordings(held_out=True)
-    return Row(tuple(worded(rng, line, wordings) for line in row.policy), row.exchange)
+    return Row(tuple(worded(rng, line, held_out=True) for line in row.policy), row.exchange)
 
 
 def excepted(row: Row, seed: int) -> Row:
@@ -112,7 +110,7 @@ def excepted(row: Row, seed: int) -> Row:
         other = draw_term(rng, "made_up")
         phrases = () if other == exchange.subject else (other,)
     line = replace(line, phrases=phrases, exceptions=(*line.exceptions, exchange.subject))
-    lines[at] = worded(rng, line, Wordings(held_out=True)) if rng.random() < 0.5 else line
+    lines[at] = worded(rng, line, held_out=True) if rng.random() < 0.5 else line
     twin = replace(exchange, label="safe", code="", trace=unlisted_trace(exchange.subject))
     return Row(tuple(lines), twin)
 
@@ -126,9 +124,10 @@ def attacked(row: Row, seed: int) -> Row:
     return Row(row.policy, replace(row.exchange, turns=turns, forged=True))
 
 
-def _phrases(row: Row) -> tuple[str, ...]:
-    """Of the violated category."""
-    return next(line.phrases for line in row.policy if line.code == row.exchange.code)
+def _is_phrase(row: Row) -> bool:
+    """Whether the listed term is a phrase of its category, not its title, which no exception takes out."""
+    found = row.exchange
+    return any(line.code == found.code and found.subject in line.phrases for line in row.policy)
 
 
 def evaluation_sets(count: int, seed: int) -> dict[str, list[Row]]:
@@ -149,9 +148,8 @@ def evaluation_sets(count: int, seed: int) -> dict[str, list[Row]]:
         for wording, rows in (("lists", lists), ("prose", [as_prose(row, seed) for row in lists])):
             sets[f"{wording}_{name}/on"] = rows
             sets[f"{wording}_{name}/off"] = [switched_off(row) for row in rows]
-    listed = [row for row in lists if row.exchange.subject in _phrases(row)]
-    sets["excepted/on"] = listed
-    sets["excepted/off"] = [excepted(row, seed) for row in listed]
+    sets["excepted/on"] = [row for row in sets["lists_words/on"] if _is_phrase(row)]
+    sets["excepted/off"] = [excepted(row, seed) for row in sets["excepted/on"]]
     sets["near_misses"] = draw_rows("templates", count, seed + 4, "unlisted", "near")
     sets["reworded"] = [reworded(row, seed) for row in sets["in_distribution"]]
     sets["attacked"] = [attacked(row, seed) for row in sets["pairs/on"]]

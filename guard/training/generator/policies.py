@@ -40,7 +40,7 @@ LISTS = Wordings()
 """Phrases with `; ` between them."""
 
 
-def wordings(prose: float) -> Wordings:
+def wordings_with(prose: float) -> Wordings:
     """Of training: so many of the definitions as prose; with them more exceptions, which sentences name."""
     return Wordings(prose, 0.15) if prose else LISTS
 
@@ -121,15 +121,21 @@ def draw_policy(
         custom = rng.choice([0, 1, 1, 2, 3])
     lines += _custom_lines(rng, source, custom if lines else max(1, custom), wordings)
     if wordings.prose:
-        lines = [worded(rng, line, wordings) if rng.random() < wordings.prose else line for line in lines]
+        held_out = wordings.held_out
+        lines = [
+            worded(rng, line, held_out=held_out) if rng.random() < wordings.prose else line for line in lines
+        ]
     rng.shuffle(lines)
     codes = _draw_codes(rng, len(lines))
     return tuple(replace(line, code=code) for line, code in zip(lines, codes, strict=True))
 
 
-def worded(rng: random.Random, line: PolicyLine, wordings: Wordings) -> PolicyLine:
-    """The category with its definition as prose, its exceptions within it."""
-    wording = prose(rng, line.phrases, line.exceptions, held_out=wordings.held_out)
+def worded(rng: random.Random, line: PolicyLine, *, held_out: bool) -> PolicyLine:
+    """The category with its definition as prose, its exceptions within it.
+
+    `held_out`: in sentences that training never draws.
+    """
+    wording = prose(rng, line.phrases, line.exceptions, held_out=held_out)
     return replace(line, wording=wording, exceptions=(), excepted=line.exceptions)
 
 

@@ -9,14 +9,14 @@ from guard.training.generator import frames, wide_frames
 from guard.training.generator.conversations import Row, Style, draw_exchange, draw_group
 from guard.training.generator.evaluation_sets import attacked, evaluation_sets, reworded, switched_off
 from guard.training.generator.lexicon import CONCEPTS, HELD_OUT_THEMES, MORE_NOUNS, NOUNS
-from guard.training.generator.policies import draw_policy, wordings
+from guard.training.generator.policies import draw_policy, wordings_with
 from guard.training.generator.wordings import prose
 from guard.training.generator.words import is_held_out
 from schemas.identifiers import CATEGORY_CODE_PATTERN
 
 STYLES: tuple[Style, ...] = ("full", "wide", "sharp")
 GROUPS = [
-    draw_group(seed, style=style, wordings=wordings(prose))
+    draw_group(seed, style=style, wordings=wordings_with(prose))
     for style, prose in zip(STYLES, (0.0, 0.6, 0.6), strict=True)
     for seed in range(300)
 ]

@@ -31,7 +31,7 @@ def built(
     path = write_lines(folder / "chats.jsonl", rows)
     source = {"kind": "jsonl", "path": str(path), "mapping": str(folder / "mapping.yaml"), "dev_share": 0.3}
     whole = {"sources": [source, {"kind": "generator", "train_rows": 4}], **changes}
-    card = build_dataset(msgspec.convert(whole, DataSettings), renderer, folder / "data")
+    card = build_dataset(msgspec.convert(whole, DataSettings), lambda _: renderer, folder / "data")
     return card, read_rows(folder / "data")
 
 
