@@ -37,8 +37,7 @@ from guard.serving.question import Question
 from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
 from guard.training.calibration_split import HELD_OUT_SETS, held_out_rows, rows_digest
-from guard.training.evaluation import MODES
-from guard.training.evaluation_settings import MeasuredMode
+from guard.training.evaluation_settings import MODES, MeasuredMode
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.outcomes import keep, place_of, recall
