@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from guard.checkpoint import open_checkpoint
 from guard.errors import CheckpointError, TrainingError
 from guard.training.cli import train
-from guard.training.evaluation import MODES, Outcome
+from guard.training.evaluation import Outcome
+from guard.training.evaluation_settings import MODES
 from guard.training.export import export
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.package import data_hash, package, parameter_count

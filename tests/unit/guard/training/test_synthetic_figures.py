@@ -1,6 +1,7 @@
 import pytest
 
-from guard.training.evaluation import MODES, Outcome
+from guard.training.evaluation import Outcome
+from guard.training.evaluation_settings import MODES
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.synthetic_figures import f1, report_of, score_set, share
 
