@@ -87,7 +87,7 @@ _SHARES: dict[Style, _Shares] = {
     "full": _Shares(odd_acts=0.2, odd_terms=0.08, endings=0.04),
     "wide": _Shares(odd_acts=0.35, odd_terms=0.18, endings=0.15, composed=0.65, joined=0.4),
     "sharp": _Shares(
-        _SHARP_MIX, odd_acts=0.35, odd_terms=0.18, endings=0.15, composed=0.65, joined=0.6, unknown=0.4
+        _SHARP_MIX, odd_acts=0.35, odd_terms=0.18, endings=0.2, composed=0.65, joined=0.6, unknown=0.4
     ),
 }
 # An act and the end of a frame may make up a held-out act: `assemble {x}` and ` at home`.

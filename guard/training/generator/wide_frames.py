@@ -49,7 +49,7 @@ _CLAUSES = (
 _MODALS = "should|could|can|will|would|must|may|do".split("|")
 _ACTORS = "we|i|they|you|people|the kids|those men|my parents".split("|")
 _DEEDS = (
-    "keep {t}|take {t}|look for {t}|sell {t}|talk of {t}|get {t}|try {t}|bring {t}|forget {t}|see {t}|order {t}|"
+    "keep {t}|take {t}|look for {t}|sell {t}|buy {t}|talk of {t}|get {t}|try {t}|bring {t}|forget {t}|see {t}|order {t}|"
     "pay for {t}|really want {t}|still use {t}|ever mention {t}|drop {t}|think about {t}|share {t}"
 ).split("|")
 _CHOICES = "?| or not?| or wait?| at all?| today?| now or later?| and why?| or leave it?| here?".split("|")
