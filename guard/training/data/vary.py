@@ -3,11 +3,18 @@
 A row first may go to another view of its source's mapping, then its policy is changed in ways that keep the
 label, then it may get a twin: an unsafe row under the policy without what it violates, a safe row under a
 policy that lists a word of it. Policies of such twins differ in that, and in a list. Everything follows from
-the seed and the row's id, so one row more or less changes no other.
+the seed, the row's id, and how often the rows of its policy violate what.
+
+A policy must not tell the label by itself. What an unsafe row violates stays in its policy, so its variants
+are of its own kind; a safe row gets one of a kind as an unsafe row of its policy has it, as often as those
+have it. When safe rows had variants of their own, a model from scratch learnt these, and called every text
+unsafe under the policies as they are written.
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
@@ -41,6 +48,8 @@ _MOST_BESIDE: Final = 3
 # Of a policy with a category switched off: they differ in the list, and in which other one has the exception.
 _OFF_VARIANTS: Final = 6
 _Made = TypeVar("_Made", Changed, Forbidden)
+Kinds = tuple[list[frozenset[str] | None], list[int]]
+"""Sets of violated categories in a fixed order (None: nobody knows which), and counts added up."""
 
 
 class Variation:
@@ -50,22 +59,34 @@ class Variation:
         self._settings = settings
         self._seed = seed
         self._made: dict[tuple[object, ...], tuple[Policy, Changed]] = {}
+        self._kinds: dict[str, Kinds] = {}
         self.counts: Counter[str] = Counter()
 
     def apply(self, drafts: Iterable[Draft]) -> list[Draft]:
         """The drafts in order, changed, each twin behind its row."""
-        return [after for draft in drafts for after in self._one(draft)]
+        placed = [self._placed(draft) for draft in drafts]
+        self._kinds = _kinds(one for drafts in placed for one in drafts if self._varies(one))
+        return [after for drafts in placed for after in self._changed(drafts)]
 
-    def _one(self, draft: Draft) -> list[Draft]:
-        if not draft.perturb or draft.row.split not in self._settings.splits:
-            return [draft]
-        placed = self._in_view(draft) if draft.others and self._hit("other_views", draft.row) else [draft]
+    def _varies(self, draft: Draft) -> bool:
+        return draft.perturb and draft.row.split in self._settings.splits
+
+    def _placed(self, draft: Draft) -> list[Draft]:
+        """The row in the view that it keeps, or in two of them as twins."""
+        if self._varies(draft) and draft.others and self._hit("other_views", draft.row):
+            return self._in_view(draft)
+        return [draft]
+
+    def _changed(self, placed: list[Draft]) -> list[Draft]:
+        draft = placed[0]
+        if not self._varies(draft):
+            return placed
         text = plain_text(draft.row.turns)
         if len(placed) > 1 or draft.row.twin:
             return [self._surface(each, text)[0] for each in placed]
-        changed, codes = self._surface(placed[0], text)
+        changed, codes = self._surface(draft, text)
         if changed.row.label == "unsafe":
-            return self._with_off(placed[0], changed, codes, text)
+            return self._with_off(draft, changed, codes, text)
         return self._with_on(changed, text)
 
     def _hit(self, name: str, row: LabelledRow) -> bool:
@@ -88,6 +109,8 @@ class Variation:
         row = draft.row
         # Where nobody knows which category the text breaks (None), none may go.
         keep = draft.touched
+        if row.label == "safe" and keep is not None:
+            keep = self._kind_for(row, keep)
 
         def make(rng: random.Random) -> Changed:
             return kept_in_meaning(row.policy, rng, self._settings, keep)
@@ -107,6 +130,16 @@ class Variation:
             rationale=recoded(row.rationale, row.policy, changed.codes),
         )
         return Draft(after, touched), changed.codes
+
+    def _kind_for(self, row: LabelledRow, keep: frozenset[str]) -> frozenset[str] | None:
+        """What an unsafe row of the policy violates, drawn as often as they do, beside what must stay."""
+        kinds = self._kinds.get(_name_of(row.policy))
+        if kinds is None:
+            return keep
+        sets, counts = kinds
+        place = chance(self._seed, "kind", row.id) * counts[-1]
+        drawn = sets[bisect.bisect_right(counts, place)]
+        return None if drawn is None else keep | drawn
 
     def _with_off(self, before: Draft, draft: Draft, codes: dict[str, str], text: str) -> list[Draft]:
         """An unsafe row, and by chance its twin under a policy without what it violates."""
@@ -175,6 +208,19 @@ class Variation:
             if not _stands_in(known[1].terms, text):
                 return known[1]
         return None
+
+
+def _kinds(drafts: Iterable[Draft]) -> dict[str, Kinds]:
+    """By the name of a policy: what its unsafe rows violate, and how many rows up to there do."""
+    found: dict[str, Counter[frozenset[str] | None]] = {}
+    for draft in drafts:
+        if draft.row.label == "unsafe":
+            found.setdefault(_name_of(draft.row.policy), Counter())[draft.touched] += 1
+    kinds = {}
+    for policy, counted in found.items():
+        sets = sorted(counted, key=lambda one: (one is None, sorted(one or ())))
+        kinds[policy] = sets, list(itertools.accumulate(counted[one] for one in sets))
+    return kinds
 
 
 def _under(draft: Draft, placed: Placed, name: str, twin: str) -> Draft:

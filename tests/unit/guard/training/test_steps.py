@@ -90,5 +90,5 @@ def test_a_recipe_without_dev_rows_is_measured_on_the_generators_alone(
 
     monkeypatch.setattr("guard.training.evaluation.evaluate", evaluate)
     steps.measure(over_tiny(), SHIPPED / "tiny", tmp_path, tmp_path, None, {}, print, floor=True)
-    assert asked == {"rows": [], "log": print}
+    assert asked == {"rows": [], "log": print, "settings": None}
     assert (tmp_path / "report.html").is_file()

@@ -156,6 +156,22 @@ def test_one_row_more_changes_no_other() -> None:
     ]
 
 
+def test_no_policy_tells_the_label() -> None:
+    """A model could learn which policies stand above unsafe rows, and read no text."""
+    settings = msgspec.structs.replace(NOTHING, drop=0.8, rename=0.5, variants=4)
+    drafts = [one for code in ("U1", "U7", "U12") for one in many(400, codes=(code,))]
+    drafts = [
+        Draft(msgspec.structs.replace(one.row, id=f"r{n}"), one.touched) for n, one in enumerate(drafts)
+    ]
+    seen: dict[int, list[str]] = {}
+    for varied in Variation(settings, 0).apply(drafts):
+        seen.setdefault(id(varied.row.policy), []).append(varied.row.label)
+    shares = [labels.count("unsafe") / len(labels) for labels in seen.values() if len(labels) > 40]
+    assert len(shares) > 8
+    assert min(shares) > 0.3
+    assert max(shares) < 0.7
+
+
 def test_rows_share_policies() -> None:
     settings = msgspec.structs.replace(EVERYTHING, switch_on=0, variants=2)
     varied = Variation(settings, 0).apply(many(200))
