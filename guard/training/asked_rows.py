@@ -42,8 +42,12 @@ def measured_rows_of(
     settings: EvaluationSettings,
     calibration: Calibration | None,
     floor: Mapping[str, Reply],
+    crossed: Mapping[str, Calibration] | None = None,
 ) -> list[MeasuredRow]:
-    """Every row of a suite once, with what each mode said of it; `floor` is by row id."""
+    """Every row of a suite once, with what each mode said of it; `floor` is by row id.
+
+    `crossed`: by the id of a real row on which the calibration was fitted, one that was not.
+    """
     modes = settings.modes
     rows: list[MeasuredRow] = []
     for name, drawn in asked.sets.items():
@@ -59,5 +63,6 @@ def measured_rows_of(
     for source, known in asked.sources.items():
         for number, real in enumerate(known):
             said = {mode: asked.real[mode][source][number] for mode in modes}
-            rows.append(measured_row(real, suites_by_id[real.id], said, calibration, floor.get(real.id)))
+            used = (crossed or {}).get(real.id, calibration)
+            rows.append(measured_row(real, suites_by_id[real.id], said, used, floor.get(real.id)))
     return rows

@@ -1,7 +1,8 @@
 """The rows that a calibration is fitted on, and those on which it is measured.
 
 Both are drawn from what training never shows (sentence frames, objects and words that are held out), with
-other seeds than any training; rows of the fit that are almost rows of the measurement are left out.
+other seeds than any training; rows of the fit that are almost rows of the measurement are left out. Where
+there are labelled rows of real sources, these are parted by their groups instead.
 """
 
 from __future__ import annotations
@@ -79,6 +80,23 @@ def draw_split(sets: Mapping[str, list[Row]], count: int, seed: int) -> Calibrat
         near_duplicates=left_out,
     )
     return CalibrationSplit(fit, held_out, data)
+
+
+def in_first_half(row: LabelledRow, seed: int) -> bool:
+    """Whether a labelled row is of the half that the calibration is fitted on; a group stays together."""
+    digest = hashlib.sha256(f"calibration {seed} {row.group}".encode()).digest()
+    return digest[0] < 128
+
+
+def labelled_data(sources: Mapping[str, Sequence[LabelledRow]], seed: int) -> FittedOn:
+    """What the calibration says of the labelled rows that it was fitted on."""
+    fit = {name: [row for row in rows if in_first_half(row, seed)] for name, rows in sources.items()}
+    return FittedOn(
+        name=f"half of the labelled rows of {len(sources)} sources, by their groups, seed {seed}",
+        sha256=rows_digest(fit),
+        rows=sum(map(len, fit.values())),
+        near_duplicates=0,
+    )
 
 
 def held_out_rows(sets: Mapping[str, Sequence[Row]]) -> list[Row]:

@@ -139,6 +139,7 @@ def _calibration(section: dict[str, Any]) -> str:
     everyone = next(iter(modes.values()))["groups"]["all"]
     return SCORES.format(
         rows=section["data"]["rows"],
+        data=section["data"]["name"],
         near_duplicates=section["data"]["near_duplicates"],
         unsafe=everyone["unsafe"] / everyone["n"],
         figures=_score_figures(modes),

@@ -152,11 +152,10 @@ still mislead it.
 
 """
 
-SCORES = """`calibration.json` maps the model's scores to probabilities, fitted on {rows} rows of held-out sentence frames, objects
-and words, by another seed than the evaluation's; {near_duplicates} more resembled a row of the evaluation and were left out. The
-figures are of the evaluation's own held-out sets, which neither training nor the fit saw. About {unsafe:.0%} of their rows
-are unsafe: where far fewer messages are, a score of 0.9 is right less often than nine times in ten, while a
-false-positive rate stays what it is. All of it holds for texts like the generator's, and for no others.
+SCORES = """`calibration.json` maps the model's scores to probabilities, fitted on {rows} rows: {data}. {near_duplicates} more resembled
+a row of the evaluation and were left out. The figures are of rows of the same kind that neither training nor the fit saw.
+About {unsafe:.0%} of them are unsafe: where far fewer messages are, a score of 0.9 is right less often than nine times in
+ten, while a false-positive rate stays what it is. All of it holds for texts like these, and for no others.
 
 {figures}
 

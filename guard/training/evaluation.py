@@ -26,13 +26,13 @@ from guard.serving.vllm_start import VllmOptions
 from guard.training.asked_rows import Asked, AttackedRow, measured_rows_of
 from guard.training.attack_evaluation import forged_endings, measure_attacks
 from guard.training.attacks.attack import Attack
-from guard.training.calibrate import add_calibration
-from guard.training.calibration_split import draw_split, rows_digest
+from guard.training.calibrate import add_calibration, calibrate
+from guard.training.calibration_split import draw_split, in_first_half, labelled_data, rows_digest
 from guard.training.data.rows import LabelledRow
 from guard.training.evaluation_settings import EvaluationSettings, MeasuredMode
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import evaluation_sets
-from guard.training.judged_rows import judged_rows
+from guard.training.judged_rows import JudgedRow, judged_labelled, judged_rows
 from guard.training.measured_rows import Reply
 from guard.training.outcomes import keep, place_of, recall
 from guard.training.run_log import Log
@@ -157,9 +157,11 @@ async def _evaluate(
     report = report_of(found.sets, found.held_out, seed) | report
     report.update(rows=count, seed=seed, seconds=questions.seconds, weights_digest=checkpoint.weights_digest)
     report.update(engine=f"{judge.identity.engine} {judge.identity.engine_version}", calibration=_NONE)
+    crossed: dict[str, Calibration] = {}
     if settings.calibrates:
-        _calibrate(report, folder, checkpoint, found, limits)
-    measured = measured_rows_of(found, settings, _calibration_in(folder, settings), floor)
+        on_labelled = _on_labelled(found.sources, settings)
+        crossed = _calibrate(report, folder, checkpoint, found, limits, on_labelled=on_labelled)
+    measured = measured_rows_of(found, settings, _calibration_in(folder, settings), floor, crossed)
     report["settings"] = msgspec.json.decode(msgspec.json.encode(settings))
     return report | suite_report(measured, settings.draws, seed)
 
@@ -185,7 +187,7 @@ async def _ask_all(
             name: await questions.ask(f"held-out-{mode}-{name}", drawn, mode) for name, drawn in sets.items()
         }
         found.held_out[mode] = held_out
-        if settings.calibrates:
+        if settings.calibrates and not _on_labelled(found.sources, settings):
             found.fit[mode] = {
                 name: await questions.ask(f"fit-{mode}-{name}", drawn, mode)
                 for name, drawn in split.fit.items()
@@ -197,6 +199,10 @@ async def _ask_all(
         figures, found.attacked[mode] = await _attack(questions, sets["pairs/on"], held_out, mode, seed)
         report["attacks"][mode] = figures
     return found
+
+
+def _on_labelled(sources: Mapping[str, Sequence[LabelledRow]], settings: EvaluationSettings) -> bool:
+    return settings.calibrate_on == "labelled" and any(sources.values())
 
 
 async def _attack(
@@ -221,17 +227,40 @@ async def _attack(
 
 
 def _calibrate(
-    report: dict[str, Any], folder: Path, checkpoint: Checkpoint, found: Asked, limits: JudgeLimits
-) -> None:
-    add_calibration(
-        report,
-        folder,
-        checkpoint,
-        fit=judged_rows(found.split.fit, found.fit),
-        held_out=judged_rows(found.split.held_out, found.held_out),
-        data=found.split.data,
-        think_budget_tokens=limits.think_budget_tokens,
-    )
+    report: dict[str, Any],
+    folder: Path,
+    checkpoint: Checkpoint,
+    found: Asked,
+    limits: JudgeLimits,
+    *,
+    on_labelled: bool,
+) -> dict[str, Calibration]:
+    """Fit, write and measure; what to read the scores of rows with that the fit saw, by id."""
+    if not on_labelled:
+        fit = judged_rows(found.split.fit, found.fit)
+        held_out = judged_rows(found.split.held_out, found.held_out)
+    else:
+        fit, held_out = _halves(found, report["seed"])
+    data = labelled_data(found.sources, report["seed"]) if on_labelled else found.split.data
+    budget = limits.think_budget_tokens
+    how: dict[str, Any] = {"data": data, "think_budget_tokens": budget}
+    add_calibration(report, folder, checkpoint, fit=fit, held_out=held_out, **how)
+    if not on_labelled:
+        return {}
+    other, _ = calibrate(checkpoint, report["engine"], held_out, **how, seed=report["seed"])
+    seen = (row.id for rows in found.sources.values() for row in rows if in_first_half(row, report["seed"]))
+    return {} if other is None else dict.fromkeys(seen, other)
+
+
+def _halves(found: Asked, seed: int) -> tuple[list[JudgedRow], list[JudgedRow]]:
+    """The labelled rows, parted by their groups."""
+    fit: list[JudgedRow] = []
+    held_out: list[JudgedRow] = []
+    for name, rows in found.sources.items():
+        judged = judged_labelled(rows, {mode: outcomes[name] for mode, outcomes in found.real.items()})
+        for row, one in zip(rows, judged, strict=True):
+            (fit if in_first_half(row, seed) else held_out).append(one)
+    return fit, held_out
 
 
 def _calibration_in(folder: Path, settings: EvaluationSettings) -> Calibration | None:

@@ -35,6 +35,9 @@ class EvaluationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """A language with fewer rows has no suite of its own."""
     least_rows_of_category: Annotated[int, Meta(ge=1)] = 50
     """A category that fewer rows violate has no suite of its own."""
+    calibrate_on: Literal["labelled", "generator"] = "labelled"
+    """What the calibration is fitted on. `labelled`: half of the rows of real sources, by their groups, where
+    there are any; else, and with `generator`, rows of the generator."""
     draws: Annotated[int, Meta(ge=100, le=100_000)] = 1000
     """Bootstrap draws of an interval."""
 

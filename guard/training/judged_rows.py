@@ -9,6 +9,7 @@ from typing import Final, Literal, Protocol
 import numpy as np
 
 from guard.scores import ThinkScore, mean_of_both
+from guard.training.data.rows import LabelledRow
 from guard.training.generator.conversations import Row
 from guard.training.score_figures import Scores, Truths
 from schemas.identifiers import Role
@@ -60,6 +61,14 @@ def judged_rows(
         JudgedRow(row.exchange.turns[-1].role, row.exchange.label == "unsafe", fast, think)
         for name, rows in sets.items()
         for row, fast, think in zip(rows, outcomes["fast"][name], outcomes["think"][name], strict=True)
+    ]
+
+
+def judged_labelled(rows: Sequence[LabelledRow], outcomes: Mapping[str, Sequence[Said]]) -> list[JudgedRow]:
+    """The rows, in their order; `outcomes`: mode → what was said of each."""
+    return [
+        JudgedRow(row.turns[-1].role, row.label == "unsafe", fast, think)
+        for row, fast, think in zip(rows, outcomes["fast"], outcomes["think"], strict=True)
     ]
 
 

@@ -29,9 +29,9 @@ LINEAR = {
 """Linear layers of a block: inputs and outputs."""
 PARAMETERS = LAYERS * sum(a * b for a, b in LINEAR.values()) + 2 * VOCABULARY * WIDTH
 """Without biases and norms, which are some hundred thousand."""
-# What an evaluation asks in each mode beside the labelled rows and the generator's sets, in draws of
-# `evaluation_rows`: 19 attacks, and the rows to fit a calibration on (11,156 at 500 draws).
-ATTACKED_AND_FITTED = 19 + 22
+# Attacks that an evaluation asks about in each mode beside the labelled rows and the generator's sets, each
+# in `evaluation_rows` draws. The calibration is fitted on labelled rows, which are asked about anyway.
+ATTACKS = 19
 GB = 1e9
 
 
@@ -97,7 +97,7 @@ def memory(settings: GrpoSettings, put: Assumed) -> dict[str, float]:
 def evaluation_seconds(recipe: Recipe, put: Assumed) -> float:
     """On one GPU, in both modes: prompts are read twice, rationales written once."""
     sets = evaluation_sets(recipe.evaluation_rows, recipe.evaluation_seed).values()
-    judged = sum(map(len, sets)) + ATTACKED_AND_FITTED * recipe.evaluation_rows + put.dev_rows
+    judged = sum(map(len, sets)) + ATTACKS * recipe.evaluation_rows + put.dev_rows
     reading = 2 * 2 * PARAMETERS * judged * put.prompt_tokens / (put.peak * put.utilisation)
     return reading + judged * (put.completion_tokens + 1) / put.tokens_per_s
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from guard.prompt import Turn
@@ -11,12 +12,15 @@ from guard.training.calibration_split import (
     HELD_OUT_SETS,
     SEED_STEP,
     draw_split,
+    in_first_half,
+    labelled_data,
     rows_digest,
     without_near_duplicates,
 )
 from guard.training.generator.conversations import Row
 from guard.training.generator.evaluation_sets import evaluation_sets
 from guard.training.recipe import read_recipe
+from tests.unit.guard.training.labelled_rows import row as labelled_row
 
 SETS = evaluation_sets(30, 7)
 SPLIT = draw_split(SETS, 30, 7)
@@ -99,3 +103,17 @@ def test_the_policy_does_not_make_two_texts_different() -> None:
     one, other = (with_text(SETS["both"][number], "one and the same words") for number in (0, 1))
     assert one.policy != other.policy
     assert without_near_duplicates({"a": [one]}, {"b": [other]})[1] == 1
+
+
+def test_labelled_rows_are_parted_by_their_groups() -> None:
+    rows = [labelled_row(number) for number in range(400)]
+    rows = [msgspec.structs.replace(row, group=f"g{number // 4}") for number, row in enumerate(rows)]
+    halves = {row.group: set[bool]() for row in rows}
+    for row in rows:
+        halves[row.group].add(in_first_half(row, 7))
+    assert all(len(found) == 1 for found in halves.values())
+    first = [row for row in rows if in_first_half(row, 7)]
+    assert 120 < len(first) < 280
+    data = labelled_data({"forum": rows}, 7)
+    assert (data.rows, data.near_duplicates) == (len(first), 0)
+    assert data.sha256 != labelled_data({"forum": rows}, 8).sha256

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from guard.calibration import decode_calibration
 from guard.checkpoint import open_checkpoint
 from guard.prompt import PromptRenderer, Turn
 from guard.serving.identity import JudgeLimits
@@ -15,8 +17,9 @@ from guard.serving.judge import Judge
 from guard.serving.scripted_engine import ScriptedEngine
 from guard.training import evaluation
 from guard.training.attacks.corpus import ATTACKS
+from guard.training.calibration_split import in_first_half
 from guard.training.data.rows import LabelledRow
-from guard.training.evaluation import evaluate, judge_rows
+from guard.training.evaluation import Outcome, evaluate, judge_rows
 from guard.training.evaluation_settings import EvaluationSettings
 from guard.training.floor import floor_replies
 from guard.training.gate import run_gate
@@ -182,3 +185,49 @@ def test_every_set_of_rows_is_told_of_before_and_after_without_its_text(tmp_path
     lines.clear()
     run()
     assert lines == [f"{line}, asked before" for line in begun]
+
+
+def test_with_labelled_rows_enough_the_calibration_is_fitted_on_half_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, rng = evaluation.judge_rows, random.Random(3)
+
+    async def knows(judge: Any, rows: Any, mode: Any) -> list[Outcome]:
+        """Of real rows the truth, four times in five."""
+        if not rows or not isinstance(rows[0], LabelledRow):
+            return await ask(judge, rows, mode)
+        said = [(row.label == "unsafe") == (rng.random() < 0.8) for row in rows]
+        return [
+            Outcome("unsafe" if unsafe else "safe", score=0.5 + (unsafe - 0.5) * rng.random())
+            for unsafe in said
+        ]
+
+    monkeypatch.setattr(evaluation, "judge_rows", knows)
+    rows = [real(n, "forum", "unsafe" if n % 4 < 2 else "safe") for n in range(1000)]
+    tiny = open_checkpoint("tiny").path
+    settings = EvaluationSettings(draws=100)
+    report = evaluate(tiny, 2, 7, tmp_path, settings=settings, rows=rows, engine="scripted")
+    data = report["calibration"]["data"]
+    assert data["name"].startswith("half of the labelled rows of 1 sources")
+    assert 400 < data["rows"] < 600
+    assert report["calibration"]["modes"]["fast"]["groups"]["all"]["n"] == 1000 - data["rows"]
+    # A row of the fit is read by the fit of the other half: equal raw scores differ by their half.
+    written = decode_calibration((tmp_path / "calibration.json").read_bytes(), "calibration.json")
+    curve = written.modes["fast"].curve("user")
+    away: dict[bool, list[float]] = {True: [], False: []}
+    for one in rows_of(report):
+        if "real/forum" in one.suites:
+            reply = one.replies["fast"]
+            assert reply.score is not None
+            assert reply.calibrated is not None
+            fitted = in_first_half(rows[int(one.id.rpartition("-")[2])], 7)
+            away[fitted].append(abs(curve.score(reply.score) - reply.calibrated))
+    assert max(away[False]) < 1e-4
+    assert min(away[True]) > 1e-4
+
+
+def test_the_generators_rows_calibrate_where_the_recipe_says_so(tmp_path: Path) -> None:
+    settings = EvaluationSettings(draws=100, calibrate_on="generator")
+    tiny = open_checkpoint("tiny").path
+    report = evaluate(tiny, 2, 7, tmp_path, settings=settings, rows=DEV, engine="scripted")
+    assert "generator" in report["calibration"]["data"]["name"]
