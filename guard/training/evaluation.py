@@ -236,19 +236,23 @@ def _calibrate(
     on_labelled: bool,
 ) -> dict[str, Calibration]:
     """Fit, write and measure; what to read the scores of rows with that the fit saw, by id."""
+    seed, budget = report["seed"], limits.think_budget_tokens
     if not on_labelled:
-        fit = judged_rows(found.split.fit, found.fit)
-        held_out = judged_rows(found.split.held_out, found.held_out)
-    else:
-        fit, held_out = _halves(found, report["seed"])
-    data = labelled_data(found.sources, report["seed"]) if on_labelled else found.split.data
-    budget = limits.think_budget_tokens
-    how: dict[str, Any] = {"data": data, "think_budget_tokens": budget}
-    add_calibration(report, folder, checkpoint, fit=fit, held_out=held_out, **how)
-    if not on_labelled:
+        add_calibration(
+            report,
+            folder,
+            checkpoint,
+            fit=judged_rows(found.split.fit, found.fit),
+            held_out=judged_rows(found.split.held_out, found.held_out),
+            data=found.split.data,
+            think_budget_tokens=budget,
+        )
         return {}
-    other, _ = calibrate(checkpoint, report["engine"], held_out, **how, seed=report["seed"])
-    seen = (row.id for rows in found.sources.values() for row in rows if in_first_half(row, report["seed"]))
+    fit, held_out = _halves(found, seed)
+    how: dict[str, Any] = {"data": labelled_data(found.sources, seed), "think_budget_tokens": budget}
+    add_calibration(report, folder, checkpoint, fit=fit, held_out=held_out, **how)
+    other, _ = calibrate(checkpoint, report["engine"], held_out, seed=seed, **how)
+    seen = (row.id for rows in found.sources.values() for row in rows if in_first_half(row, seed))
     return {} if other is None else dict.fromkeys(seen, other)
 
 

@@ -121,12 +121,16 @@ def warm_start(
             model.load_state_dict(load_file(done))
             log(f"stage {stage.name}: already there")
         else:
-            how: dict[str, Any] = {
-                "threads": recipe.threads,
-                "save_every": recipe.save_every,
-                "max_steps": max_steps,
-            }
-            for record in run_stage(model, source, stage, folder, **how):
+            records = run_stage(
+                model,
+                source,
+                stage,
+                folder,
+                threads=recipe.threads,
+                max_steps=max_steps,
+                save_every=recipe.save_every,
+            )
+            for record in records:
                 record["stage"] = stage.name
                 parts = (f"{k}={v:.4f}" if isinstance(v, float) else f"{k}={v}" for k, v in record.items())
                 log(" ".join(parts))
@@ -197,10 +201,7 @@ def _step(
         drawn = source.draw(stage.seed, step, drill, workers.threads)
         shares += shares_of(drawn, weights, stage.drill_weight, "drill_")
     workers.backward(shares, progress)
-    parameters = [
-        one for optimiser in optimisers for group in optimiser.param_groups for one in group["params"]
-    ]
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    torch.nn.utils.clip_grad_norm_(workers.model.parameters(), 1.0)
     for optimiser in optimisers:
         optimiser.step()
     return sum(int(share.batch.ids.numel()) for share in shares)

@@ -48,7 +48,7 @@ _MOST_BESIDE: Final = 3
 # Of a policy with a category switched off: they differ in the list, and in which other one has the exception.
 _OFF_VARIANTS: Final = 6
 _Made = TypeVar("_Made", Changed, Forbidden)
-Kinds = tuple[list[frozenset[str] | None], list[int]]
+_Kinds = tuple[list[frozenset[str] | None], list[int]]
 """Sets of violated categories in a fixed order (None: nobody knows which), and counts added up."""
 
 
@@ -59,7 +59,7 @@ class Variation:
         self._settings = settings
         self._seed = seed
         self._made: dict[tuple[object, ...], tuple[Policy, Changed]] = {}
-        self._kinds: dict[str, Kinds] = {}
+        self._kinds: dict[str, _Kinds] = {}
         self.counts: Counter[str] = Counter()
 
     def apply(self, drafts: Iterable[Draft]) -> list[Draft]:
@@ -210,7 +210,7 @@ class Variation:
         return None
 
 
-def _kinds(drafts: Iterable[Draft]) -> dict[str, Kinds]:
+def _kinds(drafts: Iterable[Draft]) -> dict[str, _Kinds]:
     """By the name of a policy: what its unsafe rows violate, and how many rows up to there do."""
     found: dict[str, Counter[frozenset[str] | None]] = {}
     for draft in drafts:
