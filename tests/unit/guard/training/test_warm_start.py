@@ -18,7 +18,7 @@ from tests.unit.guard.training.labelled_rows import row, twins
 
 SMOKE = read_recipe("smoke")
 FOLDER = SHIPPED / "tiny"
-PINNED = [7.6998, 7.63091, 7.60061, 7.52359, 7.53589, 7.50674]
+PINNED = [7.71362, 7.6339, 7.60242, 7.52637, 7.53911, 7.51602]
 """Last loss of each stage."""
 
 
