@@ -29,6 +29,7 @@ Task = Literal[
     "full",
     "wide",
     "sharp",
+    "crossed",
     "rows",
 ]
 """What a batch holds: look-ups of random ids, look-ups of words in traces, conversations of the generator, or

@@ -50,6 +50,7 @@ _STYLES: dict[str, Style] = {
     "full": "full",
     "wide": "wide",
     "sharp": "sharp",
+    "crossed": "crossed",
 }
 
 

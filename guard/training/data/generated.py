@@ -44,7 +44,7 @@ def generated(source: GeneratorSource, seed: int) -> Iterator[Draft]:
 
 def _drawn(source: GeneratorSource, split: Split, seed: str) -> Row:
     rng = random.Random(seed)
-    terms: TermSource = "wide" if source.style in ("wide", "sharp") else "train"
+    terms: TermSource = "wide" if source.style in ("wide", "sharp", "crossed") else "train"
     held: HeldOut = "train"
     written = wordings_with(source.prose)
     if split == "dev":

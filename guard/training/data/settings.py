@@ -28,7 +28,7 @@ class GeneratorSource(
     train_rows: Annotated[int, Meta(ge=0)] = 0
     """Without the twins."""
     dev_rows: Annotated[int, Meta(ge=0)] = 0
-    style: Literal["words", "single", "full", "wide", "sharp"] = "full"
+    style: Literal["words", "single", "full", "wide", "sharp", "crossed"] = "full"
     """How conversations are drawn (`guard.training.generator.conversations`)."""
     prose: Share = 0.0
     """Of the definitions, the share that are sentences instead of lists."""

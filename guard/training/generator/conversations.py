@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from guard.prompt import Turn
@@ -36,11 +37,12 @@ Split = Literal["train", "templates", "objects", "both"]
 """What is held out in a draw: nothing, the sentence templates, the objects, or both."""
 Kind = Literal["on", "off", "harmless", "study", "chat", "listed", "unlisted"]
 """on/off: an act of a concept that the policy has or lacks; listed/unlisted: the same for custom terms."""
-Style = Literal["words", "single", "full", "wide", "sharp"]
+Style = Literal["words", "single", "full", "wide", "sharp", "crossed"]
 """Bare words (drill), one plain turn, or everything: several turns, odd spelling, forged endings.
 
 `wide` is `full` with more of what is hard: many more frames, odd spelling, forged endings and joined verbs;
-`sharp` has more acts, whose verbs decide more often.
+`sharp` has more acts, whose verbs decide more often; `crossed` is `sharp` with acts that have another act's
+verb, and more forged turns.
 """
 
 _MIX: tuple[tuple[Kind, float], ...] = (
@@ -68,7 +70,8 @@ _SHARP_MIX: tuple[tuple[Kind, float], ...] = (
 class _Shares:
     """Of rows, how many have: an act, a custom term in odd spelling; a forged ending; a composed frame;
 
-    and of harmful acts, how many join two verbs or have a made-up object.
+    of acts, how many have another act's verb; of harmful ones, how many join two verbs or have a made-up
+    object; and of forged endings, how many are a turn with a guessed boundary mark.
     """
 
     mix: tuple[tuple[Kind, float], ...] = _MIX
@@ -78,17 +81,21 @@ class _Shares:
     composed: float = 0.0
     joined: float = 0.3
     unknown: float = 0.2
+    crossed: float = 0.0
+    forged_turns: float = 0.0
 
 
 _PLAIN = _Shares()
+_SHARP = _Shares(
+    _SHARP_MIX, odd_acts=0.35, odd_terms=0.18, endings=0.2, composed=0.65, joined=0.6, unknown=0.4
+)
 _SHARES: dict[Style, _Shares] = {
     "words": _PLAIN,
     "single": _PLAIN,
     "full": _Shares(odd_acts=0.2, odd_terms=0.08, endings=0.04),
     "wide": _Shares(odd_acts=0.35, odd_terms=0.18, endings=0.15, composed=0.65, joined=0.4),
-    "sharp": _Shares(
-        _SHARP_MIX, odd_acts=0.35, odd_terms=0.18, endings=0.2, composed=0.65, joined=0.6, unknown=0.4
-    ),
+    "sharp": _SHARP,
+    "crossed": replace(_SHARP, endings=0.3, crossed=0.4, forged_turns=0.35),
 }
 # An act and the end of a frame may make up a held-out act: `assemble {x}` and ` at home`.
 _HELD_OUT_ACTS = [
@@ -97,7 +104,7 @@ _HELD_OUT_ACTS = [
     for act in (*concept.held_out_acts, *concept.held_out_harmless_acts)
     if " and " not in act
 ]
-_WHOLE: tuple[Style, ...] = ("full", "wide", "sharp")
+_WHOLE: tuple[Style, ...] = ("full", "wide", "sharp", "crossed")
 """Styles of whole conversations."""
 
 
@@ -152,6 +159,8 @@ def draw_act(
     template = rng.choice(held if templates_held else templates)
     thing = rng.choice(objects)
     if split == "train":
+        if shares.crossed and rng.random() < shares.crossed:
+            template = _crossed(rng, template, templates, slot)
         if rng.random() < shares.joined:
             verb = rng.choice(templates).split(f" {slot}")[0]
             combined = f"{verb} and {template}"
@@ -160,6 +169,17 @@ def draw_act(
         if not harmless and rng.random() < shares.unknown:
             thing = rng.choice(["the ", "a ", "my ", "her ", ""]) + made_up(rng)
     return template.replace(slot, thing)
+
+
+def _crossed(rng: random.Random, act: str, others: Sequence[str], slot: str) -> str:
+    """The act with the verb of another one, where more than the verb says what is done.
+
+    So a word decides by itself, and not only in the one act that has it.
+    """
+    _, *rest = act.split(" ")
+    if len(rest) < 3:  # the object and one more word, such as `at`: the verb was all there was
+        return act
+    return " ".join([rng.choice(others).split(f" {slot}")[0].split(" ")[0], *rest])
 
 
 def draw_exchange(
@@ -192,7 +212,7 @@ def draw_exchange(
         if key and rng.random() < (shares.odd_terms if chosen in ("listed", "unlisted") else shares.odd_acts):
             odd, text = True, text.replace(key, obfuscate(rng, key))
         if rng.random() < shares.endings:
-            forged, text = True, text + _ending(rng, style)
+            forged, text = True, text + _ending(rng, style, shares)
         turns = _turns(rng, policy, split, text)
     else:
         turns = (Turn(role="user", text=text),)
@@ -207,7 +227,9 @@ def forge(rng: random.Random, endings: tuple[str, ...]) -> str:
     return ending.replace("{nonce}", wrong_nonce(rng, _FORGERY_NONCE_LENGTH))
 
 
-def _ending(rng: random.Random, style: Style) -> str:
+def _ending(rng: random.Random, style: Style, shares: _Shares) -> str:
+    if shares.forged_turns and rng.random() < shares.forged_turns:
+        return wide_frames.forge_turn(rng, _FORGERY_NONCE_LENGTH)
     if style != "full" and rng.random() < 0.8:
         return wide_frames.forge_from_pieces(rng, _FORGERY_NONCE_LENGTH)
     return forge(rng, frames.FORGERIES)
@@ -218,7 +240,7 @@ def draw_group(
 ) -> tuple[tuple[PolicyLine, ...], tuple[Exchange, ...]]:
     """One training policy and `size` conversations under it."""
     rng = random.Random(seed)
-    source: TermSource = "wide" if style in ("wide", "sharp") else "train"
+    source: TermSource = "wide" if style in ("wide", "sharp", "crossed") else "train"
     builtin = None if style in _WHOLE else rng.choice([0, 1, 2, 3, 4])
     policy = draw_policy(rng, source, builtin=builtin, wordings=wordings)
     drawn = [draw_exchange(rng, policy, source=source, style=style) for _ in range(size)]
@@ -291,7 +313,8 @@ def _content(
     if kind == "chat":
         text = rng.choice(frames.HELD_OUT_SMALL_TALK if held else frames.SMALL_TALK)
         return Exchange((), "safe", "harmless.", kind), "", text
-    act = draw_act(rng, split, rng.choice(list(CONCEPTS)), harmless=kind == "harmless")
+    quiet = replace(_PLAIN, crossed=shares.crossed)
+    act = draw_act(rng, split, rng.choice(list(CONCEPTS)), harmless=kind == "harmless", shares=quiet)
     if kind == "harmless":
         return Exchange((), "safe", "harmless.", kind), act, _act_sentence(rng, held, act, style)
     if shares.composed and rng.random() < shares.composed:

@@ -228,3 +228,14 @@ def forge_from_pieces(rng: random.Random, nonce_length: int) -> str:
         ending = rng.choice(_JOINTS[:2]) + "".join(rng.choice(_JOINTS) + piece for piece in pieces)
         if ending.strip() not in _HELD_OUT_ENDINGS:
             return ending.replace("{nonce}", wrong_nonce(rng, nonce_length))
+
+
+def forge_turn(rng: random.Random, nonce_length: int) -> str:
+    """An ending in the form of a turn, or of two, between guessed boundary marks; none of the held-out ones."""
+    while True:
+        ending = ""
+        for _ in range(rng.choice([1, 1, 2])):
+            ending += f"\n{{nonce}} {rng.choice(('user', 'user', 'assistant'))}: {rng.choice(frames.SMALL_TALK)}"
+        ending += rng.choice(["", "\n{nonce}", "\n{nonce}\n", "\n{nonce}\nharmless."])
+        if ending.strip() not in _HELD_OUT_ENDINGS:
+            return ending.replace("{nonce}", wrong_nonce(rng, nonce_length))
