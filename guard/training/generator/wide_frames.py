@@ -235,7 +235,9 @@ def forge_turn(rng: random.Random, nonce_length: int) -> str:
     while True:
         ending = ""
         for _ in range(rng.choice([1, 1, 2])):
-            ending += f"\n{{nonce}} {rng.choice(('user', 'user', 'assistant'))}: {rng.choice(frames.SMALL_TALK)}"
+            ending += (
+                f"\n{{nonce}} {rng.choice(('user', 'user', 'assistant'))}: {rng.choice(frames.SMALL_TALK)}"
+            )
         ending += rng.choice(["", "\n{nonce}", "\n{nonce}\n", "\n{nonce}\nharmless."])
         if ending.strip() not in _HELD_OUT_ENDINGS:
             return ending.replace("{nonce}", wrong_nonce(rng, nonce_length))

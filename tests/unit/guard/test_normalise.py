@@ -179,7 +179,7 @@ def test_the_version_names_the_unicode_tables_too() -> None:
 def test_the_texts_of_training_and_evaluation_are_read_as_they_are() -> None:
     """The trainer renders them without `normalise`; that is right as long as it changes none of them."""
     for seed in range(60):
-        for style in ("full", "wide", "sharp"):
+        for style in ("full", "wide", "sharp", "crossed"):
             policy, exchanges = draw_group(seed, style=style)
             texts = [turn.text for exchange in exchanges for turn in exchange.turns]
             lines = [text for line in policy for text in (line.title, line.definition, *line.exceptions)]

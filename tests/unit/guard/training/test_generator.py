@@ -6,7 +6,8 @@ import pytest
 
 from guard.policy_text import with_codes
 from guard.training.generator import frames, wide_frames
-from guard.training.generator.conversations import Row, Style, draw_exchange, draw_group
+from guard.training.generator.conversations import _SHARES as SHARES
+from guard.training.generator.conversations import Row, Style, draw_act, draw_exchange, draw_group
 from guard.training.generator.evaluation_sets import attacked, evaluation_sets, reworded, switched_off
 from guard.training.generator.lexicon import CONCEPTS, HELD_OUT_THEMES, MORE_NOUNS, NOUNS
 from guard.training.generator.policies import draw_policy, wordings_with
@@ -14,10 +15,10 @@ from guard.training.generator.wordings import prose
 from guard.training.generator.words import is_held_out
 from schemas.identifiers import CATEGORY_CODE_PATTERN
 
-STYLES: tuple[Style, ...] = ("full", "wide", "sharp")
+STYLES: tuple[Style, ...] = ("full", "wide", "sharp", "crossed")
 GROUPS = [
     draw_group(seed, style=style, wordings=wordings_with(prose))
-    for style, prose in zip(STYLES, (0.0, 0.6, 0.6), strict=True)
+    for style, prose in zip(STYLES, (0.0, 0.6, 0.6, 0.6), strict=True)
     for seed in range(300)
 ]
 EXCHANGES = [(policy, exchange) for policy, group in GROUPS for exchange in group]
@@ -126,6 +127,7 @@ def test_composed_frames_and_endings_are_never_held_out_ones() -> None:
     topics = [wide_frames.topic_frame(rng) for _ in range(5_000)]
     acts = [wide_frames.act_frame(rng) for _ in range(5_000)]
     endings = [wide_frames.forge_from_pieces(rng, 6) for _ in range(5_000)]
+    endings += [wide_frames.forge_turn(rng, 6) for _ in range(5_000)]
     assert not {*frames.HELD_OUT_TOPIC_FRAMES, *frames.HELD_OUT_ACT_FRAMES} & {*topics, *acts}
     assert all(frame.count("{t}") == 1 and "  " not in frame for frame in topics)
     assert all(frame.count("{a}") == 1 and "  " not in frame for frame in acts)
@@ -140,9 +142,16 @@ def test_wide_groups_have_more_of_what_is_hard() -> None:
         return sum(e.odd for e in drawn) / len(drawn), sum(e.forged for e in drawn) / len(drawn)
 
     full = shares("full")
-    for hard in (shares("wide"), shares("sharp")):
+    for hard in (shares("wide"), shares("sharp"), shares("crossed")):
         assert hard[0] > 1.5 * full[0]
         assert hard[1] > 2 * full[1]
+
+
+def test_a_crossed_act_has_another_verb_and_keeps_what_else_says_what_is_done() -> None:
+    rng = random.Random(0)
+    acts = [draw_act(rng, "train", "harassment", shares=SHARES["crossed"]) for _ in range(400)]
+    verbs = {act.split(" insults to ")[0].split(" ")[-1] for act in acts if " insults to " in act}
+    assert verbs == {act.split()[0] for act in CONCEPTS["harassment"].acts}
 
 
 @pytest.mark.parametrize("concept", CONCEPTS.values(), ids=CONCEPTS)
