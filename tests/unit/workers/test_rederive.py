@@ -52,7 +52,7 @@ EVENTS: dict[str, dict[str, Any]] = {
 LONGER = {"hostile": {"max_model_len": 512}}
 
 # `prompt_digest` of the prompt of `normalised`.
-PINNED = "42d0f7e3fbc18676c8643a2fc5ed5c4db44b5ac05f57113bfb0a39aa2d649219"
+PINNED = "6725830d8f0e5f1ac2a147ebfba537bb16b450a222600245c269786009bcdec8"
 
 Ids = tuple[int, ...]
 Decide = Callable[..., Awaitable[tuple[Decision, Event, list[Ids]]]]

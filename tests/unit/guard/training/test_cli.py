@@ -59,7 +59,7 @@ def test_a_package_is_a_verified_checkpoint_with_a_card(tmp_path: Path) -> None:
     package(SMOKE, folder, report, command="rsafe train run", training=training)
     checkpoint = open_checkpoint(str(folder))
     assert checkpoint.verified
-    assert checkpoint.template.version == "rsafe-compact-1"
+    assert checkpoint.template.version == "rsafe-compact-2"
     assert checkpoint.manifest is not None
     assert checkpoint.manifest.data_hash == data_hash(SMOKE)
     assert checkpoint.manifest.gate["passed"] is False
@@ -172,16 +172,23 @@ def test_a_checkpoint_is_measured_without_training_it(evaluated: dict[str, Any],
     result = CliRunner().invoke(train, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert (evaluated["path"].name, evaluated["count"], evaluated["seed"]) == ("tiny", 500, 4242)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "evaluation"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "dataset", "evaluation"]
     assert "fast   ece                    0.0700  wanted at most 0.05  MISSED" in result.output
     CliRunner().invoke(train, arguments, catch_exceptions=False)
     assert evaluated["times"] == 1  # the same weights: measured once
 
 
+def ungated(folder: Path, gate: str = "") -> str:
+    """The recipe of the shipped checkpoint with another gate, or with none."""
+    text = (SHIPPED_RECIPES / "tiny.yaml").read_text()
+    (folder / "mine.yaml").write_text(re.sub(r"(?ms)^gate:\n.*", gate, text))
+    return str(folder / "mine.yaml")
+
+
 def test_a_checkpoint_is_packaged_anew_with_its_calibration(
     evaluated: dict[str, Any], tmp_path: Path
 ) -> None:
-    arguments = ["package", "--checkpoint", "tiny", "--output", str(tmp_path)]
+    arguments = ["package", "--checkpoint", "tiny", "--recipe", ungated(tmp_path), "--output", str(tmp_path)]
     assert CliRunner().invoke(train, arguments, catch_exceptions=False).exit_code == 0
     new, old = open_checkpoint(str(tmp_path / "checkpoint")), open_checkpoint("tiny")
     assert new.verified
@@ -198,9 +205,8 @@ def test_a_checkpoint_is_packaged_anew_with_its_calibration(
 
 
 def test_a_checkpoint_is_not_packaged_anew_past_its_gate(evaluated: dict[str, Any], tmp_path: Path) -> None:
-    file, text = tmp_path / "mine.yaml", (SHIPPED_RECIPES / "tiny.yaml").read_text()
     floor = "{suite: synthetic/both, figure: recall, least: 0.9, modes: [think]}"
-    file.write_text(f"{text}\ngate:\n  drops: []\n  floors:\n    - {floor}\n")
+    file = Path(ungated(tmp_path, f"gate:\n  drops: []\n  floors:\n    - {floor}\n"))
     arguments = ["package", "--checkpoint", "tiny", "--recipe", str(file), "--output", str(tmp_path / "out")]
     evaluated["hits"] = 15
     result = CliRunner().invoke(train, arguments)
@@ -227,7 +233,8 @@ def test_a_checkpoint_of_another_recipe_is_not_packaged_as_this_one(
     folder = tmp_path / "other"
     shutil.copytree(open_checkpoint("tiny").path, folder)
     (folder / "manifest.json").unlink()
-    arguments = ["package", "--checkpoint", str(folder), "--output", str(tmp_path / "out")]
+    arguments = ["package", "--checkpoint", str(folder), "--recipe", ungated(tmp_path)]
+    arguments += ["--output", str(tmp_path / "out")]
     error = CliRunner().invoke(train, arguments).exception
     assert isinstance(error, CheckpointError)
     assert "expected a manifest with the name rsafe-tiny" in str(error)
@@ -268,7 +275,8 @@ def test_a_gate_that_the_recipe_does_not_have_is_refused(tmp_path: Path, trained
 def test_an_announcement_needs_the_worker_and_gets_the_folder(
     tmp_path: Path, evaluated: dict[str, Any]
 ) -> None:
-    arguments = ["package", "--checkpoint", "tiny", "--output", str(tmp_path), "--announce"]
+    arguments = ["package", "--checkpoint", "tiny", "--recipe", ungated(tmp_path), "--announce"]
+    arguments += ["--output", str(tmp_path)]
     alone = CliRunner().invoke(train, arguments)
     assert alone.exit_code == 2
     assert evaluated["times"] == 0  # refused before anything takes long

@@ -12,7 +12,7 @@ from guard.training.generator.conversations import draw_group
 from guard.training.generator.words import wrong_nonce
 from guard.training.model import TinyGuard, export_hugging_face
 from guard.training.packing import Tree, collate
-from guard.training.settings import ModelSettings
+from guard.training.recipe import read_recipe
 
 TINY = SHIPPED / "tiny"
 
@@ -25,7 +25,7 @@ def renderer() -> PromptRenderer:
 @pytest.fixture(scope="module")
 def model() -> TinyGuard:
     torch.manual_seed(0)
-    return TinyGuard(ModelSettings())
+    return TinyGuard(read_recipe("tiny").model)
 
 
 def paths(tree: Tree) -> list[list[int]]:

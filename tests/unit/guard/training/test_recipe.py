@@ -100,7 +100,7 @@ def test_a_file_is_read_as_a_shipped_recipe_is(tmp_path: Path) -> None:
         ),
         (
             ("task: full", "task: half"),
-            "recipe.yaml:8: stages[0].phases[0].batch.task: found 'half'; expected one of bare, full, ",
+            "recipe.yaml:8: stages[0].phases[0].batch.task: found 'half'; expected one of bare, crossed, ",
         ),
         (
             ("exchanges: 2", "exchange: 2"),

@@ -36,7 +36,7 @@ def source() -> BatchSource:
 
 def gradients(source: BatchSource, threads: int) -> tuple[list[torch.Tensor], dict[str, float]]:
     torch.manual_seed(0)
-    model = TinyGuard(ModelSettings(width=32, layers=1, head_width=16, hidden=32))
+    model = TinyGuard(ModelSettings(vocabulary=2304, width=32, layers=1, head_width=16, hidden=32))
     progress = Progress()
     shares = shares_of(source.draw(1, 1, BATCH, threads), BY_MARK, 1.0, "")
     shares += shares_of(source.draw(1, 1, DRILL, threads), BY_MARK, 0.3, "drill_")
@@ -60,7 +60,7 @@ def test_the_same_threads_give_the_same_gradients_to_the_last_bit(source: BatchS
 
 def test_a_batch_counts_by_its_scale(source: BatchSource) -> None:
     torch.manual_seed(0)
-    model = TinyGuard(ModelSettings(width=32, layers=1, head_width=16, hidden=32))
+    model = TinyGuard(ModelSettings(vocabulary=2304, width=32, layers=1, head_width=16, hidden=32))
     found = []
     for scale in (1.0, 0.5):
         with Workers(model, 1) as workers:
@@ -71,6 +71,6 @@ def test_a_batch_counts_by_its_scale(source: BatchSource) -> None:
 
 def test_threads_within_a_multiplication_are_as_before_afterwards(source: BatchSource) -> None:
     before = torch.get_num_threads()
-    with Workers(TinyGuard(ModelSettings(width=32, layers=1, head_width=16, hidden=32)), 2):
+    with Workers(TinyGuard(ModelSettings(vocabulary=2304, width=32, layers=1, head_width=16, hidden=32)), 2):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
