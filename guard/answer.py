@@ -24,6 +24,7 @@ Reason = Literal[
     "no_verdict",
     "several_verdicts",
     "codes_on_safe",
+    "no_codes",
     "unknown_category",
     "trailing_text",
 ]

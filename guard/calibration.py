@@ -22,7 +22,6 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from guard.answer import RSAFE_PROFILE
 from guard.checkpoint import CALIBRATION, Checkpoint
 from guard.errors import CheckpointError, UnsupportedRate
 from guard.scores import RawBand, ThinkScore
@@ -325,8 +324,8 @@ def _read(checkpoint: Checkpoint) -> bytes | None:
 
 def _check_fits(calibration: Calibration, checkpoint: Checkpoint) -> None:
     for name, fitted, found in (
-        ("template_version", calibration.template_version, checkpoint.template.version),
-        ("parser_version", calibration.parser_version, RSAFE_PROFILE.name),
+        ("template_version", calibration.template_version, checkpoint.template_version),
+        ("parser_version", calibration.parser_version, checkpoint.profile.grammar),
         ("weights_digest", calibration.weights_digest, checkpoint.weights_digest),
     ):
         if fitted != found:

@@ -26,7 +26,9 @@ from typing import Any, Final
 import msgspec
 import rfc8785
 
-from guard.errors import CheckpointError
+from guard.errors import CheckpointError, UnsupportedError
+from guard.profiles.catalogue import DEFAULT, find_profile
+from guard.profiles.profile import Profile
 from guard.prompt import PromptTemplate, load_template, template_of
 
 MANIFEST: Final = "manifest.json"
@@ -56,6 +58,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     """The command that made it."""
     files: dict[str, str]
+    profile: str = ""
+    """How the guard is asked (`guard.profiles`); empty: `rsafe-boxed-1`, unless a setting says otherwise."""
     metrics: dict[str, Any] = {}
     gate: dict[str, Any] = {}
     training: dict[str, Any] = {}
@@ -77,19 +81,30 @@ class Checkpoint:
     verified: bool
     template: PromptTemplate
     max_model_len: int
+    profile: Profile = DEFAULT
+    """How it is asked, and how its answers are read."""
     manifest: Manifest | None = None
     manifest_digest: str | None = None
     """SHA-256 (hex) of the bytes that `manifest` was read from."""
     traces: Mapping[str, Trace] = field(default_factory=dict, compare=False, repr=False)
     """How its files looked before they were read (`guard.serving.seal`)."""
 
+    @property
+    def template_version(self) -> str:
+        """Of the prompt in use; `template_version` of decisions."""
+        return self.template.version if self.profile.format is None else self.profile.format.version
 
-def open_checkpoint(path_or_name: str, *, template: str = "", weights: bool = True) -> Checkpoint:
+
+def open_checkpoint(
+    path_or_name: str, *, template: str = "", profile: str = "", weights: bool = True
+) -> Checkpoint:
     """The checkpoint in a folder, or one that is shipped (`tiny`), verified file by file.
 
-    `template` names a prompt template (built in, or a file) instead of the checkpoint's own. `weights=False`
-    accepts a folder without weights, for engines that make random ones. Raises `CheckpointError` naming the
-    file and both digests when the content is not what the manifest says; `TemplateError` for the template.
+    `template` names a prompt template (built in, or a file) instead of the checkpoint's own; `profile` the
+    profile of a folder whose manifest names none, or which has no manifest. `weights=False` accepts a folder
+    without weights, for engines that make random ones. Raises `CheckpointError` naming the file and both
+    digests when the content is not what the manifest says, or for a profile that is not there;
+    `TemplateError` for the template.
     """
     folder = find_checkpoint(path_or_name)
     # Before anything is read, so that what is replaced while it is being read is seen to be another.
@@ -104,7 +119,8 @@ def open_checkpoint(path_or_name: str, *, template: str = "", weights: bool = Tr
         manifest, manifest_digest = decode_manifest(folder, content), hashlib.sha256(content).hexdigest()
         digests[MANIFEST] = manifest_digest
         _compare(folder, manifest, digests)
-    used = load_template(template) if template else template_of(folder)
+    asked = _profile_of(folder, manifest, profile)
+    used = _template_of(folder, template, asked)
     return Checkpoint(
         path=folder,
         name=manifest.name if manifest else folder.resolve().name,
@@ -112,14 +128,57 @@ def open_checkpoint(path_or_name: str, *, template: str = "", weights: bool = Tr
         weights_digest=_digest(
             {name: digest for name, digest in digests.items() if not _is_prose(name)}
             | {"template in use": hashlib.sha256(msgspec.json.encode(used, order="sorted")).hexdigest()}
+            | _profile_digest(asked)
         ),
         verified=manifest is not None,
         template=used,
+        profile=asked,
         max_model_len=_model_length(folder, config),
         manifest=manifest,
         manifest_digest=manifest_digest,
         traces=traces,
     )
+
+
+def _profile_of(folder: Path, manifest: Manifest | None, chosen: str) -> Profile:
+    named = manifest.profile if manifest else ""
+    if named and chosen and named != chosen:
+        raise CheckpointError(
+            f"{folder / MANIFEST}: profile is {named!r}; expected {chosen!r}, or no other one to be asked for"
+        )
+    try:
+        return find_profile(named or chosen)
+    except UnsupportedError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+
+
+def _template_of(folder: Path, chosen: str, profile: Profile) -> PromptTemplate:
+    """Our template for the profile; one that a profile in its maker's words passes over, for those."""
+    if profile.format is not None:
+        if chosen:
+            raise CheckpointError(
+                f"{folder}: the profile {profile.name!r} has a prompt of its own; expected no template"
+            )
+        return template_of(folder)
+    fixed = profile.taxonomy is not None
+    if fixed and not chosen and not (folder / "prompt_template.json").is_file():
+        raise CheckpointError(
+            f"{folder}: the profile {profile.name!r} takes its prompt from a file; expected a template "
+            "(RSAFE_GUARD__TEMPLATE), or prompt_template.json in the folder"
+        )
+    chosen = chosen or profile.template
+    if chosen:
+        return load_template(chosen, fixed=fixed)
+    return template_of(folder) if not fixed else load_template(folder / "prompt_template.json", fixed=True)
+
+
+def _profile_digest(profile: Profile) -> dict[str, str]:
+    """What the profile adds to the weights digest; nothing for the default, as before there were others."""
+    if profile == DEFAULT:
+        return {}
+    version = profile.format.version if profile.format is not None else profile.template
+    text = f"{profile.name}\0{profile.grammar}\0{version}"
+    return {"profile in use": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def checkpoint_digest(folder: Path) -> str:
@@ -135,6 +194,7 @@ def write_manifest(
     data_hash: str,
     template_version: str,
     command: str,
+    profile: str = "",
     metrics: Mapping[str, Any] | None = None,
     gate: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
@@ -153,12 +213,16 @@ def write_manifest(
         data_hash=data_hash,
         template_version=template_version,
         command=command,
+        profile=profile,
         files={file: file_digest(folder / file) for file in files},
         metrics=dict(metrics or {}),
         gate=dict(gate or {}),
         training=dict(training or {}),
     )
-    text = json.dumps(msgspec.to_builtins(manifest), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    content = msgspec.to_builtins(manifest)
+    if not profile:  # manifests without it are as they were before there was one
+        del content["profile"]
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     partial = write_partial(folder / MANIFEST, text.encode())
     if not (folder / MANIFEST).is_file() or file_digest(folder / MANIFEST) != file_digest(partial):
         (folder / SIGNATURE).unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import re
 import unicodedata
 from collections import OrderedDict
@@ -29,10 +30,15 @@ from typing import Annotated, Literal, Protocol
 
 import msgspec
 
+from guard.answer import Answer, Unparseable
 from guard.errors import TemplateError
 from guard.normalise import normalise
 from guard.policy_text import with_codes, with_codes_in_list
+from guard.profiles.boxed import RSAFE
+from guard.profiles.profile import Profile
 from guard.prompt_encoding import TextEncoder, common_prefix, end_tokens, read_skeleton
+from guard.scores import p_unsafe
+from schemas.identifiers import Label
 from schemas.policy import Policy, canonical_categories, judgement_hash
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -127,6 +133,28 @@ class VerdictTokens(msgspec.Struct, frozen=True, kw_only=True):
     prefix: tuple[int, ...]
     safe: int
     unsafe: int
+    also_safe: tuple[int, ...] = ()
+    """Ids of further verdicts that count as one of the two by a profile's rule."""
+    also_unsafe: tuple[int, ...] = ()
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Those whose log-probabilities are asked for; `p_unsafe` takes them in this order."""
+        return (self.safe, self.unsafe, *self.also_safe, *self.also_unsafe)
+
+    def label(self, token: int) -> Label | None:
+        """Which verdict an id begins; None for any other id."""
+        if token == self.safe or token in self.also_safe:
+            return "safe"
+        return "unsafe" if token == self.unsafe or token in self.also_unsafe else None
+
+    def p_unsafe(self, logprobs: tuple[float, ...] | None) -> float | None:
+        """p(unsafe) among the verdicts, from the log-probabilities of `ids`; None where undefined."""
+        if logprobs is None or len(logprobs) == 2:
+            return p_unsafe(logprobs)
+        safe, unsafe, *others = logprobs
+        at = len(self.also_safe)
+        return p_unsafe((_sum([safe, *others[:at]]), _sum([unsafe, *others[at:]])))
 
 
 class PromptParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,8 +177,11 @@ class PromptParts(msgspec.Struct, frozen=True, kw_only=True):
         return self.system + _joined(self.turns) + self.ending + self.opening
 
 
-def load_template(name_or_path: str | Path) -> PromptTemplate:
-    """A shipped template by name, or one from a JSON file. Raises TemplateError."""
+def load_template(name_or_path: str | Path, *, fixed: bool = False) -> PromptTemplate:
+    """A shipped template by name, or one from a JSON file. Raises TemplateError.
+
+    `fixed`: for a guard with categories of its own, whose template names those and has no `{categories}`.
+    """
     path = Path(name_or_path)
     if path.suffix != ".json":
         path = _TEMPLATES / f"{name_or_path}.json"
@@ -161,7 +192,10 @@ def load_template(name_or_path: str | Path) -> PromptTemplate:
         raise TemplateError(f"no prompt template {str(name_or_path)!r}; shipped are {known}") from None
     except msgspec.DecodeError as error:
         raise TemplateError(f"prompt template {path}: {error}") from error
-    for field, needed in (("system", "categories"), ("turn", "nonce"), ("turn", "text"), ("ending", "nonce")):
+    if fixed and "{categories}" in template.system:
+        raise TemplateError(f"prompt template {path}: system has {{categories}}; the profile's are its own")
+    policy = () if fixed else (("system", "categories"),)
+    for field, needed in (*policy, ("turn", "nonce"), ("turn", "text"), ("ending", "nonce")):
         if f"{{{needed}}}" not in getattr(template, field):
             raise TemplateError(f"prompt template {path}: {field} lacks {{{needed}}}")
     return template
@@ -176,11 +210,17 @@ def template_of(folder: Path, default: str = "rsafe-instruct-1") -> PromptTempla
 class PromptRenderer:
     """Renders for one tokenizer and one template. Thread-safe: what is kept has a lock."""
 
-    def __init__(self, tokenizer_folder: Path, template: PromptTemplate, secret: bytes) -> None:
-        self.template = template
+    think_suffix: tuple[int, ...] = ()
+    """The prompt itself ends where the reasoning begins."""
+    answers_in_full = False
+
+    def __init__(
+        self, tokenizer_folder: Path, template: PromptTemplate, secret: bytes, profile: Profile = RSAFE
+    ) -> None:
+        self.template, self.profile = template, profile
         self._secret = secret
         self.encoder = TextEncoder(tokenizer_folder)
-        skeleton = read_skeleton(tokenizer_folder)
+        skeleton = profile.skeleton or read_skeleton(tokenizer_folder)
         # Templates of thinking models open the reasoning themselves; ours follows, once.
         after = skeleton.after.rstrip()
         ends_open = after.endswith(template.think_open)
@@ -199,6 +239,36 @@ class PromptRenderer:
     @property
     def template_version(self) -> str:
         return self.template.version
+
+    @property
+    def frame_tokens(self) -> int:
+        """Tokens of a prompt without policy and turns."""
+        return len(self.system_ids(())) + len(self.opening_ids)
+
+    @property
+    def mark_tokens(self) -> int:
+        """Tokens by which a prompt may be longer for another text of the same length: the marks'."""
+        return self.template.nonce_length
+
+    def turns_read(self, turns: Sequence[Turn]) -> int:
+        """All turns have a place."""
+        return len(turns)
+
+    def questions(self, policy: Policy) -> tuple[Policy, ...]:
+        """One call is about the whole policy."""
+        return (policy,)
+
+    def closes(self, ids: Sequence[int]) -> bool:
+        """Whether the reasoning ends somewhere in these ids."""
+        return self.template.think_close in self.decode(ids)
+
+    def read(self, ids: Sequence[int], policy: Policy) -> Answer | Unparseable:
+        """What a completion says under the policy."""
+        return self.profile.answer(self.decode(ids), policy)
+
+    def answer_ids(self, label: Label) -> tuple[int, ...]:
+        """The end of the reasoning and a verdict."""
+        return self.encoder.structure(self.template.answer_text(label))
 
     def render(self, policy: Policy, turns: Sequence[Turn]) -> tuple[int, ...]:
         """The prompt's ids, ending in `<think>`. The last turn is the one to judge."""
@@ -318,6 +388,14 @@ class PromptRenderer:
 def _fill(pattern: str, **values: str) -> str:
     """Replace `{name}` in one pass, so that values are never read as patterns; other braces stay."""
     return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), pattern)
+
+
+def _sum(logprobs: Sequence[float]) -> float:
+    """The log of the sum of probabilities."""
+    most = max(logprobs)
+    if most == -math.inf or math.isnan(sum(logprobs)):
+        return most
+    return most + math.log(sum(math.exp(one - most) for one in logprobs))
 
 
 def _joined(pieces: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

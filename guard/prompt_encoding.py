@@ -104,6 +104,11 @@ class TextEncoder:
         return self._with_added.decode(list(ids), skip_special_tokens=False)
 
     @property
+    def added_strings(self) -> tuple[str, ...]:
+        """The strings of the added vocabulary."""
+        return tuple(one.content for one in self._with_added.get_added_tokens_decoder().values())
+
+    @property
     def vocabulary_size(self) -> int:
         return self._with_added.get_vocab_size(with_added_tokens=True)
 

@@ -56,6 +56,8 @@ class Crosswalk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """MLCommons hazard codes as Llama Guard 3 numbers them, S1 to S14."""
     openai: tuple[str, ...] = ()
     """Category names of OpenAI's moderation endpoint."""
+    qwen3guard: tuple[str, ...] = ()
+    """Category names as Qwen3Guard-Gen writes them, such as `Violent` or `PII`."""
 
 
 class Category(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -190,6 +192,9 @@ def policy_hash(policy: Policy) -> str:
         # Left out where absent, so that policies without it keep the hash that they had before it existed.
         if part["max_false_positive_rate"] is None:
             del part["max_false_positive_rate"]
+    for category in content["categories"]:
+        if not category["crosswalk"]["qwen3guard"]:  # for the same reason
+            del category["crosswalk"]["qwen3guard"]
     if content["uncertain_band"] is None:
         del content["uncertain_band"]
     content["surfaces"] = sorted(policy.surfaces)

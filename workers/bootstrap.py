@@ -97,7 +97,7 @@ def check(settings: Settings) -> Checked:
     checkpoint = stored_checkpoint(settings.guard)
     scales = stored_scales(settings.guard, checkpoint)
     trusted_keys = trusted_key_ids(settings.guard)
-    book = PolicyBook(policies, scales)
+    book = PolicyBook(policies, scales, checkpoint.profile)
     return Checked(book, checkpoint, scales, check_topics(settings.kafka), trusted_keys)
 
 

@@ -41,7 +41,12 @@ def stored_checkpoint(guard: GuardSettings) -> Checkpoint:
 
     Raises `CheckpointError` or `TemplateError`, and `SettingsError` for a key that cannot be used.
     """
-    found = open_checkpoint(guard.checkpoint, template=guard.template, weights=guard.load_format != "dummy")
+    found = open_checkpoint(
+        guard.checkpoint,
+        template=guard.template,
+        profile=guard.profile,
+        weights=guard.load_format != "dummy",
+    )
     if keys := checkpoint_keys(guard):
         require_signature(found, keys)
     return found

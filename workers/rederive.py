@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import msgspec
 
 from guard.checkpoint import Checkpoint
-from guard.prompt import PromptRenderer
+from guard.profiles.rendering import make_renderer
 from guard.serving.fitting import Fitted, Fitting, Prompt
 from guard.serving.identity import GuardIdentity, JudgeLimits, read_limits
 from guard.serving.question import Question
@@ -53,7 +53,7 @@ def prompts_of(
     call of the engine begins with one of them; `fast` asks with `PromptRenderer.fast_suffix` behind it.
     """
     question = question_about(as_read(event), policy)
-    renderer = PromptRenderer(checkpoint.path, checkpoint.template, prompt_secret(key))
+    renderer = make_renderer(checkpoint.path, checkpoint.template, prompt_secret(key), checkpoint.profile)
     fitting = Fitting(renderer, limits)
     try:
         return fitting.fit_now(question.policy, question.turns, question.mode)
@@ -115,9 +115,9 @@ def require_checkpoint(guard: GuardUsed, checkpoint: Checkpoint) -> None:
             f"guard.weights_digest: the checkpoint {checkpoint.path} has {checkpoint.weights_digest}; "
             f"expected {guard.weights_digest} ({guard.model})"
         )
-    if checkpoint.template.version != guard.template_version:
+    if checkpoint.template_version != guard.template_version:
         raise NotOfDecision(
-            f"guard.template_version: the prompt template is {checkpoint.template.version!r}; "
+            f"guard.template_version: the prompt template is {checkpoint.template_version!r}; "
             f"expected {guard.template_version!r}"
         )
 

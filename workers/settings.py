@@ -172,6 +172,8 @@ class GuardSettings(_Group):
     """`checkpoint`: scores are read by its `calibration.json`, where it has one; `off`: scores stay raw."""
     template: str = ""
     """Prompt template: a built-in name or a file; empty: the checkpoint's own, else `rsafe-instruct-1`."""
+    profile: str = ""
+    """Profile of a folder whose manifest names none, such as `llama-guard-3`; empty: `rsafe-boxed-1`."""
     think_budget_tokens: Positive = 512
     """Longest rationale; then the think part is closed by force and the verdict asked for."""
     answer_tokens: Positive = 32

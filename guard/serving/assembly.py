@@ -7,7 +7,7 @@ from typing import Literal
 
 from guard.checkpoint import Checkpoint
 from guard.errors import CheckpointError, UnsupportedError
-from guard.prompt import PromptRenderer
+from guard.profiles.rendering import Renderer, make_renderer
 from guard.serving.fault_hook import FaultyJudge
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge
@@ -21,7 +21,7 @@ EngineName = Literal["vllm", "remote", "scripted"]
 def build_engine(
     name: EngineName,
     checkpoint: Checkpoint,
-    renderer: PromptRenderer,
+    renderer: Renderer,
     options: VllmOptions,
     *,
     scripted_delay_s: float = 0.0,
@@ -60,7 +60,8 @@ def build_judge(
         raise CheckpointError(
             f"{checkpoint.path}: the model reads {checkpoint.max_model_len} tokens; {length} were asked for"
         )
-    renderer = PromptRenderer(checkpoint.path, checkpoint.template, secret)
+    renderer = make_renderer(checkpoint.path, checkpoint.template, secret, checkpoint.profile)
+    limits = limits.under(checkpoint.profile)
     engine = build_engine(
         name, checkpoint, renderer, replace(options, max_model_len=length), scripted_delay_s=scripted_delay_s
     )

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from guard.answer import Unparseable, parse_answer
+from guard.answer import Unparseable
 from guard.code_tree import CodeTree, code_tree
 from guard.errors import EngineFailed, EngineTimeout
 from guard.prompt import PromptRenderer
@@ -77,7 +77,7 @@ class CategoryScores:
         """The codes that were written; none where they do not follow the grammar of answers."""
         renderer, every = self._renderer, tree.root.codes()
         behind = (*renderer.fast_suffix, renderer.verdict_tokens.unsafe, *tree.lead)
-        answer = parse_answer(renderer.decode(behind + completion.token_ids), every)
+        answer = renderer.profile.read(renderer.decode(behind + completion.token_ids), every)
         # Half an answer may read like a whole one: C1 of C10.
         if completion.finish_reason == "length" or isinstance(answer, Unparseable):
             return ()

@@ -14,7 +14,8 @@ from typing import Final
 
 import msgspec
 
-from guard.prompt import PromptParts, PromptRenderer, Turn
+from guard.profiles.rendering import Renderer
+from guard.prompt import PromptParts, Turn
 from guard.serving.judge import Seen
 from guard.serving.question import Question
 from guard.text_windows import Span
@@ -69,9 +70,7 @@ class PromptsRead(msgspec.Struct, frozen=True, kw_only=True):
     prompts: tuple[PromptRead, ...]
 
 
-def explain(
-    renderer: PromptRenderer, question: Question, came: Sequence[Turn], seen: Seen | None
-) -> PromptsRead:
+def explain(renderer: Renderer, question: Question, came: Sequence[Turn], seen: Seen | None) -> PromptsRead:
     """What was read for the question; `came` are its turns before they were normalised."""
     policy, turns = question.policy, question.turns
     fitted = None if seen is None else seen.fitted
@@ -142,4 +141,4 @@ def _stand_in(conversations: Sequence[Sequence[str]]) -> str:
 
 def _with_stand_in(parts: PromptParts, pieces: Sequence[str], mark: str) -> str:
     # The mark stands at one place in a turn, and in none of its texts.
-    return "".join(piece.replace(parts.mark, mark) for piece in pieces)
+    return "".join(piece.replace(parts.mark, mark) if parts.mark else piece for piece in pieces)

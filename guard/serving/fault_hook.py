@@ -21,7 +21,7 @@ import msgspec
 
 from guard.checkpoint import Checkpoint
 from guard.errors import EngineTimeout
-from guard.prompt import PromptRenderer
+from guard.profiles.rendering import Renderer
 from guard.serving.engine import Clock, Completion, Engine, EngineParameters
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge, Seen
@@ -49,7 +49,7 @@ class FaultyJudge(Judge):
     def __init__(
         self,
         checkpoint: Checkpoint,
-        renderer: PromptRenderer,
+        renderer: Renderer,
         engine: BreakableEngine,
         limits: JudgeLimits,
         *,

@@ -18,7 +18,8 @@ from typing import Final
 
 import msgspec
 
-from guard.prompt import PromptRenderer, Turn
+from guard.profiles.rendering import Renderer
+from guard.prompt import Turn
 from guard.serving.identity import JudgeLimits
 from guard.text_windows import Span, most_tokens, text_windows
 from schemas.identifiers import Mode, Role
@@ -54,19 +55,26 @@ class Fitted(msgspec.Struct, frozen=True):
     """Of text windows: the characters of the message that each prompt has."""
 
 
-def answer_room(renderer: PromptRenderer, limits: JudgeLimits) -> int:
+def answer_room(renderer: Renderer, limits: JudgeLimits) -> int:
     """Tokens of prompt and rationale together, such that an answer fits behind them."""
     return limits.max_model_len - len(renderer.forced_close) - limits.answer_tokens
+
+
+def shown_in(fitted: Fitted, turns: Sequence[Turn], number: int) -> Sequence[Turn]:
+    """The turns of which the prompt of a number was made."""
+    if not fitted.spans:
+        return turns[fitted.turns_left_out :]
+    return (Turn(role=turns[-1].role, text=turns[-1].text[slice(*fitted.spans[number])]),)
 
 
 class Fitting:
     """Makes the prompts. Has no state but a thread."""
 
-    def __init__(self, renderer: PromptRenderer, limits: JudgeLimits) -> None:
+    def __init__(self, renderer: Renderer, limits: JudgeLimits) -> None:
         self._renderer, self._limits = renderer, limits
         # One thread: long prompts take turns, and so do the CPU time and the memory that they need.
         self._rendering = ThreadPoolExecutor(1, thread_name_prefix="rsafe-prompts")
-        self._frame_tokens = len(renderer.system_ids(())) + len(renderer.opening_ids)
+        self._frame_tokens = renderer.frame_tokens
 
     def close(self) -> None:
         self._rendering.shutdown(wait=False)
@@ -77,13 +85,20 @@ class Fitting:
         if characters <= _RENDERED_ON_LOOP_CHARACTERS:
             prompt = self._renderer.render_within(policy, turns, self._rooms(mode)[0])
             if prompt is not None:
-                return Fitted((prompt,))
+                return Fitted((prompt,), len(turns) - self._renderer.turns_read(turns))
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._rendering, self.fit_now, policy, turns, mode)
 
     def fit_now(self, policy: Policy, turns: Sequence[Turn], mode: Mode) -> Fitted | Unjudged:
         """As `fit`, in this thread."""
         render, (room, cut_room) = self._renderer.render_within, self._rooms(mode)
+        # Some formats have no place for all turns.
+        unread = len(turns) - self._renderer.turns_read(turns)
+        if unread:
+            fitted = self.fit_now(policy, turns[unread:], mode)
+            if isinstance(fitted, Unjudged):
+                return fitted
+            return msgspec.structs.replace(fitted, turns_left_out=fitted.turns_left_out + unread)
         prompt = render(policy, turns, room)
         if prompt is not None:
             return Fitted((prompt,))
@@ -108,10 +123,12 @@ class Fitting:
         limits, length = self._limits, self._limits.max_model_len
         if mode == "fast":
             # An unsafe verdict is followed by its codes, where they are asked for.
-            answer = limits.answer_tokens if limits.category_scores else 0
+            more = limits.category_scores or self._renderer.answers_in_full
+            answer = limits.answer_tokens if more else 0
             room = length - len(self._renderer.fast_suffix) - 1 - answer
             return room, room
-        room, most = answer_room(self._renderer, limits), limits.think_budget_tokens
+        room = answer_room(self._renderer, limits) - len(self._renderer.think_suffix)
+        most = limits.think_budget_tokens
         wanted = max(_SHORTEST_BUDGET_TOKENS, length // _RATIONALE_SHARE)
         return room - min(most, _SHORTEST_BUDGET_TOKENS), room - min(most, wanted)
 
@@ -140,7 +157,7 @@ class Fitting:
         """Tokens of text for which a prompt has room; 0 or less: for none."""
         empty = self._render(policy, message.role, "", room)
         # The mark of a window may have more tokens than that of no text; it stands there twice.
-        return 0 if empty is None else room - len(empty) - self._renderer.template.nonce_length
+        return 0 if empty is None else room - len(empty) - self._renderer.mark_tokens
 
     def _render(self, policy: Policy, role: Role, text: str, room: int) -> Prompt | None:
         return self._renderer.render_within(policy, (Turn(role=role, text=text),), room)

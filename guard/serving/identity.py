@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from guard.normalise import NORMALISER
+from guard.profiles.profile import Profile
 from guard.scores import ThinkScore
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode
@@ -33,6 +34,12 @@ class JudgeLimits:
     """What the score of `think` is made of; `both` asks for the fast verdict, too: one more call."""
     category_scores: bool = False
     """Whether an `unsafe` verdict gets a score for each category: one more short call."""
+
+    def under(self, profile: Profile) -> JudgeLimits:
+        """The same for a guard of a profile: with room for its answers, and no more than it can be asked."""
+        scored = self.category_scores and profile.scores_codes
+        room = max(self.answer_tokens, profile.answer_tokens)
+        return replace(self, answer_tokens=room, category_scores=scored)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The judge: a question in, a verdict or the reason why not out.
 
-`fitting` makes the prompts of a question, `judgement` asks one of them, `worst` makes one outcome of several.
+`fitting` makes the prompts of a question, `judgement` asks one of them, `worst` makes one outcome of several,
+and so does `fan_out` where a guard is asked about one category a call.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from typing import TypeVar
 
 import msgspec
 
-from guard.answer import RSAFE_PROFILE
 from guard.checkpoint import Checkpoint
 from guard.errors import EngineFailed, EngineTimeout
+from guard.profiles.rendering import Renderer
 from guard.prompt import PromptRenderer
 from guard.serving.category_scores import CategoryScores
 from guard.serving.engine import Clock, Engine
-from guard.serving.fitting import Fitted, Fitting, Prompt
+from guard.serving.fan_out import about, worst_category
+from guard.serving.fitting import Fitted, Fitting, Prompt, shown_in
 from guard.serving.identity import GuardIdentity, JudgeLimits
 from guard.serving.judgement import Judgement
 from guard.serving.question import Question
@@ -48,7 +50,7 @@ class Judge:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        renderer: PromptRenderer,
+        renderer: Renderer,
         engine: Engine,
         limits: JudgeLimits,
         *,
@@ -60,14 +62,14 @@ class Judge:
         self._clock = clock
         self._seal = Seal(checkpoint)
         self._fitting = Fitting(renderer, limits)
-        self._categories = CategoryScores(renderer)
+        self._categories = CategoryScores(renderer) if isinstance(renderer, PromptRenderer) else None
         self.identity = GuardIdentity(
             model=checkpoint.name,
             checkpoint_digest=checkpoint.checkpoint_digest,
             weights_digest=checkpoint.weights_digest,
             verified=checkpoint.verified,
             template_version=renderer.template_version,
-            parser_version=RSAFE_PROFILE.name,
+            parser_version=renderer.profile.grammar,
             engine=engine.name,
             engine_version=engine.version,
             limits=limits,
@@ -104,7 +106,8 @@ class Judge:
 
     def estimate_tokens(self, question: Question) -> int:
         """About how many tokens its prompts have, without rendering them."""
-        return self._fitting.estimate_tokens(question.policy, question.turns, question.mode)
+        calls = len(self._renderer.questions(question.policy))
+        return calls * self._fitting.estimate_tokens(question.policy, question.turns, question.mode)
 
     async def judge(
         self,
@@ -125,7 +128,10 @@ class Judge:
         fitted = await self._fitting.fit(question.policy, question.turns, question.mode)
         if isinstance(fitted, Unjudged):
             return fitted
-        asked = [self._ask(question, prompt, until_s, late=late) for prompt in fitted.prompts]
+        asked = [
+            self._ask_all(question, fitted, number, until_s, late=late)
+            for number in range(len(fitted.prompts))
+        ]
         outcomes = await _together(asked)
         if seen is not None:
             seen(Seen(fitted, tuple(outcomes)))
@@ -133,6 +139,25 @@ class Judge:
         if not fitted.turns_left_out:
             return outcome
         return msgspec.structs.replace(outcome, turns_left_out=fitted.turns_left_out)
+
+    async def _ask_all(
+        self, question: Question, fitted: Fitted, number: int, until_s: float, *, late: bool
+    ) -> Verdict | Unjudged:
+        """What one prompt gives; for a guard of one category a call, what all categories give."""
+        if not self._renderer.profile.one_category:
+            return await self._ask(question, fitted.prompts[number], until_s, late=late)
+        policies = self._renderer.questions(question.policy)
+        # Fitted is the longest of them, so each of the others fits as well.
+        turns = shown_in(fitted, question.turns, number)
+        prompts = [self._renderer.render(policy, turns) for policy in policies]
+        outcomes = await _together(
+            [
+                self._ask(msgspec.structs.replace(question, policy=policy), prompt, until_s, late=late)
+                for policy, prompt in zip(policies, prompts, strict=True)
+            ]
+        )
+        told = [about(outcome, policy) for outcome, policy in zip(outcomes, policies, strict=True)]
+        return worst_category(told, question.policy)
 
     async def _ask(
         self, question: Question, prompt: Prompt, until_s: float, *, late: bool
@@ -142,7 +167,10 @@ class Judge:
             self._renderer, self._engine, self._limits, question, prompt, until_s, clock=self._clock
         )
         try:
-            return await task.with_categories(await task.outcome(), self._categories)
+            outcome = await task.outcome()
+            return (
+                outcome if self._categories is None else await task.with_categories(outcome, self._categories)
+            )
         except EngineTimeout:
             return Unjudged(reason="late" if late else "timed_out", steps=tuple(task.steps))
         except EngineFailed as error:

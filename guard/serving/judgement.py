@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, assert_never
+from typing import assert_never
 
 import msgspec
 
-from guard.answer import Unparseable, parse_answer
+from guard.answer import Unparseable
 from guard.errors import EngineFailed
-from guard.prompt import PromptRenderer
-from guard.scores import mean_of_both, p_unsafe
+from guard.profiles.rendering import Renderer
+from guard.scores import mean_of_both
 from guard.serving.category_scores import CategoryScores
 from guard.serving.engine import Clock, Completion, Engine, EngineParameters
 from guard.serving.fitting import Prompt, answer_room
 from guard.serving.identity import JudgeLimits
 from guard.serving.question import Question
-from schemas.identifiers import Way
+from schemas.identifiers import Label, Way
 from schemas.verdict import Step, Unjudged, Verdict
 
 
@@ -26,7 +26,7 @@ class Judgement:
 
     def __init__(
         self,
-        renderer: PromptRenderer,
+        renderer: Renderer,
         engine: Engine,
         limits: JudgeLimits,
         question: Question,
@@ -77,12 +77,17 @@ class Judgement:
         return band is None or band.holds(score)
 
     async def _fast_verdict(self) -> Verdict | Unjudged:
-        """One token, directly after an empty rationale; the model names no categories."""
+        """One token, directly after an empty rationale, or where a profile says so the whole answer."""
         completion = await self._read_fast()
         label = self._label_at(completion.token_ids, 0)
         if label is None:
             return self._unparseable("no_verdict")
         self._until_unsafe = self._prompt + self._renderer.fast_suffix + completion.token_ids[:1]
+        if self._renderer.answers_in_full:
+            if completion.finish_reason == "length":
+                return self._unparseable("cut_off")
+            begun = self._renderer.verdict_tokens.prefix
+            return self._answer(begun + completion.token_ids, completion, decisive=0, way="fast")
         return Verdict(
             label=label,
             score=self._fast,
@@ -92,13 +97,15 @@ class Judgement:
         )
 
     async def _read_fast(self) -> Completion:
-        completion = await self._call(self._prompt + self._renderer.fast_suffix, 1, "fast")
-        self._fast = p_unsafe(completion.verdict_logprobs[0]) if completion.verdict_logprobs else None
+        most = self._limits.answer_tokens if self._renderer.answers_in_full else 1
+        completion = await self._call(self._prompt + self._renderer.fast_suffix, most, "fast")
+        read = self._renderer.verdict_tokens.p_unsafe
+        self._fast = read(completion.verdict_logprobs[0]) if completion.verdict_logprobs else None
         return completion
 
     async def _think(self) -> Verdict | Unjudged:
         """A rationale within the budget, then the answer; a rationale that would go on is closed by force."""
-        prompt, room = self._prompt, answer_room(self._renderer, self._limits)
+        prompt, room = self._prompt + self._renderer.think_suffix, answer_room(self._renderer, self._limits)
         budget = min(self._limits.think_budget_tokens, room - len(prompt))
         completion = await self._call(prompt, budget + self._limits.answer_tokens, "think")
         ids = completion.token_ids
@@ -107,7 +114,7 @@ class Judgement:
             if decisive is not None:
                 self._until_unsafe = prompt + ids[: decisive + 1]
             return self._answer(ids, completion, decisive=decisive)
-        if self._renderer.template.think_close in self._renderer.decode(ids):
+        if self._renderer.closes(ids):
             # Half an answer may read like a whole one: C1 of C10.
             return self._unparseable("cut_off")
         begun = ids[:budget] + self._renderer.forced_close
@@ -137,7 +144,7 @@ class Judgement:
         tokens = self._renderer.verdict_tokens
         parameters = EngineParameters(
             max_tokens=max_tokens,
-            logprob_token_ids=wanted or (tokens.safe, tokens.unsafe),
+            logprob_token_ids=wanted or tokens.ids,
             stop_token_ids=self._renderer.eos_token_ids,
         )
         begun_s = self._clock()
@@ -162,47 +169,45 @@ class Judgement:
         return completion
 
     def _answer(
-        self, ids: tuple[int, ...], completion: Completion, *, decisive: int | None
+        self, ids: tuple[int, ...], completion: Completion, *, decisive: int | None, way: Way = "think"
     ) -> Verdict | Unjudged:
-        codes = [category.code for category in self._question.policy.categories]
-        answer = parse_answer(self._renderer.decode(ids), codes)
+        answer = self._renderer.read(ids, self._question.policy)
         if isinstance(answer, Unparseable):
             return self._unparseable(answer.reason)
         return Verdict(
             label=answer.label,
-            score=None if decisive is None else self._score(completion, decisive, answer.label),
+            score=None if decisive is None else self._score(completion, decisive, answer.label, way),
             codes=answer.codes,
             rationale=answer.rationale,
             mode=self._question.mode,
             steps=tuple(self.steps),
-            answered_in="think",
+            answered_in=way,
         )
 
-    def _score(self, completion: Completion, decisive: int, label: Literal["safe", "unsafe"]) -> float | None:
+    def _score(self, completion: Completion, decisive: int, label: Label, way: Way) -> float | None:
         """p(unsafe) of the verdict that was read, or of both readings (`JudgeLimits.think_score`).
 
-        None where the decisive token does not belong to the verdict.
+        None where the decisive token does not belong to the verdict, as where a guard with a taxonomy of its
+        own says `unsafe` of nothing that the policy names.
         """
         ids = completion.token_ids
         if self._label_at(ids, decisive) != label:
             return None
         # The parser takes one close alone; were it ever to take more, this verdict would not be the last.
-        if self._renderer.template.think_close in self._renderer.decode(ids[decisive:]):
+        if self._renderer.closes(ids[decisive:]):
             return None
-        score = p_unsafe(completion.verdict_logprobs[decisive])
-        return mean_of_both(self._fast, score) if self._limits.think_score == "both" else score
+        score = self._renderer.verdict_tokens.p_unsafe(completion.verdict_logprobs[decisive])
+        both = way == "think" and self._limits.think_score == "both"
+        return mean_of_both(self._fast, score) if both else score
 
-    def _label_at(self, ids: Sequence[int], at: int) -> Literal["safe", "unsafe"] | None:
-        tokens = self._renderer.verdict_tokens
-        if at >= len(ids) or ids[at] not in (tokens.safe, tokens.unsafe):
-            return None
-        return "safe" if ids[at] == tokens.safe else "unsafe"
+    def _label_at(self, ids: Sequence[int], at: int) -> Label | None:
+        return None if at >= len(ids) else self._renderer.verdict_tokens.label(ids[at])
 
     def _unparseable(self, detail: str) -> Unjudged:
         return Unjudged(reason="unparseable", detail=detail, steps=tuple(self.steps))
 
 
-def decisive_position(renderer: PromptRenderer, ids: Sequence[int]) -> int | None:
+def decisive_position(renderer: Renderer, ids: Sequence[int]) -> int | None:
     """Where the verdicts part in a completion: after the last end of the rationale and a verdict's prefix."""
     head = renderer.think_close_ids + renderer.verdict_tokens.prefix
     for start in range(len(ids) - len(head) - 1, -1, -1):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from guard.errors import EngineDead, EngineError, EngineFailed, EngineTimeout
-from guard.prompt import PromptRenderer
+from guard.profiles.rendering import Renderer
 from guard.serving.engine import Clock, Completion, EngineParameters
 
 _RATIONALE: Final = " scripted answer, no model read this."
@@ -49,7 +49,7 @@ class ScriptedEngine:
 
     def __init__(
         self,
-        renderer: PromptRenderer,
+        renderer: Renderer,
         *,
         delay_s: float = 0.0,
         max_model_len: int | None = None,
@@ -144,7 +144,7 @@ class ScriptedEngine:
         share = _share(prompt)
         label: Literal["safe", "unsafe"] = "unsafe" if share < _UNSAFE_SHARE else "safe"
         tokens, wanted = self._renderer.verdict_tokens, parameters.logprob_token_ids
-        if wanted == (tokens.safe, tokens.unsafe) or self._completion is not None:
+        if wanted == tokens.ids or self._completion is not None:
             ids = self._ids(prompt, label)
         else:  # codes, or whatever else there is to choose from
             ids = (sorted(wanted)[int(share * 1e9) % len(wanted)], *self._renderer.eos_token_ids[:1])
@@ -153,8 +153,9 @@ class ScriptedEngine:
         if stops:
             ids = ids[: stops[0] + 1]
         score = 0.5 + (_UNSAFE_SHARE - share) / 2  # above one half where the label is `unsafe`
-        pair = (math.log1p(-score), math.log(score))
-        verdict = wanted == (tokens.safe, tokens.unsafe)
+        # Further verdicts than these two are never likely.
+        pair = (math.log1p(-score), math.log(score), *[-math.inf] * (len(tokens.ids) - 2))
+        verdict = wanted == tokens.ids
         return Completion(
             token_ids=ids,
             verdict_logprobs=(pair,) * len(ids)
@@ -168,10 +169,10 @@ class ScriptedEngine:
         end = renderer.eos_token_ids[:1]
         if self._completion is not None:
             return renderer.encoder.structure(self._completion(prompt)) + end
-        answer = renderer.encoder.structure(renderer.template.answer_text(label))
+        answer = renderer.answer_ids(label)
         suffix = renderer.fast_suffix
-        if prompt[-len(suffix) :] == suffix:  # the verdict alone is asked for
-            return answer[len(suffix) :] + end
+        if prompt[len(prompt) - len(suffix) :] == suffix:  # the verdict is asked for at once
+            return answer[len(renderer.forced_close) :] + end
         return renderer.encoder.structure(_RATIONALE) + answer + end
 
 

@@ -13,7 +13,6 @@ from typing import Any, Final, Literal
 import msgspec
 import numpy as np
 
-from guard.answer import RSAFE_PROFILE
 from guard.calibration import (
     FORMAT,
     Calibration,
@@ -111,8 +110,8 @@ def calibrate(
     calibration = Calibration(
         format=FORMAT,
         weights_digest=checkpoint.weights_digest,
-        template_version=checkpoint.template.version,
-        parser_version=RSAFE_PROFILE.name,
+        template_version=checkpoint.template_version,
+        parser_version=checkpoint.profile.grammar,
         engine=engine,
         data=data,
         modes=modes,

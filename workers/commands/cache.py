@@ -93,7 +93,7 @@ def get(file: Path, as_json: bool) -> None:
     event = read_event_file(file, settings)
     checkpoint = stored_checkpoint(settings.guard)
     scales = stored_scales(settings.guard, checkpoint)
-    chosen = PolicyBook(_policies(settings), scales).choose(event)
+    chosen = PolicyBook(_policies(settings), scales, checkpoint.profile).choose(event)
     if isinstance(chosen, Rejection):
         raise UsageError(f"{file}: {chosen.field}: {chosen.sentence}")
     key = _key(event, chosen, settings, checkpoint, scales)

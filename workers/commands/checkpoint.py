@@ -90,7 +90,7 @@ def verify(checkpoint: str, keys: tuple[Path, ...], as_json: bool) -> None:
 @_as_json
 def show(checkpoint: str, as_json: bool) -> None:
     """Show what is known of CHECKPOINT (default: tiny): digests, origin, files, gate; with --json figures."""
-    found = facts(open_checkpoint(checkpoint))
+    found = facts(open_checkpoint(checkpoint, profile=load_settings().guard.profile))
     if as_json:
         _dump(found)
         return

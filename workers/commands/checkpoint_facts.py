@@ -19,6 +19,7 @@ _PLAIN: Final = (
     "weights_digest",
     "calibration_digest",
     "signed_by",
+    "profile",
     "template_version",
     "max_model_len",
     "base",
@@ -44,7 +45,8 @@ def facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "weights_digest": checkpoint.weights_digest,
         "calibration_digest": listed.get(CALIBRATION),
         "signed_by": None if signature is None else signature.key_id,
-        "template_version": checkpoint.template.version,
+        "profile": checkpoint.profile.name,
+        "template_version": checkpoint.template_version,
         "max_model_len": checkpoint.max_model_len,
     }
     found |= {name: told.get(name) for name in ("base", "data_hash", "command")}

@@ -103,7 +103,8 @@ def judge(
     question = Question(policy=policy, turns=as_read(came), mode=mode or policy.mode)
     checkpoint = stored_checkpoint(settings.guard)
     scales = stored_scales(settings.guard, checkpoint)
-    chosen = make_ready(msgspec.structs.replace(policy, mode=question.mode, surfaces=(role,)), scales)
+    asked = msgspec.structs.replace(policy, mode=question.mode, surfaces=(role,))
+    chosen = make_ready(asked, scales, checkpoint.profile)
     question = msgspec.structs.replace(question, uncertain=chosen.uncertain.get(role))
     guard = make_judge(settings.guard, checkpoint, scales, content_key(settings.secrets))
     with results_alone_on_stdout():

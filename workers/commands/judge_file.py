@@ -20,6 +20,7 @@ from rich.console import Console
 
 from guard.calibration import Scales
 from guard.errors import EngineDead
+from guard.profiles.profile import Profile
 from guard.serving.judge import Judge
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode, Role
@@ -69,7 +70,7 @@ def judge_file(settings: Settings, options: FileOptions) -> int:
     """Write a result for each line; the exit code. Raises `WorkerError` and `GuardError`."""
     checkpoint = stored_checkpoint(settings.guard)
     scales = stored_scales(settings.guard, checkpoint)
-    policies = _policies(settings, options, scales)
+    policies = _policies(settings, options, scales, checkpoint.profile)
     guard = make_judge(settings.guard, checkpoint, scales, content_key(settings.secrets))
     guards = guards_used(guard, scales)
     key = hmac.digest(content_key(settings.secrets), _LINES, "sha256")
@@ -95,13 +96,13 @@ def judge_file(settings: Settings, options: FileOptions) -> int:
     return EXIT_UNJUDGED if tally.unjudged else 0
 
 
-def _policies(settings: Settings, options: FileOptions, scales: Scales) -> LinePolicies:
+def _policies(settings: Settings, options: FileOptions, scales: Scales, profile: Profile) -> LinePolicies:
     chosen = settings.policies
     if options.policy is not None:
         only = named_policy(settings, options.policy)
-        return LinePolicies(PolicySet({}, {}, None), scales, only=only, mode=options.mode)
+        return LinePolicies(PolicySet({}, {}, None), scales, only=only, mode=options.mode, profile=profile)
     loaded = load_policies(chosen.path, chosen.default, chosen.unknown)
-    return LinePolicies(loaded, scales, only=None, mode=options.mode)
+    return LinePolicies(loaded, scales, only=None, mode=options.mode, profile=profile)
 
 
 def run_digest(

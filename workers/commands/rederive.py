@@ -82,7 +82,7 @@ def rederive(
         assert decided.guard is not None
         require_guard(decided.guard, judge.identity)
         used = guards_used(judge, scales)[decided.guard.mode]
-        chosen = make_ready(rebuilt.question.policy, scales)
+        chosen = make_ready(rebuilt.question.policy, scales, checkpoint.profile)
         # With `adaptive` it thinks where the policy or this calibration says so; for another one the way may
         # differ, and then that is said.
         question = msgspec.structs.replace(rebuilt.question, uncertain=chosen.uncertain.get(decided.role))

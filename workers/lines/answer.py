@@ -10,6 +10,8 @@ from typing import Literal
 import msgspec
 
 from guard.calibration import Scales
+from guard.profiles.catalogue import DEFAULT
+from guard.profiles.profile import Profile
 from guard.prompt import Turn, as_read
 from guard.rationale import mask
 from guard.serving.question import Question
@@ -83,15 +85,25 @@ class LinePolicies:
 
     `only`: that one, whatever a line names. Else an event's as the worker chooses it, and that which any
     other line names, whosever it is, else the default. `mode` replaces theirs. Raises `SettingsError` for a
-    false-positive rate that `scales` cannot resolve.
+    false-positive rate that `scales` cannot resolve, or what a guard of the profile cannot do.
     """
 
-    def __init__(self, loaded: PolicySet, scales: Scales, *, only: Policy | None, mode: Mode | None) -> None:
+    def __init__(
+        self,
+        loaded: PolicySet,
+        scales: Scales,
+        *,
+        only: Policy | None,
+        mode: Mode | None,
+        profile: Profile = DEFAULT,
+    ) -> None:
         self._loaded, self._only = loaded, only
         policies = [only] if only is not None else list(loaded.by_id.values())
         self._ready = MappingProxyType(
             {
-                policy.id: make_ready(msgspec.structs.replace(policy, mode=mode or policy.mode), scales)
+                policy.id: make_ready(
+                    msgspec.structs.replace(policy, mode=mode or policy.mode), scales, profile
+                )
                 for policy in policies
             }
         )

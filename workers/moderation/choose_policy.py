@@ -8,6 +8,8 @@ import msgspec
 
 from guard.calibration import Scales, raw_band
 from guard.errors import UnsupportedRate
+from guard.profiles.catalogue import DEFAULT
+from guard.profiles.profile import Profile
 from guard.scores import RawBand
 from schemas.decision import PolicyUsed
 from schemas.event import Event
@@ -26,13 +28,14 @@ RAW: Final = Scales(why_raw="no calibration is in use")
 class PolicyBook:
     """A snapshot of policies, made ready; an event is judged by the one in force when it was read.
 
-    `scales` say how scores are read. Raises `SettingsError` naming the policy and the field for a
-    false-positive rate that they cannot resolve, or an uncertain band that neither of them gives.
+    `scales` say how scores are read, and `profile` how the guard is asked. Raises `SettingsError` naming the
+    policy and the field for a false-positive rate that they cannot resolve, an uncertain band that neither of
+    them gives, or a mode or category that the guard does not have.
     """
 
-    def __init__(self, policies: PolicySet, scales: Scales = RAW) -> None:
+    def __init__(self, policies: PolicySet, scales: Scales = RAW, profile: Profile = DEFAULT) -> None:
         self._policies = policies
-        self._ready = {id(policy): make_ready(policy, scales) for policy in _all(policies)}
+        self._ready = {id(policy): make_ready(policy, scales, profile) for policy in _all(policies)}
         self._chosen: dict[tuple[str, str | None], ChosenPolicy] = {}
 
     def choose(self, event: Event) -> ChosenPolicy | Rejection:
@@ -55,8 +58,11 @@ def _all(policies: PolicySet) -> list[Policy]:
     return [*policies.by_id.values(), *policies.by_tenant.values(), *more]
 
 
-def make_ready(policy: Policy, scales: Scales) -> ChosenPolicy:
+def make_ready(policy: Policy, scales: Scales, profile: Profile = DEFAULT) -> ChosenPolicy:
     """What is worked out of a policy once. Raises `SettingsError` as `PolicyBook` does."""
+    if refused := profile.refusals(policy):
+        raise SettingsError("\n".join(f"policy {policy.id!r}: {sentence}" for sentence in refused))
+    mapping = profile.mapping(policy)
     used = PolicyUsed(
         id=policy.id,
         version=policy.version,
@@ -75,8 +81,14 @@ def make_ready(policy: Policy, scales: Scales) -> ChosenPolicy:
         yardsticks={role: _yardstick_of(policy, role, scales) for role in policy.surfaces},
         uncertain=uncertain,
         asking=" ".join(
-            [used.judgement_hash, policy.mode, *(f"{role}={uncertain[role]}" for role in uncertain)]
+            [
+                used.judgement_hash,
+                policy.mode,
+                *(f"{role}={uncertain[role]}" for role in uncertain),
+                *([mapping] if mapping else []),
+            ]
         ),
+        mapping=mapping,
     )
 
 

@@ -70,6 +70,8 @@ class ChosenPolicy(msgspec.Struct, frozen=True):
     """With `adaptive`, the band in force for each role that is judged; else empty."""
     asking: str
     """What of the policy changes an answer: equal texts, comparable verdicts."""
+    mapping: str = ""
+    """What the codes of a guard with a taxonomy of its own mean under the policy; empty where it reads it."""
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):

@@ -61,7 +61,7 @@ class VerdictKeys:
     def _make_prefix(self, place: tuple[str, str, Role], chosen: ChosenPolicy) -> str:
         tenant, _, role = place
         scope = quote(tenant, safe="") or "*"
-        asking = _asking(self._guards[chosen.policy.mode], chosen.uncertain.get(role))
+        asking = _asking(self._guards[chosen.policy.mode], chosen.uncertain.get(role), chosen.mapping)
         prefix = f"{KEY_PREFIX}:{scope}:{chosen.used.judgement_hash}:{asking}:{role}:"
         if len(self._prefixes) >= 10_000:  # tenants times policies; made anew in a microsecond
             self._prefixes.clear()
@@ -69,10 +69,12 @@ class VerdictKeys:
         return prefix
 
 
-def _asking(used: GuardUsed, uncertain: RawBand | None) -> str:
+def _asking(used: GuardUsed, uncertain: RawBand | None, mapping: str) -> str:
     how = f"{used.decoding}\0{used.parser_version}\0{used.engine}"
     if uncertain is not None:  # under another band it might have gone the other way
         how = f"{how}\0{uncertain}"
+    if mapping:  # another crosswalk makes other verdicts of the same answers
+        how = f"{how}\0{mapping}"
     digest = hashlib.sha256(how.encode()).hexdigest()[:_ASKING_LENGTH]
     return f"{used.weights_digest}:{quote(used.template_version, safe='')}:{used.mode}-{digest}"
 
