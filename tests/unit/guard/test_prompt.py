@@ -365,9 +365,6 @@ def test_unreadable_folders_are_named(tmp_path: Path) -> None:
 def test_templates_are_checked(tmp_path: Path) -> None:
     known = "gpt-oss-safeguard-1, rsafe-compact-1, rsafe-compact-2, rsafe-instruct-1"
     with pytest.raises(TemplateError, match=f"shipped are {known}"):
-        TemplateError,
-        match="shipped are gpt-oss-safeguard-1, rsafe-compact-1, rsafe-compact-2, rsafe-instruct-1",
-    ):
         load_template("absent")
     bad = tmp_path / "t.json"
     bad.write_text('{"version": "t", "system": "no place for the policy", "category": "x"}')
