@@ -18,6 +18,7 @@ _CORPUS: Final = (
     "Task: Check if there is unsafe content in messages in conversations according our safety policy",
     "You are a policy expert. Our safety principle is defined in the below: Human Question: User: Agent:",
     "judge the last turn by this policy gambling casino. Safety: Categories: None Violent Refusal: score",
+    *["Safety: Safe", "Safety: Unsafe", "Safety: Controversial", "unsafe safe", "yes no Yes No"] * 20,
     *(line for one in written_attacks() for line in one.text.split("\n")),
 )
 _QWEN3GUARD: Final = (

@@ -15,6 +15,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -78,7 +79,9 @@ class FormatRenderer:
         self._skeletons: OrderedDict[tuple[Role, ...], Skeleton] = OrderedDict()
         self._policy_ids: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._questions: dict[int, tuple[Policy, tuple[Policy, ...], dict[str, str]]] = {}
+        self._tails: tuple[tuple[int, ...], tuple[int, ...]] | None = None
         probe = self._skeleton(("user",))
+        self._tails = probe.tails
         self._skeleton(("assistant",))
         named = {place.name for place in probe.places if not place.name.isdigit()}
         lacking = of.fill(_PROBE, profile.codes_of(_PROBE)).keys() - named
@@ -87,15 +90,14 @@ class FormatRenderer:
                 f"the chat template in {folder} does not show the policy's {min(lacking)}; the profile "
                 f"{profile.name!r} needs a template that does"
             )
-        self._tails = probe.tails
         self.answers_in_full = of.in_full
         self.think_close_ids = self.encoder.structure(of.think_close)
         lead, self.verdict_tokens = self._verdicts(of.fast_lead)
-        self.fast_suffix = self._tails[0] + lead
+        self.fast_suffix = probe.tails[0] + lead
         self.forced_close, again = self._verdicts(of.think_close)
         if again != self.verdict_tokens:
             raise TemplateError("the tokenizer spells a verdict otherwise after a reasoning")
-        self.think_suffix = self._tails[1] + self.encoder.structure(of.think_open)
+        self.think_suffix = probe.tails[1] + self.encoder.structure(of.think_open)
 
     @property
     def template_version(self) -> str:
@@ -275,12 +277,22 @@ class FormatRenderer:
             for p in places
         )
         ends = [text[-1][len(places[-1].trail) :] for text in split]
-        same = len(set(ends)) == 1
-        tails = ((), ()) if same else (self.encoder.structure(ends[0]), self.encoder.structure(ends[1]))
-        if not same and getattr(self, "_tails", tails) != tails:
+        ending, *tails = self._parted(ends)
+        pair = (tails[0], tails[-1])
+        if self._tails not in (None, pair):
             raise TemplateError("the chat template ends otherwise in another order of roles")
         number = first if first < 0 else first + shown[0]
-        return Skeleton(kept, self.encoder.structure(ends[0]) if same else (), number, tails)
+        return Skeleton(kept, ending, number, pair)
+
+    def _parted(self, ends: Sequence[str]) -> list[tuple[int, ...]]:
+        """What follows the last slot in all ways of asking, and then in each, cut behind an added token."""
+        if len(set(ends)) == 1:
+            return [self.encoder.structure(ends[0]), *[()] * len(ends)]
+        same = takewhile(lambda column: len(set(column)) == 1, zip(*ends, strict=False))
+        common = "".join(column[0] for column in same)
+        behind = [common.rfind(token) + len(token) for token in self.encoder.added_strings if token in common]
+        at = max(behind, default=0)
+        return [self.encoder.structure(common[:at]), *(self.encoder.structure(end[at:]) for end in ends)]
 
     def _lead(self, before: str) -> str:
         """Of the structure before a slot, what is encoded with its text: its line, without added tokens."""

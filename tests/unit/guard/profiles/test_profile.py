@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from guard.answer import Answer
+from guard.checkpoint import Manifest, _profile_of, open_checkpoint
 from guard.errors import CheckpointError, UnsupportedError
 from guard.profiles.catalogue import DEFAULT, PROFILES, find_profile
 from schemas.policy import Category, Crosswalk, judgement_hash, policy_hash
@@ -111,8 +112,6 @@ def test_the_hash_of_a_policy_without_the_newer_taxonomy_is_what_it_was() -> Non
 
 
 def test_the_profile_enters_the_weights_digest_and_the_default_does_not() -> None:
-    from guard.checkpoint import open_checkpoint
-
     folder = str(checkpoint("instruct").path)
     digests = {
         name: open_checkpoint(folder, profile=name, weights=False).weights_digest
@@ -123,8 +122,6 @@ def test_the_profile_enters_the_weights_digest_and_the_default_does_not() -> Non
 
 
 def test_a_manifest_that_names_another_profile_than_the_setting_is_refused() -> None:
-    from guard.checkpoint import Manifest, _profile_of
-
     manifest = Manifest(
         format="f",
         name="n",
@@ -140,9 +137,7 @@ def test_a_manifest_that_names_another_profile_than_the_setting_is_refused() -> 
         _profile_of(checkpoint("instruct").path, manifest, "shieldgemma")
 
 
-def test_the_release_needs_a_template_of_its_own(tmp_path: object) -> None:
-    from guard.checkpoint import open_checkpoint
-
+def test_the_release_needs_a_template_of_its_own() -> None:
     folder = str(checkpoint("instruct").path)
     with pytest.raises(CheckpointError, match="takes its prompt from a file; expected a template"):
         open_checkpoint(folder, profile="rsafe-release", weights=False)
