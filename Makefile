@@ -25,7 +25,7 @@ COMPILE := pip compile pyproject.toml --universal --python-version 3.11 --extra 
   --generate-hashes --no-annotate --no-header --quiet
 say = @printf '\033[1m→ %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test test-faults check venv format lint types unit docs bench fuzz lock clean
+.PHONY: help demo test test-faults test-engines check venv format lint types unit docs bench fuzz lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -39,6 +39,9 @@ test: lint types ## Everything that CI runs: format, lint, types, import fences,
 
 test-faults: venv ## The whole fault matrix, for hours; goes on where it was interrupted (ARGS="--row worker-killed")
 	@$(BIN)/python -m tests.acceptance.faults $(ARGS)
+
+test-engines: venv ## Every profile on vLLM, with random weights of its architecture; ten minutes or so
+	@RSAFE_TEST_ENGINES=1 $(BIN)/python -m pytest tests/engines $(ARGS)
 
 check: test
 
