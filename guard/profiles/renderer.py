@@ -1,9 +1,9 @@
 """A format over a tokenizer: prompts in the words of a guard's maker, as token ids.
 
-The layout is written with stand-ins for texts and cut at them. Structure is encoded with the added
-vocabulary, and texts without it, so no text can write a control token. What stands on a text's own line
-before it (`User: `) and the white space after it are encoded together with the text, as the maker's tokenizer
-would see them; so is the text stripped of white space, as makers do it.
+The layout is written with stand-ins for texts and cut at them (`skeleton`). Structure is encoded with the
+added vocabulary, and texts without it, so no text can write a control token. Words on a text's own line and
+white space after it are encoded together with the text, as the maker's tokenizer would see them; the text is
+stripped of white space, as makers do it.
 
 The words that fence the turns are plain text in most of these formats, and everybody knows them. A text may
 say `<END CONVERSATION>`; it is then ordinary pieces, and what the model makes of it is up to the model.
@@ -11,11 +11,8 @@ say `<END CONVERSATION>`; it is then ordinary pieces, and what the model makes o
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -24,44 +21,20 @@ import msgspec
 
 from guard.answer import Answer, Unparseable
 from guard.errors import TemplateError
-from guard.profiles.format import SLOT, Format, Shape
+from guard.profiles.format import Format
 from guard.profiles.own_template import chat_of
 from guard.profiles.profile import Profile
+from guard.profiles.skeleton import Place, Skeleton, Skeletons
 from guard.prompt import PromptParts, Turn, VerdictTokens
 from guard.prompt_encoding import TextEncoder, common_prefix, end_tokens
-from schemas.identifiers import Label, Role
+from schemas.identifiers import Label
 from schemas.policy import Category, Policy, canonical_categories
 
-# A skeleton is some hundred ids; conversations differ in their orders of roles.
+# Policies and their parts in turn; beyond, they are encoded anew in a millisecond.
 _KEPT: Final = 512
-_LINE: Final = re.compile(r"[^\n]*\Z")
-_SPACE: Final = re.compile(r"\s*")
 _PROBE: Final = Policy(
     id="probe", version="1", categories=(Category(code="C1", title="title", definition="definition"),)
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A slot in a prompt, with the structure before it and the plain words around it."""
-
-    before: tuple[int, ...]
-    name: str
-    lead: str
-    trail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Skeleton:
-    """A prompt of some order of roles without its texts."""
-
-    places: tuple[Place, ...]
-    ending: tuple[int, ...]
-    """Structure after the last slot, up to the answer or to what differs between the ways of asking."""
-    first: int
-    """Number of the oldest turn that stands in it; -1: a user's blank turn stands before the only one."""
-    tails: tuple[tuple[int, ...], tuple[int, ...]]
-    """What follows when asked without and with reasoning; both empty where it is the same."""
 
 
 class FormatRenderer:
@@ -74,15 +47,12 @@ class FormatRenderer:
         self.profile, self._format = profile, of
         self.encoder = TextEncoder(folder)
         self.eos_token_ids = end_tokens(folder)
-        self._chat = chat_of(folder) if of.own_template else None
+        chat = chat_of(folder) if of.own_template else None
+        self._skeletons = Skeletons(of, profile.modes, self.encoder, chat)
         self._lock = Lock()
-        self._skeletons: OrderedDict[tuple[Role, ...], Skeleton] = OrderedDict()
         self._policy_ids: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._questions: dict[int, tuple[Policy, tuple[Policy, ...], dict[str, str]]] = {}
-        self._tails: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-        probe = self._skeleton(("user",))
-        self._tails = probe.tails
-        self._skeleton(("assistant",))
+        probe = self._skeletons.of(("user",))
         named = {place.name for place in probe.places if not place.name.isdigit()}
         lacking = of.fill(_PROBE, profile.codes_of(_PROBE)).keys() - named
         if lacking:
@@ -105,7 +75,7 @@ class FormatRenderer:
 
     @property
     def frame_tokens(self) -> int:
-        found = self._skeleton(("user",))
+        found = self._skeletons.of(("user",))
         return sum(len(place.before) for place in found.places) + len(found.ending) + len(self.fast_suffix)
 
     def render(self, policy: Policy, turns: Sequence[Turn]) -> tuple[int, ...]:
@@ -120,7 +90,7 @@ class FormatRenderer:
         """As `render`, or None when the prompt has more than `room` ids."""
         if not turns:
             raise ValueError("a conversation has at least one turn")
-        skeleton = self._skeleton(tuple(turn.role for turn in turns))
+        skeleton = self._skeletons.of(tuple(turn.role for turn in turns))
         if room is not None:
             texts = [text for place, text in self._filled(skeleton, policy, turns) if place.name.isdigit()]
             if self.encoder.surely_longer(texts, room):
@@ -130,7 +100,7 @@ class FormatRenderer:
 
     def parts(self, policy: Policy, turns: Sequence[Turn]) -> PromptParts:
         """What `render` gives, in its parts: no mark, and all that follows the last turn is its ending."""
-        skeleton = self._skeleton(tuple(turn.role for turn in turns))
+        skeleton = self._skeletons.of(tuple(turn.role for turn in turns))
         pieces = self._pieces(skeleton, policy, turns)
         of_turns = [number for number, place in enumerate(skeleton.places) if place.name.isdigit()]
         first, last = of_turns[0], of_turns[-1]
@@ -149,7 +119,7 @@ class FormatRenderer:
         return self.parts(policy, (Turn(role="user", text=""),)).system
 
     def turns_read(self, turns: Sequence[Turn]) -> int:
-        return len(turns) - max(0, self._skeleton(tuple(turn.role for turn in turns)).first)
+        return len(turns) - max(0, self._skeletons.of(tuple(turn.role for turn in turns)).first)
 
     def questions(self, policy: Policy) -> tuple[Policy, ...]:
         """The policies of the calls: itself, or for a guard of one category a call, one of each."""
@@ -224,84 +194,6 @@ class FormatRenderer:
                 if len(self._policy_ids) > _KEPT:
                     self._policy_ids.popitem(last=False)
             return found
-
-    def _skeleton(self, roles: tuple[Role, ...]) -> Skeleton:
-        with self._lock:
-            found = self._skeletons.get(roles)
-            if found is None:
-                found = self._skeletons[roles] = self._made(roles)
-                if len(self._skeletons) > _KEPT:
-                    self._skeletons.popitem(last=False)
-            return found
-
-    def _made(self, roles: tuple[Role, ...]) -> Skeleton:
-        """With as many of the last turns as the format can show; a response alone answers a blank prompt."""
-        for first in range(len(roles)):
-            found = self._cut(roles[first:], first)
-            if found is not None:
-                return found
-        found = self._cut(("user", "assistant"), -1) if roles[-1] == "assistant" else None
-        if found is None or len([p for p in found.places if p.name.isdigit()]) < 2:
-            raise TemplateError(
-                f"the chat template shows no conversation that ends in a message of the role {roles[-1]}"
-            )
-        return found
-
-    def _cut(self, roles: tuple[Role, ...], first: int) -> Skeleton | None:
-        texts = [self._format.layout(Shape(roles, way == "think", self._chat)) for way in self.profile.modes]
-        split = [SLOT.split(text) for text in texts]
-        names = split[0][1::2]
-        shown = [int(name) for name in names if name.isdigit()]
-        if not shown or shown != list(range(shown[0], len(roles))) or len(set(names)) != len(names):
-            return None
-        if any(other[:-1] != split[0][:-1] for other in split):
-            raise TemplateError(
-                "the chat template asks for reasoning before the conversation, and not behind"
-            )
-        if first < 0 and shown[0]:
-            return None
-        parts, places = split[0], []
-        rest = parts[0]
-        for number, name in enumerate(names):
-            after = parts[2 * number + 2]
-            trail = _SPACE.match(after)
-            assert trail is not None
-            lead = self._lead(rest)
-            places.append(
-                Place(self.encoder.structure(rest[: len(rest) - len(lead)]), name, lead, trail.group())
-            )
-            rest = after[trail.end() :]
-        # Ids of turns that are left out are not counted: places say which turn of those that are kept.
-        kept = tuple(
-            Place(p.before, str(int(p.name) - shown[0]) if p.name.isdigit() else p.name, p.lead, p.trail)
-            for p in places
-        )
-        ends = [text[-1][len(places[-1].trail) :] for text in split]
-        ending, *tails = self._parted(ends)
-        pair = (tails[0], tails[-1])
-        if self._tails not in (None, pair):
-            raise TemplateError("the chat template ends otherwise in another order of roles")
-        number = first if first < 0 else first + shown[0]
-        return Skeleton(kept, ending, number, pair)
-
-    def _parted(self, ends: Sequence[str]) -> list[tuple[int, ...]]:
-        """What follows the last slot in all ways of asking, and then in each, cut behind an added token."""
-        if len(set(ends)) == 1:
-            return [self.encoder.structure(ends[0]), *[()] * len(ends)]
-        same = takewhile(lambda column: len(set(column)) == 1, zip(*ends, strict=False))
-        common = "".join(column[0] for column in same)
-        behind = [common.rfind(token) + len(token) for token in self.encoder.added_strings if token in common]
-        at = max(behind, default=0)
-        return [self.encoder.structure(common[:at]), *(self.encoder.structure(end[at:]) for end in ends)]
-
-    def _lead(self, before: str) -> str:
-        """Of the structure before a slot, what is encoded with its text: its line, without added tokens."""
-        found = _LINE.search(before)
-        line = found.group() if found is not None else ""
-        for token in self.encoder.added_strings:
-            if token in line:
-                line = line[line.rindex(token) + len(token) :]
-        return line
 
     def _verdicts(self, lead: str) -> tuple[tuple[int, ...], VerdictTokens]:
         """The ids up to where the answers part behind a lead, and what parts them there."""
