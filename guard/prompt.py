@@ -12,7 +12,7 @@ message, and the same question always gives the same prompt.
 >>> template.conversation_text("a1b2c3", [Turn(role="user", text="hello")])
 ['a1b2c3 user: hello\\n', 'a1b2c3']
 
-A little over 300 lines: the words of a prompt and how they become ids are read together.
+Over 300 lines: the words of a prompt and how they become ids are read together.
 """
 
 from __future__ import annotations

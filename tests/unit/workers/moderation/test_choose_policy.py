@@ -4,9 +4,10 @@ import msgspec
 import pytest
 
 from guard.calibration import Curve, Scales, UncertainBand
+from guard.profiles.catalogue import PROFILES
 from guard.scores import RawBand
 from schemas.identifiers import Mode, Role
-from schemas.policy import Band, Category, Policy, judgement_hash, policy_hash
+from schemas.policy import Band, Category, Crosswalk, Policy, judgement_hash, policy_hash
 from tests.unit.workers.moderation.builders import (
     make_book,
     make_curve,
@@ -177,3 +178,30 @@ def test_a_rate_needs_a_calibration_of_both_ways() -> None:
     rated = make_policy(mode="adaptive", threshold=None, max_false_positive_rate=0.2, uncertain_band=own)
     with pytest.raises(SettingsError, match="max_false_positive_rate: expected a `threshold` in its place"):
         make_book(rated, scales=make_scales(modes=["fast"]))
+
+
+def test_a_category_that_the_guard_cannot_judge_is_refused_by_policy_and_name() -> None:
+    with pytest.raises(SettingsError) as refused:
+        make_ready(make_policy(mode="fast"), RAW, PROFILES["llama-guard-3"])
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("policy 'p-1': category C1: crosswalk.mlcommons: absent")
+
+
+def test_a_mode_that_the_guard_lacks_is_refused_by_policy_and_mode() -> None:
+    policy = make_policy(mode="adaptive", uncertain_band=Band(low=0.3, high=0.6))
+    with pytest.raises(SettingsError, match="policy 'p-1': mode: `adaptive` asks for `think`"):
+        make_ready(policy, RAW, PROFILES["shieldgemma"])
+
+
+def test_what_codes_of_the_guard_mean_is_part_of_what_is_asked_where_it_does_not_read_the_policy() -> None:
+    first, second = (
+        make_policy(mode="fast", categories=(msgspec.structs.replace(one, crosswalk=crosswalk),))
+        for one in [Category(code="C1", title="t", definition="d")]
+        for crosswalk in (Crosswalk(mlcommons=("S1",)), Crosswalk(mlcommons=("S2",)))
+    )
+    profile = PROFILES["llama-guard-3"]
+    assert make_ready(first, RAW).asking == make_ready(second, RAW).asking
+    assert make_ready(first, RAW, profile).asking != make_ready(second, RAW, profile).asking
+    assert make_ready(first, RAW, profile).mapping == "S1=C1"
+    assert make_ready(first, RAW).mapping == ""

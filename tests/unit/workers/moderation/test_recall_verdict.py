@@ -63,6 +63,7 @@ def test_policy_and_weights_are_plain_segments() -> None:
         key_of(guard=msgspec.structs.replace(GUARD, decoding="sampled")),
         key_of(guard=msgspec.structs.replace(GUARD, parser_version="p-2")),
         key_of(guard=msgspec.structs.replace(GUARD, engine="vllm")),
+        key_of(chosen=msgspec.structs.replace(make_chosen(), asking="mapped", mapping="S1=C1")),
         key_of(scope="shared"),
     ],
 )
