@@ -118,6 +118,16 @@ class Fitting:
                 alone, kept = found, middle
         return Fitted((alone,), earlier - kept)
 
+    async def of_each(self, policies: Sequence[Policy], turns: Sequence[Turn]) -> list[Prompt]:
+        """A prompt of the same turns under each policy, which are known to fit; long ones beside the loop."""
+
+        def now() -> list[Prompt]:
+            return [self._renderer.render(policy, turns) for policy in policies]
+
+        if sum(len(turn.text) for turn in turns) * len(policies) <= _RENDERED_ON_LOOP_CHARACTERS:
+            return now()
+        return await asyncio.get_running_loop().run_in_executor(self._rendering, now)
+
     def _rooms(self, mode: Mode) -> tuple[int, int]:
         """Tokens of a prompt of the whole conversation, and of one for which something was cut."""
         limits, length = self._limits, self._limits.max_model_len

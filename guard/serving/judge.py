@@ -149,7 +149,7 @@ class Judge:
         policies = self._renderer.questions(question.policy)
         # Fitted is the longest of them, so each of the others fits as well.
         turns = shown_in(fitted, question.turns, number)
-        prompts = [self._renderer.render(policy, turns) for policy in policies]
+        prompts = await self._fitting.of_each(policies, turns)
         outcomes = await _together(
             [
                 self._ask(msgspec.structs.replace(question, policy=policy), prompt, until_s, late=late)

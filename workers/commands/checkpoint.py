@@ -90,7 +90,9 @@ def verify(checkpoint: str, keys: tuple[Path, ...], as_json: bool) -> None:
 @_as_json
 def show(checkpoint: str, as_json: bool) -> None:
     """Show what is known of CHECKPOINT (default: tiny): digests, origin, files, gate; with --json figures."""
-    found = facts(open_checkpoint(checkpoint, profile=load_settings().guard.profile))
+    guard = load_settings().guard
+    template = guard.template if guard.profile else ""  # some profiles have none of their own
+    found = facts(open_checkpoint(checkpoint, template=template, profile=guard.profile))
     if as_json:
         _dump(found)
         return

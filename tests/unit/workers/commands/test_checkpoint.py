@@ -182,6 +182,14 @@ def test_a_folder_without_a_manifest_can_be_shown(folder: Path) -> None:
     assert ["gate", "none"] in lines
 
 
+def test_show_names_the_profile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert of_json("show")["profile"] == "rsafe-boxed-1"
+    (folder / MANIFEST).unlink()
+    monkeypatch.setenv("RSAFE_GUARD__PROFILE", "llama-guard-3")
+    found = of_json("show", folder)
+    assert (found["profile"], found["template_version"]) == ("llama-guard-3", "llama-guard-3-prompt-1")
+
+
 def test_nothing_is_otherwise_than_itself() -> None:
     result = run("diff", "tiny")
     assert (result.exit_code, result.stdout) == (0, "the same\n")
