@@ -111,9 +111,9 @@ class Profile:
         found = []
         if (mode := self._lacking(policy.mode)) is not None:
             have = ", ".join(f"`{way}`" for way in self.modes)
+            needs = f", which `{policy.mode}` needs" if policy.mode != mode else ""
             found.append(
-                f"mode: `{policy.mode}` asks for `{mode}`, which a guard of the profile {self.name!r} does "
-                f"not have; expected {have}"
+                f"mode: a guard of the profile {self.name!r} has no `{mode}`{needs}; expected {have}"
             )
         if self.taxonomy is not None:
             found.extend(self._unmapped(policy, self.taxonomy))
