@@ -190,9 +190,8 @@ def test_a_category_that_the_guard_cannot_judge_is_refused_by_policy_and_name() 
 
 def test_a_mode_that_the_guard_lacks_is_refused_by_policy_and_mode() -> None:
     policy = make_policy(mode="adaptive", uncertain_band=Band(low=0.3, high=0.6))
-    with pytest.raises(
-        SettingsError, match="policy 'p-1': mode: a guard .* has no `think`, which `adaptive` needs"
-    ):
+    said = r"policy 'p-1': mode: a guard .* has no `think`, which `adaptive` needs"
+    with pytest.raises(SettingsError, match=said):
         make_ready(policy, RAW, PROFILES["shieldgemma"])
 
 
