@@ -2,8 +2,9 @@
 
 Random weights hardly ever answer in form. What is shown: the architecture loads, prompts of the profile are
 read, the verdict's ids are found and have log-probabilities, so `fast` has a score, and what is not in the
-grammar is unjudged. Run by `make test-engines`; each architecture takes a minute or two. Llama Guard 4's is not
-among them (a vision tower comes with it): its prompt and grammar are checked in tests/unit/guard/profiles.
+grammar is unjudged. Run by `make test-engines`; each architecture takes a minute or two. Llama Guard 4's is
+not among them (a vision tower comes with it): its prompt and grammar are checked in
+tests/unit/guard/profiles.
 """
 
 from __future__ import annotations
