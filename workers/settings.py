@@ -204,6 +204,12 @@ class GuardSettings(_Group):
     """Size of vLLM's KV cache on the CPU."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Share of the GPU's memory that vLLM takes."""
+    tensor_parallel_size: Positive = 1
+    """Over how many GPUs vLLM divides each matrix of the model."""
+    data_parallel_size: Positive = 1
+    """How many copies of the model vLLM runs, on GPUs of their own; they share the calls."""
+    quantization: Annotated[str, Field(pattern=r"^[a-z0-9_.-]*$")] = ""
+    """How vLLM rounds the weights as it loads them, by its name, such as `fp8`; empty: as they are stored."""
     scripted_delay_ms: Annotated[float, Field(ge=0)] = 0.0
     """How long the scripted engine takes for an answer."""
 

@@ -34,6 +34,8 @@ class JudgeLimits:
     """What the score of `think` is made of; `both` asks for the fast verdict, too: one more call."""
     category_scores: bool = False
     """Whether an `unsafe` verdict gets a score for each category: one more short call."""
+    quantization: str = ""
+    """How the engine rounds the weights; empty: as they are stored."""
 
     def under(self, profile: Profile) -> JudgeLimits:
         """The same for a guard of a profile: with room for its answers, and no more than it can be asked."""
@@ -68,11 +70,12 @@ class GuardIdentity:
         if mode == "adaptive":  # its band differs by policy and role, and stands in the cache key by itself
             how = f"fast or {how}"
         codes = " codes=scored" if limits.category_scores else ""
+        rounded = f" weights={limits.quantization}" if limits.quantization else ""
         # What is left out, and where a long message is cut, hangs on these in every mode.
         return (
             f"{self.engine} greedy {how} length={limits.max_model_len} "
             f"windows={limits.max_text_windows} overlap={limits.text_window_overlap_tokens} "
-            f"text={NORMALISER}{score}{codes}"
+            f"text={NORMALISER}{score}{codes}{rounded}"
         )
 
     def used(self, mode: Mode) -> GuardUsed:
@@ -115,4 +118,6 @@ def read_limits(decoding: str) -> JudgeLimits:
         found["think_score"] = "both"
     if words.get("codes") == "scored":
         found["category_scores"] = True
+    if "weights" in words:
+        found["quantization"] = words["weights"]
     return JudgeLimits(**found)

@@ -46,6 +46,12 @@ class VllmOptions:
     """Whether prompts share what they begin with; off only in benchmarks, which compare."""
     cpu_kv_cache_gib: int = 1
     gpu_memory_utilization: float = 0.9
+    tensor_parallel_size: int = 1
+    """Over how many GPUs, or on the CPU processes, each matrix is divided."""
+    data_parallel_size: int = 1
+    """How many copies of the model share the calls."""
+    quantization: str = ""
+    """How vLLM rounds the weights as it loads them, by its name (`fp8`); empty: as they are stored."""
     hang_timeout_s: float = 20.0
     """How long its process may give no sign of life before it is ended."""
     start_timeout_s: float = 600.0
@@ -143,6 +149,9 @@ def engine_arguments(folder: Path, options: VllmOptions, *, cpu: bool) -> dict[s
         "use_tqdm_on_load": False,
         "worker_extension_cls": f"{EndWithParent.__module__}.{EndWithParent.__qualname__}",
         "seed": 0,
+        "tensor_parallel_size": options.tensor_parallel_size,
+        "data_parallel_size": options.data_parallel_size,
+        "quantization": options.quantization or None,
     }
     if not cpu:
         return common | {"dtype": options.dtype, "gpu_memory_utilization": options.gpu_memory_utilization}
@@ -152,7 +161,8 @@ def engine_arguments(folder: Path, options: VllmOptions, *, cpu: bool) -> dict[s
         "block_size": _CPU_BLOCK_TOKENS,
         "max_num_batched_tokens": _CPU_STEP_TOKENS,
         "kv_cache_memory_bytes": options.cpu_kv_cache_gib << 30,
-        "distributed_executor_backend": "uni",  # in the core's own process
+        # In the core's own process, where one is enough.
+        "distributed_executor_backend": "uni" if options.tensor_parallel_size == 1 else "mp",
     }
 
 

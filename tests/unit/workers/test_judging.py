@@ -96,6 +96,7 @@ def test_scores_are_read_by_the_checkpoints_calibration(calibrated: Path) -> Non
         ({"calibration": "off"}, "RSAFE_GUARD__CALIBRATION"),
         ({"engine": "scripted"}, "runs no model"),
         ({"load_format": "dummy"}, "RSAFE_GUARD__LOAD_FORMAT"),
+        ({"quantization": "fp8"}, "RSAFE_GUARD__QUANTIZATION"),
         ({"calibration": "off", "template": "rsafe-instruct-1"}, "RSAFE_GUARD__CALIBRATION"),
     ],
 )

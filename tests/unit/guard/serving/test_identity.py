@@ -26,6 +26,8 @@ def identity(limits: JudgeLimits, engine: str = "vllm") -> GuardIdentity:
         max_text_windows=COUNTS,
         text_window_overlap_tokens=COUNTS,
         think_score=st.sampled_from(["verdict", "both"]),
+        category_scores=st.booleans(),
+        quantization=st.sampled_from(["", "fp8", "bitsandbytes"]),
     ),
     st.sampled_from(["fast", "think"]),
 )
@@ -36,6 +38,14 @@ def test_the_limits_that_a_decision_names_ask_in_the_same_way_again(limits: Judg
     assert read.max_model_len == limits.max_model_len
     if mode == "think":
         assert read == limits
+
+
+def test_rounded_weights_are_another_guard_and_others_keep_their_text() -> None:
+    plain, rounded = (
+        identity(JudgeLimits(max_model_len=64, quantization=how)).decoding("fast") for how in ("", "fp8")
+    )
+    assert rounded == f"{plain} weights=fp8"
+    assert "weights" not in plain
 
 
 def test_what_names_no_length_is_refused() -> None:

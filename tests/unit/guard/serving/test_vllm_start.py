@@ -76,6 +76,19 @@ def test_prompts_share_what_they_begin_with_unless_a_benchmark_switches_that_off
         assert (usual["enable_prefix_caching"], off["enable_prefix_caching"]) == (True, False)
 
 
+def test_parallel_sizes_and_rounding_reach_vllm_by_its_own_names(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    plain = VllmOptions(max_model_len=64)
+    divided = VllmOptions(max_model_len=64, tensor_parallel_size=4, data_parallel_size=2, quantization="fp8")
+    names = ("tensor_parallel_size", "data_parallel_size", "quantization")
+    for cpu in (True, False):
+        usual, other = (engine_arguments(tmp_path, options, cpu=cpu) for options in (plain, divided))
+        assert [usual[name] for name in names] == [1, 1, None]
+        assert [other[name] for name in names] == [4, 2, "fp8"]
+    # Within one process there is nobody to divide a matrix with.
+    assert engine_arguments(tmp_path, divided, cpu=True)["distributed_executor_backend"] == "mp"
+
+
 def test_a_step_on_the_cpu_takes_as_many_tokens_as_that_of_vllms_offline_engine(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     options = VllmOptions(max_model_len=64)
