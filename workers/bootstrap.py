@@ -15,7 +15,7 @@ from typing import Final
 
 from guard.calibration import Scales
 from guard.checkpoint import Checkpoint
-from guard.errors import EngineKilled, EngineNotReady, UnsupportedError
+from guard.errors import EngineKilled, EngineNotReady
 from guard.serving.judge import Judge
 from guard.serving.question import MODES
 from workers.adapters.kafka import KafkaSource
@@ -90,10 +90,6 @@ def check(settings: Settings) -> Checked:
     Raises `SettingsError`, `StartError` or a `GuardError` with one sentence for the operator.
     """
     policies = load_policies(settings.policies.path, settings.policies.default, settings.policies.unknown)
-    if settings.guard.engine == "remote":
-        raise UnsupportedError(
-            "RSAFE_GUARD__ENGINE: `remote` is not supported yet; expected vllm or scripted"
-        )
     checkpoint = stored_checkpoint(settings.guard)
     scales = stored_scales(settings.guard, checkpoint)
     trusted_keys = trusted_key_ids(settings.guard)
@@ -142,6 +138,8 @@ async def _run(
         observer=telemetry,
     )
     judge = make_judge(settings.guard, checked.checkpoint, checked.scales, content_key(settings.secrets))
+    telemetry.watch_fleet(judge.fleet)
+    judge.tell_of_fleet(telemetry.endpoint_changed)
     turns = leases(settings.cache, shared, telemetry, clock)
     outage = Outage(
         judge.start,

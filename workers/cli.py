@@ -15,6 +15,7 @@ from workers.terminal import harmless
 # name → (module:object, one line for `rsafe --help`)
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "worker": ("workers.commands.worker:worker", "Judge the events of the topic until stopped."),
+    "serve-guard": ("workers.commands.serve_guard:serve_guard", "A vLLM server for workers elsewhere."),
     "judge": ("workers.commands.judge:judge", "Judge one message, without Kafka."),
     "rederive": ("workers.commands.rederive:rederive", "Rebuild what the guard read of a decision."),
     "policy": ("workers.commands.policy:policy", "Check, show and hash policies."),

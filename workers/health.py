@@ -28,6 +28,8 @@ class Health:
         self.stopping = False
         self.slow: Callable[[], Sequence[str]] = tuple
         """What keeps partitions waiting, a sentence each; asked for when readiness is."""
+        self.servers: Callable[[], Sequence[str]] = tuple
+        """Servers of the engine `remote` that get no calls, a sentence each; asked for likewise."""
 
     def beat(self) -> None:
         """The loop of the stream goes round."""
@@ -67,7 +69,7 @@ class HealthServer:
 
         async def ready(_: web.Request) -> web.Response:
             reasons = health.not_ready
-            lines = ["; ".join(reasons) or "ready", *health.slow()]
+            lines = ["; ".join(reasons) or "ready", *health.servers(), *health.slow()]
             return web.Response(text="".join(f"{line}\n" for line in lines), status=503 if reasons else 200)
 
         async def metrics(_: web.Request) -> web.Response:

@@ -17,9 +17,11 @@ from guard.serving.assembly import build_judge
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge
 from guard.serving.question import MODES
+from guard.serving.remote_options import RemoteOptions, endpoint_urls
 from guard.serving.vllm_start import VllmOptions
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode
+from workers.adapters.tls import TlsFiles, client_context
 from workers.errors import SettingsError
 from workers.settings import GuardSettings, SecretsSettings, fault_hooks
 
@@ -135,8 +137,8 @@ def make_judge(
     the time-out and the tries count then.
 
     Messages can break it where the environment asks for that (`fault_hooks`). Raises
-    `guard.errors.GuardError`: an unusable tokenizer, a length over the model's, or the name of an engine that
-    is not there yet.
+    `guard.errors.GuardError`: an unusable tokenizer, or a length over the model's; `SettingsError` for a
+    certificate of the engine `remote`.
     """
     if limits is None:
         limits = JudgeLimits(
@@ -150,25 +152,58 @@ def make_judge(
         )
     # Of an earlier judge too: this one's weights are rounded as the settings say.
     limits = replace(limits, quantization=guard.quantization)
-    length = limits.max_model_len
     return build_judge(
         guard.engine,
         checkpoint,
         secret=prompt_secret(key),
         limits=replace(limits, call_timeout_s=guard.call_timeout_ms / 1000, max_attempts=guard.max_attempts),
-        options=VllmOptions(
-            max_model_len=length,
-            max_concurrency=guard.max_concurrency,
-            dtype=guard.dtype,
-            load_format=guard.load_format,
-            cpu_kv_cache_gib=guard.cpu_kv_cache_gib,
-            gpu_memory_utilization=guard.gpu_memory_utilization,
-            tensor_parallel_size=guard.tensor_parallel_size,
-            data_parallel_size=guard.data_parallel_size,
-            quantization=guard.quantization,
-            hang_timeout_s=guard.hang_timeout_ms / 1000,
-            start_timeout_s=guard.start_timeout_s,
-        ),
+        options=vllm_options(guard, limits.max_model_len),
         scripted_delay_s=guard.scripted_delay_ms / 1000,
+        remote=remote_options(guard) if guard.engine == "remote" else None,
         faults=fault_hooks(),
+    )
+
+
+def vllm_options(guard: GuardSettings, max_model_len: int) -> VllmOptions:
+    """How vLLM runs the checkpoint, in the worker and as a server."""
+    return VllmOptions(
+        max_model_len=max_model_len,
+        max_concurrency=guard.max_concurrency,
+        dtype=guard.dtype,
+        load_format=guard.load_format,
+        cpu_kv_cache_gib=guard.cpu_kv_cache_gib,
+        gpu_memory_utilization=guard.gpu_memory_utilization,
+        tensor_parallel_size=guard.tensor_parallel_size,
+        data_parallel_size=guard.data_parallel_size,
+        quantization=guard.quantization,
+        hang_timeout_s=guard.hang_timeout_ms / 1000,
+        start_timeout_s=guard.start_timeout_s,
+    )
+
+
+def remote_options(guard: GuardSettings) -> RemoteOptions:
+    """How the servers of the settings are spoken to. Raises `SettingsError` for a certificate or a key."""
+    urls = endpoint_urls(guard.endpoints)
+    files = TlsFiles(
+        "RSAFE_GUARD__ENDPOINT_",
+        guard.endpoint_ssl_ca_location,
+        guard.endpoint_ssl_certificate_location,
+        guard.endpoint_ssl_key_location,
+        guard.endpoint_ssl_key_password,
+    )
+    secure = any(url.startswith("https:") for url in urls)
+    if files.any and not secure:
+        raise SettingsError(
+            "RSAFE_GUARD__ENDPOINTS: expected https:// with certificates in RSAFE_GUARD__ENDPOINT_SSL_…"
+        )
+    return RemoteOptions(
+        endpoints=urls,
+        addresses=guard.endpoint_addresses,
+        model=guard.endpoint_model,
+        api_key=guard.endpoint_api_key.get_secret_value(),
+        tls=client_context(files) if secure else None,
+        max_connections=guard.endpoint_max_connections,
+        health_interval_s=guard.endpoint_health_interval_ms / 1000,
+        failures=guard.endpoint_failures,
+        back_off_s=guard.endpoint_back_off_ms / 1000,
     )

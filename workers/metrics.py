@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from guard.serving.fleet_view import EJECTIONS, FleetView
 from schemas.dead_letter import DeadLetterReason
 from schemas.decision import Status
 from schemas.identifiers import Action, Mode, Way
@@ -81,6 +82,43 @@ class OldestOffsets(Collector):
         yield family
 
 
+class Fleet(Collector):
+    """The servers of the engine `remote`, asked for when they are shown; all zero where there are none."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.ask: Callable[[], FleetView | None] = lambda: None
+        registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        view = self.ask() or FleetView()
+        states = GaugeMetricFamily(
+            "rsafe_guard_servers",
+            "Servers of the engine `remote`, by state; a serving one gets calls.",
+            labels=("state",),
+        )
+        for state, count in view.states().items():
+            states.add_metric((state,), count)
+        yield states
+        yield GaugeMetricFamily(
+            "rsafe_guard_servers_outstanding_tokens",
+            "Tokens of the calls at the servers: prompts and longest completions.",
+            value=sum(one.tokens for one in view.endpoints),
+        )
+        yield CounterMetricFamily(
+            "rsafe_guard_server_retries_total",
+            "Calls that were sent to another server, or again, after a failure.",
+            value=view.retries,
+        )
+        ejections = CounterMetricFamily(
+            "rsafe_guard_server_ejections_total",
+            "Servers that got no more calls, by why.",
+            labels=("why",),
+        )
+        for why in EJECTIONS:
+            ejections.add_metric((why,), view.ejections.get(why, 0))
+        yield ejections
+
+
 class Metrics:
     """The metrics of one worker, in its own registry."""
 
@@ -135,6 +173,7 @@ class Metrics:
         self.guard_waiting = gauge(
             "rsafe_guard_waiting_questions", "Questions read that wait for a place at the guard."
         )
+        self.fleet = Fleet(registry)
         self.guard_seconds = Histogram(
             "rsafe_guard_seconds", "Seconds from a question to the guard to its answer.", registry
         )

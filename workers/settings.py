@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from guard.serving.remote_options import endpoint_urls
 from workers.errors import SettingsError
 from workers.settings_reading import explain, read_secret, read_tree, unknown
 
@@ -163,7 +164,31 @@ class RedisSettings(_Group):
 
 class GuardSettings(_Group):
     engine: Literal["vllm", "remote", "scripted"] = "vllm"
-    """`vllm`, whose core runs in a child process; `scripted`: a stand-in, and every decision says so."""
+    """`vllm`: in the worker; `remote`: servers at `endpoints`; `scripted`: a stand-in; decisions say so."""
+    endpoints: str = ""
+    """Addresses of `vllm serve`, comma-separated, such as `http://host:8000`; with `remote` only."""
+    endpoint_addresses: Literal["one", "all"] = "one"
+    """`all`: a host name of `endpoints` that resolves to many addresses is as many servers."""
+    endpoint_model: str = ""
+    """Name of the model at the servers, by your word of this checkpoint's weights; empty: their digest."""
+    endpoint_api_key: SecretStr = SecretStr("")
+    """Key for the servers (`vllm serve --api-key`), and the one that `rsafe serve-guard` sets."""
+    endpoint_ssl_ca_location: str = ""
+    """File of the certificate authorities (PEM) for `https://`, empty for the system's."""
+    endpoint_ssl_certificate_location: str = ""
+    """File of this client's certificate (PEM, its chain behind it), for mutual TLS; empty: none."""
+    endpoint_ssl_key_location: str = ""
+    """File of the certificate's private key (PEM)."""
+    endpoint_ssl_key_password: SecretStr = SecretStr("")
+    """Password of the private key, empty for none."""
+    endpoint_max_connections: Positive = 256
+    """Connections of one worker to each server; a call takes one."""
+    endpoint_health_interval_ms: Annotated[int, Field(ge=50, le=60_000)] = 2_000
+    """How often a server's health is asked for, and how long its answer may take."""
+    endpoint_failures: Positive = 3
+    """Failures in a row after which a server gets no calls; where nobody answers, one suffices."""
+    endpoint_back_off_ms: Annotated[int, Field(ge=50, le=60_000)] = 1_000
+    """Pause before a server that gets no calls is looked at again; doubled each time, up to 16 times."""
     checkpoint: str = "tiny"
     """Folder in the Hugging Face layout, or `tiny` for the checkpoint in this package."""
     checkpoint_keys: str = ""
@@ -222,6 +247,25 @@ class GuardSettings(_Group):
                 f"RSAFE_GUARD__CALL_TIMEOUT_MS: expected at least RSAFE_GUARD__HANG_TIMEOUT_MS and "
                 f"{_HANG_MARGIN_MS} more, which is {least}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _servers_are_named(self) -> GuardSettings:
+        try:
+            found = endpoint_urls(self.endpoints)
+        except ValueError as error:
+            raise ValueError(f"RSAFE_GUARD__ENDPOINTS: {error}") from error
+        if self.engine == "remote" and not found:
+            raise ValueError(
+                "RSAFE_GUARD__ENDPOINTS: expected addresses such as http://host:8000, comma-separated, with "
+                "RSAFE_GUARD__ENGINE=remote"
+            )
+        if self.engine != "remote" and self.endpoints:
+            raise ValueError("RSAFE_GUARD__ENDPOINTS: expected nothing unless RSAFE_GUARD__ENGINE=remote")
+        key = self.endpoint_api_key.get_secret_value()
+        if not (key.isascii() and key.isprintable()):
+            # Not repeated, and refused here: in a request it would be an error that shows it.
+            raise ValueError("RSAFE_GUARD__ENDPOINT_API_KEY: expected printable ASCII characters")
         return self
 
     @model_validator(mode="after")

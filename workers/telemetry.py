@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Protocol
 
 import structlog
 
+from guard.serving.fleet_view import FleetView
 from schemas.decision import Decision
 from schemas.identifiers import Action
 from schemas.verdict import Unjudged, Verdict
@@ -142,6 +143,22 @@ class Telemetry:
         """Show how many calls are at the engine, and how many questions wait before the guard."""
         self._metrics.guard_calls.set_function(calls)
         self._metrics.guard_waiting.set_function(waiting)
+
+    def watch_fleet(self, fleet: Callable[[], FleetView | None]) -> None:
+        """Show the servers of the engine `remote`; None: it has none."""
+        self._metrics.fleet.ask = fleet
+        self._health.servers = lambda: [
+            f"server {one.name}: {one.state}: {one.why}"
+            for one in (fleet() or FleetView()).endpoints
+            if one.state != "serving"
+        ]
+
+    def endpoint_changed(self, name: str, state: str, why: str) -> None:
+        """A server of the engine `remote` gets calls now, or none any more."""
+        if state == "serving":
+            self._log.info("A server of the guard answers.", server=name)
+        else:
+            self._log.warning("A server of the guard gets no calls.", server=name, why=why)
 
     def beat(self, in_flight: int) -> None:
         self._health.beat()

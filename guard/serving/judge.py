@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ from guard.serving.category_scores import CategoryScores
 from guard.serving.engine import Clock, Engine
 from guard.serving.fan_out import about, worst_category
 from guard.serving.fitting import Fitted, Fitting, Prompt, shown_in
+from guard.serving.fleet_view import FleetView, HasFleet, Told
 from guard.serving.identity import GuardIdentity, JudgeLimits
 from guard.serving.judgement import Judgement
 from guard.serving.question import Question
@@ -84,6 +86,15 @@ class Judge:
         """Calls at the engine: running, or queued in it. A question may have several."""
         return self._engine.calls_in_flight
 
+    def fleet(self) -> FleetView | None:
+        """The servers on which the engine runs; None where it runs in this program."""
+        return self._engine.fleet() if isinstance(self._engine, HasFleet) else None
+
+    def tell_of_fleet(self, told: Told) -> None:
+        """Tell of every server that is ejected, or is back, from now on; nothing without servers."""
+        if isinstance(self._engine, HasFleet):
+            self._engine.tell(told)
+
     async def start(self) -> None:
         """Bring the engine up; after a death, anew.
 
@@ -92,6 +103,8 @@ class Judge:
         """
         await asyncio.to_thread(self._seal.check)
         await self._engine.start()
+        # Servers elsewhere say only now which version they are of.
+        self.identity = replace(self.identity, engine_version=self._engine.version)
 
     async def gone(self) -> None:
         """Returns when the engine cannot answer any more; at once when it is not running."""

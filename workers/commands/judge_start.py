@@ -40,7 +40,9 @@ def named_policy(settings: Settings, name: str) -> Policy:
 @asynccontextmanager
 async def started(guard: Judge) -> AsyncIterator[None]:
     """The guard runs within the block; that it takes a while to come up is told."""
-    if guard.identity.engine.startswith("vllm"):
+    if guard.identity.engine.startswith("vllm-remote"):
+        click.echo("looking for a vLLM server of RSAFE_GUARD__ENDPOINTS …", err=True)
+    elif guard.identity.engine.startswith("vllm"):
         click.echo("starting vLLM, which takes a minute or two …", err=True)
     await guard.start()
     try:
