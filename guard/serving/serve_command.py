@@ -22,7 +22,7 @@ from guard.serving.vllm_start import VllmOptions, engine_arguments, installed_ve
 KEY_VARIABLE: Final = "VLLM_API_KEY"
 # What `vllm serve` has no option for, sets otherwise, or must not have: its statistics show that it goes on.
 _LEFT_OUT: Final = frozenset(
-    {"model", "skip_tokenizer_init", "enable_log_requests", "disable_log_stats", "use_tqdm_on_load"}
+    {"model", "enable_log_requests", "disable_log_stats", "use_tqdm_on_load"}
     | {"distributed_executor_backend", "worker_extension_cls", "trust_remote_code"}
 )
 
@@ -40,8 +40,9 @@ def serve_arguments(
     """Arguments of `vllm`, from `serve` on. `name`: of the model; `more`: appended, so that they win."""
     engine = engine_arguments(folder, options, cpu=cpu)
     found = ["serve", str(folder), "--served-model-name", name, "--host", host, "--port", str(port)]
-    # The token endpoint, the most log-probabilities that we ask for, and the hits of prefix caching.
-    found += ["--tokens-only", "--max-logprobs", str(MOST_LOGPROBS), "--enable-prompt-tokens-details"]
+    # The token endpoint, the most log-probabilities that we ask for, and the hits of prefix caching. Not
+    # `--tokens-only`, which adds a way to abort requests that asks for no key.
+    found += ["--enable-scale-out", "--max-logprobs", str(MOST_LOGPROBS), "--enable-prompt-tokens-details"]
     found += ["--no-enable-log-requests", "--disable-uvicorn-access-log", "--disable-fastapi-docs"]
     for key, value in engine.items():
         if key not in _LEFT_OUT:
