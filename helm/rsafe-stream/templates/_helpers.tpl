@@ -68,9 +68,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- range $link, $tls := .Values.tls -}}
 {{- if $tls.existingSecret -}}
 {{- $named := default dict (get $settings $link) -}}
+{{- $prefix := eq $link "guard" | ternary "endpoint_" "" -}}
 {{- range $file, $key := dict "ca" $tls.ca "certificate" $tls.certificate "key" $tls.key -}}
 {{- if $key -}}
-{{- $name := printf "ssl_%s_location" $file -}}
+{{- $name := printf "%sssl_%s_location" $prefix $file -}}
 {{- if hasKey $named $name -}}
 {{- fail (printf "settings.%s.%s and tls.%s.existingSecret exclude each other: the chart sets the path of the mounted file" $link $name $link) -}}
 {{- end -}}
@@ -113,6 +114,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .Values.secrets.redisSslKeyPassword }}{{ if .existingSecret }}
 - name: RSAFE_REDIS__SSL_KEY_PASSWORD_FILE
   value: /etc/rsafe/secrets/redis-key-password
+{{- end }}{{ end }}
+{{- with .Values.secrets.guardEndpointApiKey }}{{ if .existingSecret }}
+- name: RSAFE_GUARD__ENDPOINT_API_KEY_FILE
+  value: /etc/rsafe/secrets/guard-api-key
+{{- end }}{{ end }}
+{{- with .Values.secrets.guardEndpointSslKeyPassword }}{{ if .existingSecret }}
+- name: RSAFE_GUARD__ENDPOINT_SSL_KEY_PASSWORD_FILE
+  value: /etc/rsafe/secrets/guard-key-password
 {{- end }}{{ end }}
 {{- with .Values.secrets.contentKey }}{{ if .existingSecret }}
 - name: RSAFE_SECRETS__CONTENT_KEY_FILE
@@ -167,6 +176,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       - secret:
           name: {{ .existingSecret }}
           items: [{key: {{ .key | quote }}, path: redis-key-password}]
+      {{- end }}{{ end }}
+      {{- with .Values.secrets.guardEndpointApiKey }}{{ if .existingSecret }}
+      - secret:
+          name: {{ .existingSecret }}
+          items: [{key: {{ .key | quote }}, path: guard-api-key}]
+      {{- end }}{{ end }}
+      {{- with .Values.secrets.guardEndpointSslKeyPassword }}{{ if .existingSecret }}
+      - secret:
+          name: {{ .existingSecret }}
+          items: [{key: {{ .key | quote }}, path: guard-key-password}]
       {{- end }}{{ end }}
       {{- with .Values.secrets.contentKey }}{{ if .existingSecret }}
       - secret:

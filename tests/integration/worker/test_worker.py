@@ -262,7 +262,7 @@ def big_message(names: list[str]) -> dict[str, str]:
         ),
         ({"RSAFE_GUARD__CHECKPOINT": "nowhere"}, 3, ["nowhere"]),
         ({"RSAFE_KAFKA__MIN_PARTITIONS": "4"}, 3, ["RSAFE_KAFKA__MIN_PARTITIONS", "3 partitions"]),
-        ({"RSAFE_GUARD__ENGINE": "remote"}, 3, ["remote"]),
+        ({"RSAFE_GUARD__ENGINE": "remote"}, 2, ["RSAFE_GUARD__ENDPOINTS"]),
         ({"RSAFE_POLICIES__PATH": "nowhere"}, 2, ["RSAFE_POLICIES__PATH"]),
         ({"RSAFE_REDIS__URL": "http://secret@host"}, 2, ["RSAFE_REDIS__URL"]),
     ],

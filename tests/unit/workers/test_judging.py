@@ -9,9 +9,10 @@ from pydantic import SecretStr
 
 from guard.calibration import Scales
 from guard.checkpoint import open_checkpoint, write_manifest
-from guard.errors import CheckpointError, UnsupportedError
+from guard.errors import CheckpointError
 from guard.serving.judge import Judge
 from guard.signature import key_ids, keygen, sign
+from tests.certificates import Authority
 from tests.model_folders import MODEL_LENGTH, write_bare_folder
 from tests.unit.guard import calibrations
 from workers.errors import SettingsError
@@ -20,6 +21,7 @@ from workers.judging import (
     content_key,
     guards_used,
     make_judge,
+    remote_options,
     require_signature,
     stored_checkpoint,
     stored_scales,
@@ -59,9 +61,31 @@ def test_a_shorter_length_is_taken_and_a_longer_one_refused(folder: Path) -> Non
         open_judge(settings(folder, max_model_len=MODEL_LENGTH + 1), b"key")
 
 
-def test_remote_is_refused_by_name(folder: Path) -> None:
-    with pytest.raises(UnsupportedError, match="'remote'"):
-        open_judge(settings(folder, engine="remote"), b"key")
+def test_the_settings_become_the_options_of_the_servers(folder: Path) -> None:
+    guard = settings(
+        folder,
+        engine="remote",
+        endpoints="http://a:8000/, http://b:8000",
+        endpoint_api_key="hush",
+        endpoint_health_interval_ms=250,
+        endpoint_back_off_ms=700,
+        endpoint_addresses="all",
+    )
+    options = remote_options(guard)
+    assert options.endpoints == ("http://a:8000", "http://b:8000")
+    assert (options.api_key, options.addresses, options.tls) == ("hush", "all", None)
+    assert (options.health_interval_s, options.back_off_s) == (0.25, 0.7)
+    assert open_judge(guard, b"key").identity.engine == "vllm-remote-dummy"
+
+
+def test_certificates_of_the_servers_are_read_before_anything_starts(folder: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ours")
+    secure = {"engine": "remote", "endpoints": "https://a", "endpoint_ssl_ca_location": str(authority.file)}
+    assert remote_options(settings(folder, **secure)).tls is not None
+    with pytest.raises(SettingsError, match="expected https://"):
+        remote_options(settings(folder, **(secure | {"endpoints": "http://a"})))
+    with pytest.raises(SettingsError, match="RSAFE_GUARD__ENDPOINT_SSL_CA_LOCATION: cannot read"):
+        remote_options(settings(folder, **(secure | {"endpoint_ssl_ca_location": "/no/such/file"})))
 
 
 def test_without_a_key_the_development_key_stands_in() -> None:

@@ -82,6 +82,35 @@ def test_a_bad_value_names_the_variable_and_what_was_expected(
     assert str(caught.value) == f"{variable}: {expected}"
 
 
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"ENGINE": "remote"}, "expected addresses such as http://host:8000, comma-separated, with"),
+        ({"ENGINE": "remote", "ENDPOINTS": " , "}, "expected addresses such as"),
+        ({"ENGINE": "remote", "ENDPOINTS": "host:8000"}, "expected addresses such as http://host:8000"),
+        ({"ENGINE": "remote", "ENDPOINTS": "http://u:hunter2@h"}, "expected addresses without user and pass"),
+        ({"ENDPOINTS": "http://host:8000"}, "expected nothing unless RSAFE_GUARD__ENGINE=remote"),
+        ({"ENGINE": "scripted", "ENDPOINTS": "http://host:8000"}, "expected nothing unless"),
+    ],
+)
+def test_servers_are_named_with_the_engine_that_asks_them(environment: dict[str, str], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=r"^RSAFE_GUARD__ENDPOINTS: ") as caught:
+        load_settings({f"RSAFE_GUARD__{name}": value for name, value in environment.items()})
+    assert sentence in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_key_of_the_servers_is_a_secret_that_fits_into_a_request(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("hunter2\n")
+    settings = load_settings({"RSAFE_GUARD__ENDPOINT_API_KEY_FILE": str(file)})
+    assert settings.guard.endpoint_api_key.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(settings)
+    with pytest.raises(SettingsError, match="RSAFE_GUARD__ENDPOINT_API_KEY: expected printable") as caught:
+        load_settings({"RSAFE_GUARD__ENDPOINT_API_KEY": "hunter2\nX: y"})
+    assert "hunter2" not in str(caught.value)
+
+
 def test_settings_that_do_not_fit_together_are_refused() -> None:
     short = {"RSAFE_KAFKA__MAX_POLL_INTERVAL_MS": "30000"}
     with pytest.raises(SettingsError) as caught:

@@ -7,6 +7,7 @@ from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
 from guard.errors import EngineNotReady
+from guard.serving.fleet_view import EndpointView, FleetView
 from schemas.verdict import Step, Unjudged
 from tests.unit.workers.moderation.builders import GUARD, make_asked, make_verdict
 from workers.health import Health
@@ -142,6 +143,37 @@ def test_an_offset_that_waits_long_is_told_now_and_then(parts: Any) -> None:
     assert [(line["partition"], line["offset"], line["waiting_for"]) for line in lines] == [
         (0, 41, "hold"),
         (0, 41, "hold"),
+    ]
+
+
+def test_the_servers_of_the_guard_are_shown_in_metrics_page_and_log(parts: Any) -> None:
+    telemetry, metrics, health, _ = parts
+    assert 'rsafe_guard_servers{state="serving"} 0.0' in text(metrics)
+    assert 'rsafe_guard_server_ejections_total{why="silent"} 0.0' in text(metrics)
+    view = FleetView(
+        (
+            EndpointView("http://a", "serving", "", 2, 700),
+            EndpointView("http://b", "ejected", "no connection", 0, 0),
+        ),
+        retries=3,
+        ejections={"unreachable": 1},
+    )
+    telemetry.watch_fleet(lambda: view)
+    shown = text(metrics)
+    assert 'rsafe_guard_servers{state="serving"} 1.0' in shown
+    assert 'rsafe_guard_servers{state="ejected"} 1.0' in shown
+    assert "rsafe_guard_servers_outstanding_tokens 700.0" in shown
+    assert "rsafe_guard_server_retries_total 3.0" in shown
+    assert 'rsafe_guard_server_ejections_total{why="unreachable"} 1.0' in shown
+    assert health.servers() == ["server http://b: ejected: no connection"]
+    telemetry.watch_fleet(lambda: None)
+    assert health.servers() == []
+    with capture_logs() as lines:
+        telemetry.endpoint_changed("http://b", "ejected", "no connection")
+        telemetry.endpoint_changed("http://b", "serving", "")
+    assert [(line["server"], line["log_level"]) for line in lines] == [
+        ("http://b", "warning"),
+        ("http://b", "info"),
     ]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from guard.checkpoint import Checkpoint, open_checkpoint
 from guard.errors import CheckpointError, UnsupportedError
 from guard.prompt import PromptRenderer
 from guard.serving.assembly import EngineName, build_engine, build_judge
+from guard.serving.fleet_view import FleetView
 from guard.serving.identity import JudgeLimits
+from guard.serving.remote_options import RemoteOptions
 from guard.serving.vllm_start import VllmOptions
 from tests.model_folders import MODEL_LENGTH, write_bare_folder
 
@@ -22,10 +25,30 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return open_checkpoint(str(folder), weights=False)
 
 
-def test_remote_is_refused_by_name(checkpoint: Checkpoint) -> None:
+def test_remote_without_servers_is_refused(checkpoint: Checkpoint) -> None:
     renderer = PromptRenderer(checkpoint.path, checkpoint.template, b"secret")
-    with pytest.raises(UnsupportedError, match="'remote' is not supported yet"):
+    with pytest.raises(UnsupportedError, match="RSAFE_GUARD__ENDPOINTS"):
         build_engine("remote", checkpoint, renderer, OPTIONS)
+
+
+def test_a_judge_over_servers_shows_them_and_cannot_be_broken_by_messages(checkpoint: Checkpoint) -> None:
+    limits, remote = JudgeLimits(max_model_len=MODEL_LENGTH), RemoteOptions(endpoints=("http://127.0.0.1:1",))
+    built = partial(
+        build_judge, "remote", checkpoint, secret=b"secret", limits=limits, options=OPTIONS, remote=remote
+    )
+    judge = built()
+    assert judge.identity.engine == "vllm-remote"
+    assert judge.identity.decoding("fast").startswith("vllm-remote greedy")
+    assert judge.fleet() == FleetView()
+    with pytest.raises(UnsupportedError, match="messages cannot break"):
+        built(faults=True)
+
+
+def test_a_judge_without_servers_shows_none(checkpoint: Checkpoint) -> None:
+    limits = JudgeLimits(max_model_len=MODEL_LENGTH)
+    judge = build_judge("scripted", checkpoint, secret=b"secret", limits=limits, options=OPTIONS)
+    assert judge.fleet() is None
+    judge.tell_of_fleet(lambda name, state, why: None)
 
 
 @pytest.mark.parametrize(("name", "shown"), [("scripted", "scripted"), ("vllm", "vllm")])

@@ -184,11 +184,11 @@ def test_the_start_of_vllm_is_told_though_nobody_is_at_a_terminal(
     assert "starting vLLM" in capsys.readouterr().err
 
 
-def test_an_engine_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_servers_that_are_not_named_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RSAFE_GUARD__ENGINE", "remote")
     error = failure("text")
-    assert isinstance(error, GuardError)
-    assert "'remote' is not supported yet" in str(error)
+    assert isinstance(error, SettingsError)
+    assert "RSAFE_GUARD__ENDPOINTS: expected addresses such as http://host:8000" in str(error)
 
 
 def test_an_absent_checkpoint_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

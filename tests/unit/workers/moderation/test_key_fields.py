@@ -95,7 +95,7 @@ GUARD_USED: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
     "verified": (st.booleans(), False),
     "template_version": (TEXT, True),
     "parser_version": (TEXT, True),
-    "engine": (st.sampled_from(["scripted", "vllm", "remote"]), True),
+    "engine": (st.sampled_from(["scripted", "vllm", "vllm-remote"]), True),
     "engine_version": (NAME, False),
     "mode": (st.sampled_from(MODES), True),
     "decoding": (TEXT, True),
