@@ -15,7 +15,7 @@ from workers.adapters.embedded import LocalStack
 from workers.adapters.embedded_addresses import Addresses
 from workers.errors import StartError
 
-pytest_plugins = ["tests.fixtures_vllm", "tests.fixtures_redis"]
+pytest_plugins = ["tests.fixtures_vllm", "tests.fixtures_vllm_server", "tests.fixtures_redis"]
 
 # The same examples on every machine, and no failure because a shared core was slow.
 settings.register_profile(

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import pytest
 import pytest_asyncio
@@ -25,6 +26,7 @@ from guard.serving.vllm_engine import VllmEngine
 from guard.serving.vllm_start import VllmOptions
 from schemas.policy import Category, Policy
 from schemas.verdict import Verdict
+from tests.fixtures_vllm_server import ServedEngine, VllmServer
 from tests.waiting import until
 
 # Far beyond any call here, on a busy machine too.
@@ -43,12 +45,20 @@ POLICY = Policy(
 _FIRST_IDS = itertools.count()
 
 
+class MortalEngine(Engine, Protocol):
+    """An engine that tests can end and look into."""
+
+    def die(self) -> None: ...
+    def hang(self) -> None: ...
+    async def busy(self) -> bool: ...
+
+
 @dataclass
 class Subject:
     """An engine under test; `slow` is one whose `long_call` takes far longer than the tests wait for it."""
 
     engine: Engine
-    slow: ScriptedEngine | VllmEngine
+    slow: MortalEngine
     pair: tuple[int, int]
     vocabulary_size: int
     max_model_len: int
@@ -259,7 +269,7 @@ class DeathContract:
         assert not mortal.engine.alive
 
 
-async def idle(engine: ScriptedEngine | VllmEngine) -> None:
+async def idle(engine: MortalEngine) -> None:
     """Wait until it works on nothing."""
     while await engine.busy():  # noqa: ASYNC110 - a foreign process sets no event
         await asyncio.sleep(0)
@@ -320,9 +330,44 @@ class TestVllmEngine(EngineContract, DeathContract):
         return subject_of(vllm_engine, vllm_engine, served_renderer, served_checkpoint.max_model_len)
 
 
-def subject_of(
-    engine: Engine, slow: ScriptedEngine | VllmEngine, renderer: PromptRenderer, length: int
-) -> Subject:
+@pytest_asyncio.fixture(scope="module")
+async def mortal_remote(
+    mortal_server: VllmServer, served_checkpoint: Checkpoint
+) -> AsyncIterator[ServedEngine]:
+    """An engine over a server of its own for the tests that end it; not started."""
+    engine = ServedEngine(mortal_server, served_checkpoint, hang_timeout_s=HANG_S)
+    yield engine
+    await engine.close()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def remote_engine(
+    vllm_server: VllmServer, served_checkpoint: Checkpoint
+) -> AsyncIterator[ServedEngine]:
+    engine = ServedEngine(vllm_server, served_checkpoint)
+    await engine.start()
+    yield engine
+    await engine.close()
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(900)
+class TestRemoteEngine(EngineContract, DeathContract):
+    @pytest_asyncio.fixture
+    async def mortal(
+        self, mortal_remote: ServedEngine, served_checkpoint: Checkpoint, served_renderer: PromptRenderer
+    ) -> Subject:
+        await mortal_remote.start()
+        return subject_of(mortal_remote, mortal_remote, served_renderer, served_checkpoint.max_model_len)
+
+    @pytest.fixture
+    def subject(
+        self, remote_engine: ServedEngine, served_checkpoint: Checkpoint, served_renderer: PromptRenderer
+    ) -> Subject:
+        return subject_of(remote_engine, remote_engine, served_renderer, served_checkpoint.max_model_len)
+
+
+def subject_of(engine: Engine, slow: MortalEngine, renderer: PromptRenderer, length: int) -> Subject:
     tokens = renderer.verdict_tokens
     return Subject(
         engine=engine,
