@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Metric
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from schemas.json_schema import Noun, wire_schema  # noqa: E402 (the repository's root comes first)
+from guard.serving.fleet_view import EJECTIONS  # noqa: E402 (the repository's root comes first)
+from guard.serving.remote_balance import STATES  # noqa: E402
+from schemas.json_schema import Noun, wire_schema  # noqa: E402
 from workers import metrics as worker_metrics  # noqa: E402
 from workers.load.figures import LoadReport  # noqa: E402
 
@@ -160,6 +162,8 @@ LABEL_VALUES: Final = {
     ("rsafe_link_renewals_total", "link"): worker_metrics.LINKS,
     ("rsafe_link_renewals_total", "outcome"): worker_metrics.RENEWALS,
     ("rsafe_oldest_uncommitted_seconds", "waiting_for"): worker_metrics.STAGES,
+    ("rsafe_guard_servers", "state"): STATES,
+    ("rsafe_guard_server_ejections_total", "why"): EJECTIONS,
 }
 
 
@@ -179,9 +183,18 @@ def metrics_page() -> str:
             (family,) = metric.collect()
             label = _label(family.name, "waiting_for")
             rows.append(f"| `{family.name}` | gauge | `partition`; {label} | {family.documentation} |\n")
+        elif isinstance(metric, worker_metrics.Fleet):
+            rows.extend(map(_fleet_row, metric.collect()))
     bounds = ", ".join(f"{bound:g}" for bound in worker_metrics.LATENCY_BUCKETS)
     rows.append(f"\nUpper bounds of the histograms' buckets, in seconds: {bounds}.\n")
     return "".join(rows)
+
+
+def _fleet_row(family: Metric) -> str:
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    # Without labels, the family itself is the one sample.
+    labels = "; ".join(_label(name, label) for label in getattr(family, "_labelnames", ()))
+    return f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n"
 
 
 def _label(metric: str, label: str) -> str:

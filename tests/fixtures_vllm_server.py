@@ -1,4 +1,4 @@
-"""Real `vllm serve` processes, started by `rsafe serve-guard`. A start takes a minute, so tests share them."""
+"""Real `vllm serve` processes by `rsafe serve-guard`. A start takes a minute, so tests share them."""
 
 from __future__ import annotations
 

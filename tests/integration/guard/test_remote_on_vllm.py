@@ -1,4 +1,4 @@
-"""The judge over real `vllm serve` processes: the same verdicts as in process, aborts, and a kill under load."""
+"""The judge over real `vllm serve` processes: verdicts as in process, aborts, a kill under load."""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ def read(content: bytes | dict[str, Any], parameters: EngineParameters = PARAMET
 def test_the_log_probabilities_are_those_of_the_ids_asked_for_in_their_order() -> None:
     found = read(answer())
     assert found.token_ids == (33, 34, 35)
-    assert found.verdict_logprobs == ((pytest.approx(-math.log(7)), pytest.approx(-math.log(302))),) * 3
+    for values in found.verdict_logprobs:
+        assert values == pytest.approx((-math.log(7), -math.log(302)))
+    assert len(found.verdict_logprobs) == 3
     assert (found.finish_reason, found.cached_tokens) == ("length", 3)
 
 
