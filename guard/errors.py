@@ -10,8 +10,8 @@ GuardError
 ├── UnsupportedError    an engine that this version does not have: the operator acts
 ├── UnsupportedRate     a false-positive rate that a calibration cannot resolve: the policy's author acts
 └── EngineError
-    ├── EngineAbsent    what the engine needs is not installed, or servers are of another version than decisions
-    │                   name: the operator acts
+    ├── EngineAbsent    what the engine needs is not installed, or its servers have become of another version:
+    │                   the operator acts
     ├── EngineNotReady  the engine did not start: at the start of a worker the operator acts; later it is
     │   │               recoverable, since the same engine has run before
     │   └── EngineKilled  recoverable: its process was ended by a signal while it started

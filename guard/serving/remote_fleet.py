@@ -10,9 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
 from guard.errors import EngineAbsent, EngineNotReady
 from guard.serving.engine import Clock
@@ -26,7 +24,8 @@ from guard.serving.remote_admission import (
     compare,
     look_at,
 )
-from guard.serving.remote_endpoint import Broken, Endpoint, Unreachable, addresses
+from guard.serving.remote_endpoint import Broken, Endpoint, Unreachable
+from guard.serving.remote_names import Names
 from guard.serving.remote_options import RemoteOptions
 from guard.serving.remote_silence import Silence
 
@@ -70,7 +69,7 @@ class Fleet:
         self.endpoints: list[Endpoint] = []
         self._options, self._expected, self._clock = options, expected, clock
         self._hang_timeout_s = hang_timeout_s
-        self._unknown: dict[str, str] = {}
+        self._names = Names(options)
         self._lost = asyncio.Event()
         self._begun = False
         self._watches: dict[Endpoint, asyncio.Task[None]] = {}
@@ -130,7 +129,7 @@ class Fleet:
 
     def _reasons(self, states: tuple[str, ...] = ("waiting", "ejected")) -> str:
         known = [f"{one.name}: {one.why}" for one in self.endpoints if one.state in states]
-        return "; ".join([*known, *(f"{url}: {why}" for url, why in self._unknown.items())])
+        return "; ".join([*known, *(f"{url}: {why}" for url, why in self._names.unknown.items())])
 
     def eject(self, endpoint: Endpoint, kind: Why, why: str) -> None:
         """It gets no more calls, and those at it go elsewhere."""
@@ -176,15 +175,7 @@ class Fleet:
 
     async def _find(self) -> None:
         """Bring `endpoints` up to what the names resolve to."""
-        wanted: dict[tuple[str, str | None], None] = {}
-        for url in self._options.endpoints:
-            try:
-                wanted |= dict.fromkeys([(url, address) for address in await self._addresses(url)])
-                self._unknown.pop(url, None)
-            except Unreachable as error:
-                # Those that are known stay: a name server that is away takes no server away.
-                self._unknown[url] = str(error)
-                wanted |= dict.fromkeys([one.place for one in self.endpoints if one.url == url])
+        wanted = await self._names.places()
         for endpoint in [one for one in self.endpoints if one.place not in wanted]:
             self._let_go(endpoint)
         known = {one.place for one in self.endpoints}
@@ -195,13 +186,6 @@ class Fleet:
                 if self._begun:
                     self._watch(endpoint)
         self._see_whether_any_is_left()
-
-    async def _addresses(self, url: str) -> list[str | None]:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if self._options.addresses == "one" or _is_address(host):
-            return [None]
-        return list(await addresses(host, parts.port or (443 if parts.scheme == "https" else 80)))
 
     async def _keep_finding(self) -> None:
         while True:
@@ -308,11 +292,3 @@ class Fleet:
             if misses >= self._options.failures:
                 return self.eject(endpoint, kind, why)
         return None
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

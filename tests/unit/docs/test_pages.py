@@ -22,7 +22,7 @@ from workers.settings import FOREIGN_VARIABLES, setting_fields
 
 PAGES = list(pages())
 # `rsafe <sub> …` in code; a word in prose after "rsafe" is no command.
-COMMAND = re.compile(r"(?:^|[\s/`(])rsafe (?P<words>[a-z]+(?: [a-z][a-z-]*)?)")
+COMMAND = re.compile(r"(?:^|[\s/`(])rsafe (?P<words>[a-z][a-z-]*(?: [a-z][a-z-]*)?)")
 VARIABLE = re.compile(r"\bRSAFE_[A-Z_]+")
 FIELDS = setting_fields()
 VARIABLES = {field.variable for field in FIELDS} | FOREIGN_VARIABLES

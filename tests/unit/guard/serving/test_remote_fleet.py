@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from guard.errors import CheckpointError, EngineAbsent, EngineNotReady
-from guard.serving import remote_fleet
+from guard.serving import remote_names
 from guard.serving.engine import EngineParameters
 from guard.serving.remote_endpoint import Unreachable, addresses
 from guard.serving.remote_engine import RemoteEngine
@@ -200,7 +200,7 @@ async def test_a_name_of_many_addresses_is_as_many_servers(
             raise Unreachable("its name cannot be resolved")
         return list(known)
 
-    monkeypatch.setattr(remote_fleet, "addresses", found)
+    monkeypatch.setattr(remote_names, "addresses", found)
     url = f"http://guard.example:{first._port}"
     engine = engine_over(remote_folder, url, addresses="all")
     await engine.start()
