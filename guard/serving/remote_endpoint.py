@@ -23,6 +23,8 @@ from guard.serving.remote_options import RemoteOptions
 _CONNECT_S: Final = 3.0
 # vLLM closes a connection that was idle for 5 s. One that is used in that moment fails, so ours go earlier.
 _KEEP_ALIVE_S: Final = 2.5
+# Connections for looks at a server's health, version and counts; a few at a time.
+_LOOKS: Final = 4
 # Bytes that are read at a time.
 _CHUNK: Final = 65_536
 
@@ -42,7 +44,7 @@ class Endpoint(Place):
         "_address",
         "_headers",
         "_options",
-        "_session",
+        "_sessions",
         "attempts",
         "began_s",
         "heard_s",
@@ -68,7 +70,7 @@ class Endpoint(Place):
         """Requests of calls under way."""
         self._address = address
         self._options = options
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._headers = {"Accept-Encoding": "identity"}
         if options.api_key:
             self._headers["Authorization"] = f"Bearer {options.api_key}"
@@ -88,7 +90,7 @@ class Endpoint(Place):
         Cancelled, the connection is closed, by which vLLM aborts the request. Raises `Unreachable` or
         `Broken`.
         """
-        async with self._answer("POST", path, body) as answer:
+        async with self._answer("POST", path, body, calls=True) as answer:
             return answer.status, await _read(answer, most_bytes), _retry_after(answer)
 
     async def send(self, path: str, body: bytes, most_bytes: int, timeout_s: float) -> tuple[int, bytes]:
@@ -97,9 +99,8 @@ class Endpoint(Place):
             return await self._request("POST", path, body, most_bytes)
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        while self._sessions:
+            await self._sessions.popitem()[1].close()
 
     def eject(self, why: str) -> None:
         """Ends its calls as well, which then go elsewhere."""
@@ -110,16 +111,17 @@ class Endpoint(Place):
     async def _request(
         self, method: str, path: str, body: bytes | None, most_bytes: int
     ) -> tuple[int, bytes]:
-        async with self._answer(method, path, body) as answer:
+        # Not in the queue of the calls: a server of which all connections are taken is well all the same.
+        async with self._answer(method, path, body, calls=False) as answer:
             return answer.status, await _read(answer, most_bytes)
 
     @contextlib.asynccontextmanager
     async def _answer(
-        self, method: str, path: str, body: bytes | None
+        self, method: str, path: str, body: bytes | None, *, calls: bool
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = self._headers if body is None else self._headers | {"Content-Type": "application/json"}
         try:
-            async with self._connections().request(
+            async with self._connections(calls=calls).request(
                 method, self.url + path, data=body, headers=headers, allow_redirects=False
             ) as answer:
                 yield answer
@@ -133,16 +135,17 @@ class Endpoint(Place):
             # Its sentence may hold bytes of the answer.
             raise Broken(f"the connection broke: {type(error).__name__}") from None
 
-    def _connections(self) -> aiohttp.ClientSession:
-        if self._session is None:
+    def _connections(self, *, calls: bool) -> aiohttp.ClientSession:
+        """Those of the calls, or those of the looks."""
+        if calls not in self._sessions:
             options = self._options
             connector = aiohttp.TCPConnector(
-                limit=options.max_connections,
+                limit=options.max_connections if calls else _LOOKS,
                 keepalive_timeout=_KEEP_ALIVE_S,
                 ssl=options.tls if options.tls is not None else True,
                 resolver=None if self._address is None else _Pinned(self._address),
             )
-            self._session = aiohttp.ClientSession(
+            self._sessions[calls] = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -150,7 +153,7 @@ class Endpoint(Place):
                 # Each call and each probe has a limit of its own.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
             )
-        return self._session
+        return self._sessions[calls]
 
 
 class _Pinned(AbstractResolver):
