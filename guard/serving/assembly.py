@@ -49,6 +49,7 @@ def build_engine(
                 remote,
                 max_model_len=options.max_model_len,
                 load_format=options.load_format,
+                quantization=options.quantization,
                 hang_timeout_s=options.hang_timeout_s,
                 start_timeout_s=options.start_timeout_s,
             )

@@ -39,6 +39,7 @@ class RemoteEngine:
         *,
         max_model_len: int,
         load_format: str = "auto",
+        quantization: str = "",
         hang_timeout_s: float = 20.0,
         start_timeout_s: float = 600.0,
         clock: Clock = time.monotonic,
@@ -46,7 +47,7 @@ class RemoteEngine:
         """`folder` and `weights_digest`: the checkpoint's, of which the servers must serve the weights."""
         self._options = options
         self._expected = Expected(
-            model=options.model or served_name(weights_digest, load_format),
+            model=options.model or served_name(weights_digest, load_format, quantization),
             max_model_len=max_model_len,
             vocabulary_size=_vocabulary_size(folder),
         )

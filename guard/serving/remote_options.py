@@ -61,6 +61,11 @@ def _base_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def served_name(weights_digest: str, load_format: str) -> str:
-    """The model's name at a server that `rsafe serve-guard` started: what it serves, to the byte."""
-    return f"{_DUMMY}{weights_digest}" if load_format == "dummy" else weights_digest
+def served_name(weights_digest: str, load_format: str, quantization: str = "") -> str:
+    """The model's name at a server that `rsafe serve-guard` started: what it serves, to the byte.
+
+    >>> served_name("abc", "auto", "fp8")
+    'abc-fp8'
+    """
+    rounded = f"-{quantization}" if quantization else ""
+    return f"{_DUMMY if load_format == 'dummy' else ''}{weights_digest}{rounded}"

@@ -45,7 +45,7 @@ def serve_arguments(
     found += ["--enable-scale-out", "--max-logprobs", str(MOST_LOGPROBS), "--enable-prompt-tokens-details"]
     found += ["--no-enable-log-requests", "--disable-uvicorn-access-log", "--disable-fastapi-docs"]
     for key, value in engine.items():
-        if key not in _LEFT_OUT:
+        if key not in _LEFT_OUT and value is not None:
             found += _option(key, value)
     return [*found, *more]
 

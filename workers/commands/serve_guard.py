@@ -73,7 +73,7 @@ def _arguments(
     return serve_arguments(
         checkpoint.path,
         vllm_options(guard, guard.max_model_len or checkpoint.max_model_len),
-        name=served_name(checkpoint.weights_digest, guard.load_format),
+        name=served_name(checkpoint.weights_digest, guard.load_format, guard.quantization),
         host=host,
         port=port,
         cpu=cpu,

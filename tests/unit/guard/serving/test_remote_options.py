@@ -41,6 +41,7 @@ def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
 def test_random_weights_have_the_name_of_no_checkpoint() -> None:
     assert served_name("abc", "auto") == "abc"
     assert served_name("abc", "dummy") == "dummy:abc"
+    assert served_name("abc", "auto", "fp8") == "abc-fp8"
 
 
 def test_the_key_is_not_shown() -> None:
