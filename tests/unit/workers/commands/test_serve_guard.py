@@ -19,7 +19,9 @@ KEY = "hunter2"
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if vLLM were installed."""
-    monkeypatch.setattr("workers.commands.serve_guard.vllm_program", lambda: "/opt/vllm")
+    monkeypatch.setattr(
+        "workers.commands.serve_guard.server_program", lambda folder: ["/opt/vllm", "serve", str(folder)]
+    )
     monkeypatch.setattr("workers.commands.serve_guard.on_cpu", lambda: True)
     monkeypatch.setenv("RSAFE_GUARD__ENDPOINT_API_KEY", KEY)
 
