@@ -26,7 +26,7 @@ from tests.conftest import require
 
 API_KEY: Final = "key-of-the-tests"
 # From the start of the command to the first health, in seconds; most of it is imports.
-START_S: Final = 500.0
+START_S: Final = 700.0
 _RUNNING: Final = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
 

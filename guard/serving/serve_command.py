@@ -24,7 +24,7 @@ _SERVER: Final = "vllm.entrypoints.launchers.api_server.entry"
 # What `vllm serve` has no option for, sets otherwise, or must not have: its statistics show that it goes on.
 _LEFT_OUT: Final = frozenset(
     {"model", "enable_log_requests", "disable_log_stats", "use_tqdm_on_load"}
-    | {"distributed_executor_backend", "worker_extension_cls", "trust_remote_code"}
+    | {"worker_extension_cls", "trust_remote_code"}
 )
 
 
@@ -32,7 +32,7 @@ def server_program(folder: Path) -> list[str]:
     """What runs `vllm serve` over a folder. Raises `EngineAbsent`."""
     require_vllm()
     if installed_version("vllm") is None:
-        # The program `vllm` asks for the version of a package of that name, which the one for the CPU has not.
+        # The program `vllm` asks for the version of a package of that name; the one for the CPU has another.
         return [sys.executable, "-m", _SERVER, "--model", str(folder)]
     beside = Path(sys.executable).with_name("vllm")
     found = str(beside) if beside.is_file() else shutil.which("vllm")
