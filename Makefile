@@ -33,9 +33,18 @@ help: ## List the targets
 demo: venv ## Chat events through a real Kafka, Redis and guard, with a live table (ARGS="--keep-running")
 	@$(BIN)/rsafe demo $(ARGS)
 
+# What needs no service runs on all cores; the rest shares one engine, one broker and one Redis, and runs alone.
+ALONE := tests/unit tests/architecture
 test: lint types ## Everything that CI runs: format, lint, types, import fences, all tests (ARGS="-k name")
-	$(call say,tests: unit, contract, integration, acceptance)
+ifdef ARGS
+	$(call say,tests)
 	@$(BIN)/python -m pytest $(ARGS)
+else
+	$(call say,tests without services)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ALONE)
+	$(call say,tests: contract, integration, acceptance and all others)
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ALONE))
+endif
 
 test-faults: venv ## The whole fault matrix, for hours; goes on where it was interrupted (ARGS="--row worker-killed")
 	@$(BIN)/python -m tests.acceptance.faults $(ARGS)
