@@ -42,7 +42,7 @@ ifdef ARGS
 else
 	$(call say,tests without services)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ALONE)
-	$(call say,tests: contract, integration, acceptance and all others)
+	$(call say,tests with services)
 	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ALONE))
 endif
 
