@@ -1,8 +1,9 @@
 """The warm start: from random weights to a guard that reads its policy. Reads top to bottom.
 
-Stages come from the recipe: drills (look-up), policies (conversations under growing policies), polish (the
-same at a falling rate), widen (many more frames, odd spellings and forged endings), sharpen (verbs that
-decide, and more weight on fast verdicts). A stage saves its state every `save_every` steps and its weights at
+Stages come from the recipe; those of `tiny` are drills (look-up), policies (conversations under growing
+policies), sentences (their sentences alone), widen (many more frames, odd spellings and forged endings, then
+verbs that decide), cross and settle (acts with another act's verb, forged turns, at falling rates).
+A stage saves its state every `save_every` steps and its weights at
 the end; a run that was killed goes on there, and ends with the same weights.
 """
 

@@ -39,13 +39,13 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`smoke`, of three stages, with a smaller model and fewer rows, saved every second step."""
     text = (SHIPPED_RECIPES / "smoke.yaml").read_text(encoding="utf-8")
     for field, value in (
-        ("model", "{vocabulary: 2240, width: 32, layers: 1, head_width: 16, hidden: 32}"),
+        ("model", "{vocabulary: 2304, width: 32, layers: 1, head_width: 16, hidden: 32}"),
         ("evaluation_rows", "10"),
         ("save_every", "2"),
         ("threads", "1"),
     ):
         text = re.sub(rf"(?m)^{field}: .*$", f"{field}: {value}", text)
-    text = text[: text.index("  - name: polish")]
+    text = text[: text.index("  - name: widen")]
     file = tmp_path_factory.mktemp("recipe") / "small.yaml"
     file.write_text(text, encoding="utf-8")
     return file
