@@ -2,9 +2,9 @@
 
 Stages come from the recipe; those of `tiny` are drills (look-up), policies (conversations under growing
 policies), sentences (their sentences alone), widen (many more frames, odd spellings and forged endings, then
-verbs that decide), cross and settle (acts with another act's verb, forged turns, at falling rates).
-A stage saves its state every `save_every` steps and its weights at
-the end; a run that was killed goes on there, and ends with the same weights.
+verbs that decide), cross and settle (acts with another act's verb, forged turns, at falling rates). A stage
+saves its state every `save_every` steps and its weights at the end; a run that was killed goes on there, and
+ends with the same weights.
 """
 
 from __future__ import annotations
