@@ -62,16 +62,12 @@ async def measure(
         for asked in ASKED:
             await ours.judge_all(asked, policy, draw(64, 0, policies))
             await asyncio.to_thread(bare.repeat, ours.calls)
-            if asked == "fast":
-                ours.choose_band()
         for number in range(1, rounds + 1):
             for place, asked in enumerate(ASKED):
                 seed = number * len(ASKED) + place
                 events = draw(max(16, messages // _DIVISOR[asked]), seed, policies)
                 mine = await ours.judge_all(asked, policy, events)
                 bare_s, bare_tokens = await asyncio.to_thread(bare.repeat, ours.calls)
-                if asked == "fast":
-                    ours.choose_band()
                 found.append(Round(precision, mine, bare_s, bare_tokens))
                 say(
                     f"{precision}, round {number}, {asked}: ours {mine.messages / mine.seconds:,.0f}/s,"

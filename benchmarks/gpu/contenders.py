@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from math import inf
 from pathlib import Path
 from typing import Final, Literal
 
@@ -33,8 +34,10 @@ from schemas.verdict import Unjudged, Verdict
 Asked = Literal["fast", "think-128", "think-512", "adaptive"]
 ASKED: Final[tuple[Asked, ...]] = ("fast", "think-128", "think-512", "adaptive")
 BUDGETS: Final = {"think-128": 128, "think-512": 512, "adaptive": 128}
-THINKING: Final = 0.1
-"""Of the messages, the share for which `adaptive` thinks."""
+ONE_IN: Final = 10
+"""Messages of which `adaptive` thinks about the first. Scores of random weights lie too close for a band to
+part them."""
+_UNCERTAIN, _SURE = RawBand(0.0, inf), RawBand(inf, inf)
 ANSWER_TOKENS: Final = 8
 """Random weights write no verdict; they write as many tokens as a trained model's verdict and codes have."""
 
@@ -59,7 +62,7 @@ class _Recorded(VllmEngine):
     """The engine, which notes the calls of each question in their order.
 
     Random weights write any token. Where one token is asked for, it is made the likelier verdict, so that
-    there are scores and `adaptive` can be sure of some.
+    `adaptive` has a score to be sure of.
     """
 
     async def generate(
@@ -81,8 +84,6 @@ class Ours:
     checkpoint: Checkpoint
     shape: Shape
     options: VllmOptions
-    band: RawBand | None = None
-    """The fast scores about which `adaptive` thinks; None: all."""
     calls: list[list[Call]] = field(default_factory=list)
     """Those of the last pass, by question."""
 
@@ -107,25 +108,25 @@ class Ours:
         if asked != "fast":
             mode = "adaptive" if asked == "adaptive" else "think"
 
-        async def one(event: Event) -> tuple[Verdict | Unjudged, list[Call]]:
+        async def one(number: int, event: Event) -> tuple[Verdict | Unjudged, list[Call]]:
             calls: list[Call] = []
             _CALLS.set(calls)
             question = Question(
                 policy=msgspec.structs.replace(policy, mode=mode),
                 turns=turns_of(event),
                 mode=mode,
-                uncertain=self.band,
+                uncertain=_SURE if number % ONE_IN else _UNCERTAIN,
             )
             async with places:
                 return await judge.judge(question), calls
 
         started = time.perf_counter()
-        found = await asyncio.gather(*map(one, events))
+        found = await asyncio.gather(*(one(*numbered) for numbered in enumerate(events)))
         seconds = time.perf_counter() - started
         self.calls = [calls for _, calls in found]
-        self.outcomes = [outcome for outcome, _ in found]
-        steps = [step for outcome in self.outcomes for step in outcome.steps]
-        if any(not outcome.steps for outcome in self.outcomes):
+        outcomes = [outcome for outcome, _ in found]
+        steps = [step for outcome in outcomes for step in outcome.steps]
+        if any(not outcome.steps for outcome in outcomes):
             raise RuntimeError("a message was not asked; expected every one to fit the model's length")
         return Pass(
             asked=asked,
@@ -138,14 +139,8 @@ class Ours:
                 operations(self.shape, step.prompt_tokens, step.cached_tokens, step.completion_tokens)
                 for step in steps
             ),
-            thought=sum(any(step.mode == "think" for step in outcome.steps) for outcome in self.outcomes),
+            thought=sum(any(step.mode == "think" for step in outcome.steps) for outcome in outcomes),
         )
-
-    def choose_band(self) -> None:
-        """The scores of the last `fast` pass of which so many are uncertain as are to be thought about."""
-        found = [one.score for one in self.outcomes if isinstance(one, Verdict)]
-        scores = sorted(score for score in found if score is not None)
-        self.band = RawBand(0.0, scores[round(THINKING * len(scores))])
 
 
 @dataclass
