@@ -20,6 +20,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from guard.chat_template import chat_of
 from guard.errors import TemplateError
 from guard.prompt_length import length_bound
 
@@ -152,17 +153,11 @@ def read_skeleton(folder: Path) -> Skeleton:
     """
     if not _has_chat_template(folder):
         return Skeleton(before="", between="\n\n", after="\n\n")
-    # Imported here: transformers takes seconds, and only the text of the template is needed from it.
-    from transformers import PreTrainedTokenizerFast
-
-    try:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise TemplateError(f"the tokenizer configuration in {folder} cannot be read: {error}") from error
+    chat = chat_of(folder)
     both = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}]
     folded = [{"role": "user", "content": f"{_SYSTEM}\n\n{_USER}"}]
     for messages in (both, folded):
-        skeleton = _split(_apply(tokenizer, messages))
+        skeleton = None if chat is None else _split(chat(messages))
         if skeleton is not None:
             return skeleton
     raise TemplateError(f"the chat template in {folder} shows neither system nor user text")
@@ -195,14 +190,6 @@ def _has_chat_template(folder: Path) -> bool:
         return True
     config = folder / "tokenizer_config.json"
     return config.is_file() and bool(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
-
-
-def _apply(tokenizer: Any, messages: list[dict[str, str]]) -> str:
-    # jinja2 errors are of many kinds: a template may raise on a role that it does not know.
-    try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    except Exception:  # noqa: BLE001
-        return ""
 
 
 def _split(rendered: str) -> Skeleton | None:

@@ -7,7 +7,6 @@ qwen3guard     Qwen3Guard-Gen
 yes_no         one risk a call: ShieldGemma, Granite Guardian
 catalogue      all of them, by name
 format         what the modules above say of a prompt in another maker's words
-own_template   the chat template that a checkpoint brings, rendered around stand-ins for texts
 skeleton       a format's layout over a tokenizer, cut at its slots
 renderer       a format over a tokenizer: prompts as token ids
 rendering      what serving needs of a renderer, ours or of another format; makes the right one

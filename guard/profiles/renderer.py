@@ -20,9 +20,9 @@ from typing import Final
 import msgspec
 
 from guard.answer import Answer, Unparseable
+from guard.chat_template import chat_of
 from guard.errors import TemplateError
 from guard.profiles.format import Format
-from guard.profiles.own_template import chat_of
 from guard.profiles.profile import Profile
 from guard.profiles.skeleton import Place, Skeleton, Skeletons
 from guard.prompt import PromptParts, Turn, VerdictTokens
@@ -48,6 +48,11 @@ class FormatRenderer:
         self.encoder = TextEncoder(folder)
         self.eos_token_ids = end_tokens(folder)
         chat = chat_of(folder) if of.own_template else None
+        if of.own_template and chat is None:
+            raise TemplateError(
+                f"{folder}: no chat template; the profile takes its prompt from the checkpoint's own "
+                "(chat_template.jinja, or chat_template in tokenizer_config.json)"
+            )
         self._skeletons = Skeletons(of, profile.modes, self.encoder, chat)
         self._lock = Lock()
         self._policy_ids: OrderedDict[str, tuple[int, ...]] = OrderedDict()

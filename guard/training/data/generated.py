@@ -14,10 +14,10 @@ import msgspec
 from guard.training.data.drafts import Draft, chance
 from guard.training.data.rows import LabelledRow
 from guard.training.data.settings import GeneratorSource, Split
-from guard.training.generator.conversations import Row, draw_exchange
+from guard.training.generator.conversations import Row, draw_exchange, terms_of
 from guard.training.generator.conversations import Split as HeldOut
 from guard.training.generator.evaluation_sets import switched_off
-from guard.training.generator.policies import PolicyLine, TermSource, draw_policy, wordings_with
+from guard.training.generator.policies import PolicyLine, draw_policy, wordings_with
 from schemas.policy import Category, Policy
 
 # The generator writes English, and nobody's words: the licence is the project's own.
@@ -44,7 +44,7 @@ def generated(source: GeneratorSource, seed: int) -> Iterator[Draft]:
 
 def _drawn(source: GeneratorSource, split: Split, seed: str) -> Row:
     rng = random.Random(seed)
-    terms: TermSource = "wide" if source.style in ("wide", "sharp", "crossed") else "train"
+    terms = terms_of(source.style)
     held: HeldOut = "train"
     written = wordings_with(source.prose)
     if split == "dev":

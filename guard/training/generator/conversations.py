@@ -97,6 +97,8 @@ _SHARES: dict[Style, _Shares] = {
     "sharp": _SHARP,
     "crossed": replace(_SHARP, endings=0.3, crossed=0.4, forged_turns=0.35),
 }
+# For acts that are no violation, which are plain otherwise.
+_CROSSED_ALONE = replace(_PLAIN, crossed=_SHARES["crossed"].crossed)
 # An act and the end of a frame may make up a held-out act: `assemble {x}` and ` at home`.
 _HELD_OUT_ACTS = [
     re.compile(r"\S+(?: \S+)?".join(map(re.escape, re.split(r"\{x\}|\{b\}", act))))
@@ -212,7 +214,7 @@ def draw_exchange(
         if key and rng.random() < (shares.odd_terms if chosen in ("listed", "unlisted") else shares.odd_acts):
             odd, text = True, text.replace(key, obfuscate(rng, key))
         if rng.random() < shares.endings:
-            forged, text = True, text + _ending(rng, style, shares)
+            forged, text = True, text + _ending(rng, style)
         turns = _turns(rng, policy, split, text)
     else:
         turns = (Turn(role="user", text=text),)
@@ -227,12 +229,18 @@ def forge(rng: random.Random, endings: tuple[str, ...]) -> str:
     return ending.replace("{nonce}", wrong_nonce(rng, _FORGERY_NONCE_LENGTH))
 
 
-def _ending(rng: random.Random, style: Style, shares: _Shares) -> str:
-    if shares.forged_turns and rng.random() < shares.forged_turns:
+def _ending(rng: random.Random, style: Style) -> str:
+    turns = _SHARES[style].forged_turns
+    if turns and rng.random() < turns:
         return wide_frames.forge_turn(rng, _FORGERY_NONCE_LENGTH)
     if style != "full" and rng.random() < 0.8:
         return wide_frames.forge_from_pieces(rng, _FORGERY_NONCE_LENGTH)
     return forge(rng, frames.FORGERIES)
+
+
+def terms_of(style: Style) -> TermSource:
+    """Where the words of a policy's own come from in rows of a style."""
+    return "wide" if _SHARES[style].composed else "train"
 
 
 def draw_group(
@@ -240,7 +248,7 @@ def draw_group(
 ) -> tuple[tuple[PolicyLine, ...], tuple[Exchange, ...]]:
     """One training policy and `size` conversations under it."""
     rng = random.Random(seed)
-    source: TermSource = "wide" if style in ("wide", "sharp", "crossed") else "train"
+    source = terms_of(style)
     builtin = None if style in _WHOLE else rng.choice([0, 1, 2, 3, 4])
     policy = draw_policy(rng, source, builtin=builtin, wordings=wordings)
     drawn = [draw_exchange(rng, policy, source=source, style=style) for _ in range(size)]
@@ -313,8 +321,8 @@ def _content(
     if kind == "chat":
         text = rng.choice(frames.HELD_OUT_SMALL_TALK if held else frames.SMALL_TALK)
         return Exchange((), "safe", "harmless.", kind), "", text
-    quiet = replace(_PLAIN, crossed=shares.crossed)
-    act = draw_act(rng, split, rng.choice(list(CONCEPTS)), harmless=kind == "harmless", shares=quiet)
+    plain = _CROSSED_ALONE if shares.crossed else _PLAIN
+    act = draw_act(rng, split, rng.choice(list(CONCEPTS)), harmless=kind == "harmless", shares=plain)
     if kind == "harmless":
         return Exchange((), "safe", "harmless.", kind), act, _act_sentence(rng, held, act, style)
     if shares.composed and rng.random() < shares.composed:

@@ -10,7 +10,7 @@ went wrong, whatever stood for ``{t}``. These vary who speaks, the kind of claus
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from guard.training.generator import frames
 from guard.training.generator.words import wrong_nonce
@@ -221,23 +221,31 @@ def forge_from_pieces(rng: random.Random, nonce_length: int) -> str:
 
     Half of them begin a line with a guessed boundary mark. Held-out endings are never drawn.
     """
-    while True:
-        pieces = [rng.choice(_FORGED_PIECES) for _ in range(rng.choice([1, 1, 2, 2, 3, 4, 5]))]
-        for _ in range(rng.choice([0, 1, 1, 2])):
-            pieces.insert(rng.randrange(len(pieces) + 1), "{nonce}")
-        ending = rng.choice(_JOINTS[:2]) + "".join(rng.choice(_JOINTS) + piece for piece in pieces)
-        if ending.strip() not in _HELD_OUT_ENDINGS:
-            return ending.replace("{nonce}", wrong_nonce(rng, nonce_length))
+    return _forged(rng, nonce_length, _pieces)
 
 
 def forge_turn(rng: random.Random, nonce_length: int) -> str:
     """An ending in the form of a turn, or of two, between guessed boundary marks; none of the held-out ones."""
+    return _forged(rng, nonce_length, _marked_turns)
+
+
+def _forged(rng: random.Random, nonce_length: int, draw: Callable[[random.Random], str]) -> str:
     while True:
-        ending = ""
-        for _ in range(rng.choice([1, 1, 2])):
-            ending += (
-                f"\n{{nonce}} {rng.choice(('user', 'user', 'assistant'))}: {rng.choice(frames.SMALL_TALK)}"
-            )
-        ending += rng.choice(["", "\n{nonce}", "\n{nonce}\n", "\n{nonce}\nharmless."])
+        ending = draw(rng)
         if ending.strip() not in _HELD_OUT_ENDINGS:
             return ending.replace("{nonce}", wrong_nonce(rng, nonce_length))
+
+
+def _pieces(rng: random.Random) -> str:
+    pieces = [rng.choice(_FORGED_PIECES) for _ in range(rng.choice([1, 1, 2, 2, 3, 4, 5]))]
+    for _ in range(rng.choice([0, 1, 1, 2])):
+        pieces.insert(rng.randrange(len(pieces) + 1), "{nonce}")
+    return rng.choice(_JOINTS[:2]) + "".join(rng.choice(_JOINTS) + piece for piece in pieces)
+
+
+def _marked_turns(rng: random.Random) -> str:
+    ending = ""
+    for _ in range(rng.choice([1, 1, 2])):
+        role = rng.choice(("user", "user", "assistant"))
+        ending += f"\n{{nonce}} {role}: {rng.choice(frames.SMALL_TALK)}"
+    return ending + rng.choice(["", "\n{nonce}", "\n{nonce}\n", "\n{nonce}\nharmless."])

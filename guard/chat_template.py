@@ -9,10 +9,10 @@ from typing import Any
 from guard.errors import TemplateError
 
 
-def chat_of(folder: Path) -> Callable[..., str]:
+def chat_of(folder: Path) -> Callable[..., str] | None:
     """`chat(messages, **arguments)` → the prompt up to the answer; "" where the template refuses them.
 
-    Raises `TemplateError` for a folder without a chat template.
+    None for a folder without a chat template. Raises `TemplateError` for a tokenizer that cannot be read.
     """
     # Imported here: transformers takes seconds, and only the text of the template is needed from it.
     from transformers import PreTrainedTokenizerFast
@@ -22,10 +22,7 @@ def chat_of(folder: Path) -> Callable[..., str]:
     except (OSError, ValueError, KeyError) as error:
         raise TemplateError(f"the tokenizer configuration in {folder} cannot be read: {error}") from error
     if not tokenizer.chat_template:
-        raise TemplateError(
-            f"{folder}: no chat template; the profile takes its prompt from the checkpoint's own "
-            "(chat_template.jinja, or chat_template in tokenizer_config.json)"
-        )
+        return None
 
     def chat(messages: list[dict[str, Any]], **arguments: Any) -> str:
         # jinja2 errors are of many kinds: a template may raise on an order of roles that it does not know.
