@@ -39,7 +39,7 @@ def content_key(secrets: SecretsSettings) -> bytes:
 
 
 def stored_checkpoint(guard: GuardSettings) -> Checkpoint:
-    """The checkpoint of the settings, verified, and signed where the settings name keys.
+    """The checkpoint of the settings, verified, the one of the settings' digest, and signed where they name keys.
 
     Raises `CheckpointError` or `TemplateError`, and `SettingsError` for a key that cannot be used.
     """
@@ -49,6 +49,11 @@ def stored_checkpoint(guard: GuardSettings) -> Checkpoint:
         profile=guard.profile,
         weights=guard.load_format != "dummy",
     )
+    if guard.checkpoint_digest not in ("", found.checkpoint_digest):
+        raise CheckpointError(
+            f"{found.path}: its digest is {found.checkpoint_digest}; RSAFE_GUARD__CHECKPOINT_DIGEST expected "
+            f"{guard.checkpoint_digest}"
+        )
     if keys := checkpoint_keys(guard):
         require_signature(found, keys)
     return found

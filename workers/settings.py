@@ -193,6 +193,8 @@ class GuardSettings(_Group):
     """Folder in the Hugging Face layout, or `tiny` for the checkpoint in this package."""
     checkpoint_keys: str = ""
     """Files of public keys (PEM), comma-separated: only a checkpoint that one of them signed; empty: any."""
+    checkpoint_digest: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Digest of the only checkpoint that is loaded, as `rsafe checkpoint show` says it; empty: any."""
     calibration: Literal["checkpoint", "off"] = "checkpoint"
     """`checkpoint`: scores are read by its `calibration.json`, where it has one; `off`: scores stay raw."""
     template: str = ""

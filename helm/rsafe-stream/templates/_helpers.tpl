@@ -24,13 +24,64 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* Name of an image. Of `root` and `image`, in which what is empty is as in .Values.image. */}}
 {{- define "rsafe.image" -}}
-{{- $tag := default .Chart.AppVersion .Values.image.tag -}}
-{{- if .Values.image.digest -}}
-{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- $base := .root.Values.image -}}
+{{- $own := default dict .image -}}
+{{- $repository := default $base.repository $own.repository -}}
+{{- $named := or $own.repository $own.tag $own.digest -}}
+{{- $digest := $named | empty | ternary $base.digest $own.digest -}}
+{{- $tag := default .root.Chart.AppVersion (default $base.tag $own.tag) -}}
+{{- with .root.Values.global.imageRegistry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{- if $digest -}}
+{{- printf "%s@%s" $repository $digest -}}
 {{- else -}}
-{{- printf "%s:%s" .Values.image.repository $tag -}}
+{{- printf "%s:%s" $repository $tag -}}
 {{- end -}}
+{{- end -}}
+
+{{/* "yes" where the resources ask for a GPU of whatever maker. */}}
+{{- define "rsafe.asksForGpu" -}}
+{{- range $part := list "limits" "requests" -}}
+{{- range $name, $_ := dig $part dict $ -}}
+{{- if or (hasPrefix "nvidia.com/" $name) (hasPrefix "amd.com/gpu" $name) (hasPrefix "gpu." $name) -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* maxSurge and maxUnavailable. Of `rollout` and `resources`. */}}
+{{- define "rsafe.rollout" -}}
+{{- $scarce := include "rsafe.asksForGpu" .resources -}}
+{{- $surge := .rollout.maxSurge -}}
+{{- if eq (toString $surge) "" }}{{ $surge = $scarce | empty | ternary 1 0 }}{{ end -}}
+{{- $away := .rollout.maxUnavailable -}}
+{{- if eq (toString $away) "" }}{{ $away = $scarce | empty | ternary 0 1 }}{{ end -}}
+maxSurge: {{ include "rsafe.count" $surge }}
+maxUnavailable: {{ include "rsafe.count" $away }}
+{{- end -}}
+
+{{/* A number as it is, a percentage in quotes. */}}
+{{- define "rsafe.count" -}}
+{{- if hasSuffix "%" (toString .) }}{{ toString . | quote }}{{ else }}{{ int . }}{{ end -}}
+{{- end -}}
+
+{{/* Seconds from the sign to end until the last commit: what a pod has to be given. */}}
+{{- define "rsafe.grace" -}}
+{{- $drain := ceil (dig "stream" "drain_s" 20 .Values.settings) -}}
+{{- default (add .Values.preStopSeconds $drain .Values.shutdownMarginSeconds) .Values.terminationGracePeriodSeconds -}}
+{{- end -}}
+
+{{- define "rsafe.serviceAccountName" -}}
+{{- if .Values.serviceAccount.name }}{{ .Values.serviceAccount.name }}{{ else if .Values.serviceAccount.create }}{{ include "rsafe.fullname" . }}{{ end -}}
+{{- end -}}
+
+{{- define "rsafe.engine" -}}
+{{- .Values.guard.enabled | ternary "remote" (dig "guard" "engine" "vllm" .Values.settings) -}}
+{{- end -}}
+
+{{/* "yes" where the checkpoint is mounted rather than in the image of the worker. */}}
+{{- define "rsafe.mountedCheckpoint" -}}
+{{- if or .Values.checkpoint.existingClaim .Values.checkpoint.image.reference }}yes{{ end -}}
 {{- end -}}
 
 {{- define "rsafe.policiesConfigMap" -}}
@@ -50,38 +101,63 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* Settings as environment variables, sorted by name. Used by the worker and by the topics job. */}}
-{{- define "rsafe.settingsEnv" -}}
-{{- $settings := deepCopy .Values.settings -}}
-{{- if include "rsafe.policiesConfigMap" . -}}
-{{- if hasKey (default dict $settings.policies) "path" -}}
-{{- fail "settings.policies.path and policies.files or policies.existingConfigMap exclude each other: the chart sets the path of the mounted folder" -}}
+{{/* Who needs what: the groups of settings and the Secrets of each component; all of them for the worker and the test. */}}
+{{- define "rsafe.needs" -}}
+worker: {links: [kafka, redis, guard], secrets: [redisUrl, redisSentinelPassword, redisPassword, redisSslKeyPassword, kafkaSaslPassword, kafkaSslKeyPassword, guardEndpointApiKey, guardEndpointSslKeyPassword, contentKey]}
+test: {links: [kafka, redis, guard], secrets: [redisUrl, redisSentinelPassword, redisPassword, redisSslKeyPassword, kafkaSaslPassword, kafkaSslKeyPassword, guardEndpointApiKey, guardEndpointSslKeyPassword, contentKey]}
+topics: {links: [kafka], secrets: [kafkaSaslPassword, kafkaSslKeyPassword], groups: [kafka, log, secrets]}
+trainer: {links: [kafka], secrets: [kafkaSaslPassword, kafkaSslKeyPassword], groups: [kafka, log, secrets]}
+guard: {links: [], secrets: [guardEndpointApiKey], groups: [guard, log]}
 {{- end -}}
+
+{{/* The variable and the file of each Secret. */}}
+{{- define "rsafe.secretFiles" -}}
+redisUrl: {variable: RSAFE_REDIS__URL_FILE, file: redis-url}
+redisSentinelPassword: {variable: RSAFE_REDIS__SENTINEL_PASSWORD_FILE, file: redis-sentinel-password}
+redisPassword: {variable: RSAFE_REDIS__PASSWORD_FILE, file: redis-password}
+redisSslKeyPassword: {variable: RSAFE_REDIS__SSL_KEY_PASSWORD_FILE, file: redis-key-password}
+kafkaSaslPassword: {variable: RSAFE_KAFKA__SASL_PASSWORD_FILE, file: sasl-password}
+kafkaSslKeyPassword: {variable: RSAFE_KAFKA__SSL_KEY_PASSWORD_FILE, file: kafka-key-password}
+guardEndpointApiKey: {variable: RSAFE_GUARD__ENDPOINT_API_KEY_FILE, file: guard-api-key}
+guardEndpointSslKeyPassword: {variable: RSAFE_GUARD__ENDPOINT_SSL_KEY_PASSWORD_FILE, file: guard-key-password}
+contentKey: {variable: RSAFE_SECRETS__CONTENT_KEY_FILE, file: content-key}
+{{- end -}}
+
+{{/* Environment of a component, sorted by name: its settings, and where its Secrets are mounted. Of `root`, `component` and
+`extraEnv`. What contradicts itself is refused in _refusals.tpl. */}}
+{{- define "rsafe.env" -}}
+{{- $values := .root.Values -}}
+{{- $needs := get (include "rsafe.needs" . | fromYaml) .component -}}
+{{- $settings := deepCopy $values.settings -}}
+{{- if include "rsafe.policiesConfigMap" .root -}}
 {{- $_ := set $settings "policies" (merge (dict "path" "/etc/rsafe/policies") (default dict $settings.policies)) -}}
 {{- end -}}
-{{- if .Values.checkpoint.existingClaim -}}
-{{- if hasKey (default dict $settings.guard) "checkpoint" -}}
-{{- fail "settings.guard.checkpoint and checkpoint.existingClaim exclude each other: the chart sets the path of the mounted folder" -}}
+{{- $guard := default dict $settings.guard -}}
+{{- if include "rsafe.mountedCheckpoint" .root -}}
+{{- $_ := set $guard "checkpoint" (printf "/checkpoints/%s" $values.checkpoint.path | trimSuffix "/") -}}
 {{- end -}}
-{{- $_ := set $settings "guard" (merge (dict "checkpoint" (printf "/checkpoints/%s" .Values.checkpoint.path | trimSuffix "/")) (default dict $settings.guard)) -}}
+{{- with $values.checkpoint.digest -}}{{- $_ := set $guard "checkpoint_digest" . -}}{{- end -}}
+{{- if eq .component "guard" -}}
+{{- $guard = omit $guard "engine" "endpoints" "endpoint_addresses" -}}
+{{- else if $values.guard.enabled -}}
+{{- $_ := set $guard "engine" "remote" -}}
+{{- $_ := set $guard "endpoints" (printf "http://%s-guard:%d" (include "rsafe.fullname" .root) (int $values.guard.port)) -}}
+{{- if not (hasKey $guard "endpoint_addresses") -}}{{- $_ := set $guard "endpoint_addresses" "all" -}}{{- end -}}
 {{- end -}}
-{{- range $link, $tls := .Values.tls -}}
-{{- if $tls.existingSecret -}}
+{{- $_ := set $settings "guard" $guard -}}
+{{- range $link, $tls := $values.tls -}}
+{{- if and $tls.existingSecret (has $link $needs.links) -}}
 {{- $named := default dict (get $settings $link) -}}
-{{- $prefix := eq $link "guard" | ternary "endpoint_" "" -}}
 {{- range $file, $key := dict "ca" $tls.ca "certificate" $tls.certificate "key" $tls.key -}}
 {{- if $key -}}
-{{- $name := printf "%sssl_%s_location" $prefix $file -}}
-{{- if hasKey $named $name -}}
-{{- fail (printf "settings.%s.%s and tls.%s.existingSecret exclude each other: the chart sets the path of the mounted file" $link $name $link) -}}
-{{- end -}}
-{{- $_ := set $named $name (printf "/etc/rsafe/tls/%s/%s.pem" $link $file) -}}
+{{- $_ := set $named (printf "%sssl_%s_location" (eq $link "guard" | ternary "endpoint_" "") $file) (printf "/etc/rsafe/tls/%s/%s.pem" $link $file) -}}
 {{- end -}}
 {{- end -}}
 {{- $_ := set $settings $link $named -}}
 {{- end -}}
 {{- end -}}
 {{- range $group := keys $settings | sortAlpha }}
+{{- if or (not $needs.groups) (has $group $needs.groups) }}
 {{- $names := get $settings $group | default dict }}
 {{- range $name := keys $names | sortAlpha }}
 {{- $value := get $names $name }}
@@ -91,113 +167,80 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 {{- end }}
-{{- with .Values.secrets.redisUrl }}{{ if .existingSecret }}
-- name: RSAFE_REDIS__URL_FILE
-  value: /etc/rsafe/secrets/redis-url
-{{- end }}{{ end }}
-{{- with .Values.secrets.redisSentinelPassword }}{{ if .existingSecret }}
-- name: RSAFE_REDIS__SENTINEL_PASSWORD_FILE
-  value: /etc/rsafe/secrets/redis-sentinel-password
-{{- end }}{{ end }}
-{{- with .Values.secrets.kafkaSaslPassword }}{{ if .existingSecret }}
-- name: RSAFE_KAFKA__SASL_PASSWORD_FILE
-  value: /etc/rsafe/secrets/sasl-password
-{{- end }}{{ end }}
-{{- with .Values.secrets.redisPassword }}{{ if .existingSecret }}
-- name: RSAFE_REDIS__PASSWORD_FILE
-  value: /etc/rsafe/secrets/redis-password
-{{- end }}{{ end }}
-{{- with .Values.secrets.kafkaSslKeyPassword }}{{ if .existingSecret }}
-- name: RSAFE_KAFKA__SSL_KEY_PASSWORD_FILE
-  value: /etc/rsafe/secrets/kafka-key-password
-{{- end }}{{ end }}
-{{- with .Values.secrets.redisSslKeyPassword }}{{ if .existingSecret }}
-- name: RSAFE_REDIS__SSL_KEY_PASSWORD_FILE
-  value: /etc/rsafe/secrets/redis-key-password
-{{- end }}{{ end }}
-{{- with .Values.secrets.guardEndpointApiKey }}{{ if .existingSecret }}
-- name: RSAFE_GUARD__ENDPOINT_API_KEY_FILE
-  value: /etc/rsafe/secrets/guard-api-key
-{{- end }}{{ end }}
-{{- with .Values.secrets.guardEndpointSslKeyPassword }}{{ if .existingSecret }}
-- name: RSAFE_GUARD__ENDPOINT_SSL_KEY_PASSWORD_FILE
-  value: /etc/rsafe/secrets/guard-key-password
-{{- end }}{{ end }}
-{{- with .Values.secrets.contentKey }}{{ if .existingSecret }}
-- name: RSAFE_SECRETS__CONTENT_KEY_FILE
-  value: /etc/rsafe/secrets/content-key
-{{- end }}{{ end }}
-{{- range .Values.extraEnv }}
-{{- if hasPrefix "RSAFE_" .name }}
-{{- fail (printf "extraEnv: %s: use settings or secrets, which are checked" .name) }}
 {{- end }}
+{{- $files := include "rsafe.secretFiles" . | fromYaml }}
+{{- range $needs.secrets }}
+{{- if (get $values.secrets .).existingSecret }}
+{{- $one := get $files . }}
+- name: {{ $one.variable }}
+  value: /etc/rsafe/secrets/{{ $one.file }}
+{{- end }}
+{{- end }}
+{{- range concat $values.extraEnv (default list .extraEnv) }}
 - {{ toYaml . | nindent 2 | trim }}
 {{- end }}
 {{- end -}}
 
+{{/* "yes" where a component has Secrets. Of `root` and `component`. */}}
 {{- define "rsafe.hasSecrets" -}}
-{{- range $name, $secret := .Values.secrets -}}
-{{- if $secret.existingSecret }}yes{{ end -}}
+{{- $values := .root.Values -}}
+{{- range (get (include "rsafe.needs" . | fromYaml) .component).secrets -}}
+{{- if (get $values.secrets .).existingSecret }}yes{{ end -}}
 {{- end -}}
 {{- end -}}
 
-{{/* One volume with a file per secret, whatever Secret it comes from. */}}
-{{- define "rsafe.secretsVolume" -}}
+{{/* Mounts of a component: /tmp, Secrets, certificates, policies and checkpoint, as it needs them. Of `root`, `component`. */}}
+{{- define "rsafe.mounts" -}}
+{{- $values := .root.Values -}}
+{{- $links := (get (include "rsafe.needs" . | fromYaml) .component).links -}}
+- {name: tmp, mountPath: /tmp}
+{{- if and (has .component (list "worker" "test")) (include "rsafe.policiesConfigMap" .root) }}
+- {name: policies, mountPath: /etc/rsafe/policies, readOnly: true}
+{{- end }}
+{{- if include "rsafe.hasSecrets" . }}
+- {name: secrets, mountPath: /etc/rsafe/secrets, readOnly: true}
+{{- end }}
+{{- range $link, $tls := $values.tls }}
+{{- if and $tls.existingSecret (has $link $links) }}
+- {name: tls-{{ $link }}, mountPath: /etc/rsafe/tls/{{ $link }}, readOnly: true}
+{{- end }}
+{{- end }}
+{{- if and (has .component (list "worker" "test" "guard")) (include "rsafe.mountedCheckpoint" .root) }}
+- {name: checkpoints, mountPath: /checkpoints, readOnly: true}
+{{- end }}
+{{- with $values.extraVolumeMounts }}{{ toYaml . | nindent 0 }}{{ end }}
+{{- end -}}
+
+{{/* The volumes of these mounts. Of `root`, `component` and `tmpSizeLimit`. */}}
+{{- define "rsafe.volumes" -}}
+{{- $values := .root.Values -}}
+{{- $needs := get (include "rsafe.needs" . | fromYaml) .component -}}
+- name: tmp
+  emptyDir: {{ if .tmpSizeLimit }}{sizeLimit: {{ .tmpSizeLimit | quote }}}{{ else }}{}{{ end }}
+{{- if has .component (list "worker" "test") }}
+{{- with include "rsafe.policiesConfigMap" .root }}
+- name: policies
+  configMap:
+    name: {{ . }}
+{{- end }}
+{{- end }}
+{{- if include "rsafe.hasSecrets" . }}
+{{- $files := include "rsafe.secretFiles" . | fromYaml }}
 - name: secrets
   projected:
     defaultMode: 0440
     sources:
-      {{- with .Values.secrets.redisUrl }}{{ if .existingSecret }}
+      {{- range $needs.secrets }}
+      {{- $secret := get $values.secrets . }}
+      {{- if $secret.existingSecret }}
       - secret:
-          name: {{ .existingSecret }}
-          items: [{key: {{ .key | quote }}, path: redis-url}]
-      {{- end }}{{ end }}
-      {{- with .Values.secrets.redisSentinelPassword }}{{ if .existingSecret }}
-      - secret:
-          name: {{ .existingSecret }}
-          items: [{key: {{ .key | quote }}, path: redis-sentinel-password}]
-      {{- end }}{{ end }}
-      {{- with .Values.secrets.kafkaSaslPassword }}{{ if .existingSecret }}
-      - secret:
-          name: {{ .existingSecret }}
-          items: [{key: {{ .key | quote }}, path: sasl-password}]
-      {{- end }}{{ end }}
-      {{- with .Values.secrets.redisPassword }}{{ if .existingSecret }}
-      - secret:
-          name: {{ .existingSecret }}
-          items: [{key: {{ .key | quote }}, path: redis-password}]
-      {{- end }}{{ end }}
-      {{- with .Values.secrets.kafkaSslKeyPassword }}{{ if .existingSecret }}
-      - secret:
-          name: {{ .existingSecret }}
-          items: [{key: {{ .key | quote }}, path: kafka-key-password}]
-      {{- end }}{{ end }}
-      {{- with .Values.secrets.redisSslKeyPassword }}{{ if .existingSecret }}
-      - secret:
-          name: {{ .existingSecret }}
-          items: [{key: {{ .key | quote }}, path: redis-key-password}]
-      {{- end }}{{ end }}
-      {{- with .Values.secrets.guardEndpointApiKey }}{{ if .existingSecret }}
-      - secret:
-          name: {{ .existingSecret }}
-          items: [{key: {{ .key | quote }}, path: guard-api-key}]
-      {{- end }}{{ end }}
-      {{- with .Values.secrets.guardEndpointSslKeyPassword }}{{ if .existingSecret }}
-      - secret:
-          name: {{ .existingSecret }}
-          items: [{key: {{ .key | quote }}, path: guard-key-password}]
-      {{- end }}{{ end }}
-      {{- with .Values.secrets.contentKey }}{{ if .existingSecret }}
-      - secret:
-          name: {{ .existingSecret }}
-          items: [{key: {{ .key | quote }}, path: content-key}]
-      {{- end }}{{ end }}
-{{- end -}}
-
-{{/* Certificates of the links, a folder each. */}}
-{{- define "rsafe.tlsVolumes" -}}
-{{- range $link, $tls := .Values.tls }}
-{{- if $tls.existingSecret }}
+          name: {{ $secret.existingSecret }}
+          items: [{key: {{ $secret.key | quote }}, path: {{ (get $files .).file }}}]
+      {{- end }}
+      {{- end }}
+{{- end }}
+{{- range $link, $tls := $values.tls }}
+{{- if and $tls.existingSecret (has $link $needs.links) }}
 - name: tls-{{ $link }}
   secret:
     secretName: {{ $tls.existingSecret }}
@@ -210,14 +253,75 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       {{- end }}
 {{- end }}
 {{- end }}
+{{- if has .component (list "worker" "test" "guard") }}
+{{- with $values.checkpoint.existingClaim }}
+- name: checkpoints
+  persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}
+{{- end }}
+{{- with $values.checkpoint.image }}
+{{- if .reference }}
+- name: checkpoints
+  image:
+    reference: {{ printf "%s%s" (empty $values.global.imageRegistry | ternary "" (printf "%s/" (trimSuffix "/" $values.global.imageRegistry))) .reference | quote }}
+    pullPolicy: {{ .pullPolicy }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with $values.extraVolumes }}{{ toYaml . | nindent 0 }}{{ end }}
 {{- end -}}
 
-{{- define "rsafe.tlsMounts" -}}
-{{- range $link, $tls := .Values.tls }}
-{{- if $tls.existingSecret }}
-- {name: tls-{{ $link }}, mountPath: /etc/rsafe/tls/{{ $link }}, readOnly: true}
+{{/* What every pod has. Of `root`, `component` and `place`, the values that say where and how it is scheduled. */}}
+{{- define "rsafe.podCommon" -}}
+automountServiceAccountToken: false
+# A Service called rsafe-… would otherwise put variables such as RSAFE_STREAM_PORT into the environment, and unknown names
+# with that prefix are refused.
+enableServiceLinks: false
+securityContext: {{- include "rsafe.podSecurityContext" .root | nindent 2 }}
+{{- with include "rsafe.serviceAccountName" .root }}
+{{- /* Hooks that run first find no account of this release. */}}
+{{- if not (and (eq $.component "topics") $.root.Values.serviceAccount.create) }}
+serviceAccountName: {{ . }}
 {{- end }}
 {{- end }}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .place.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .place.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .place.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .place.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if has .component (list "worker" "guard") }}
+{{- $labels := merge (dict "app.kubernetes.io/component" .component) (include "rsafe.selectorLabels" .root | fromYaml) }}
+{{- $overNodes := list (dict "maxSkew" 1 "topologyKey" "kubernetes.io/hostname" "whenUnsatisfiable" "ScheduleAnyway" "labelSelector" (dict "matchLabels" $labels)) }}
+topologySpreadConstraints: {{- toYaml (default $overNodes .place.topologySpreadConstraints) | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Waits before the program is told to end. The image has a sleep; the kubelet's own is not in every Kubernetes. */}}
+{{- define "rsafe.preStop" -}}
+{{- if . }}
+lifecycle:
+  preStop:
+    exec: {command: [sleep, {{ . | toString | quote }}]}
+{{- end -}}
+{{- end -}}
+
+{{/* Numbers of ports at the ends of comma-separated addresses, as a JSON list. */}}
+{{- define "rsafe.portsOf" -}}
+{{- $ports := list -}}
+{{- range splitList "," . -}}
+{{- $port := regexFind ":[0-9]+$" (trim . | trimSuffix "/") | trimPrefix ":" -}}
+{{- with default (hasPrefix "https://" . | ternary "443" (hasPrefix "http://" . | ternary "80" "")) $port -}}{{- $ports = append $ports (int .) -}}{{- end -}}
+{{- end -}}
+{{- uniq $ports | toJson -}}
 {{- end -}}
 
 {{- define "rsafe.podSecurityContext" -}}

@@ -215,3 +215,10 @@ def test_with_keys_a_changed_file_is_refused_whoever_signed(signed: Path, tmp_pa
 def test_a_key_that_cannot_be_read_is_an_error_of_the_setting(signed: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"RSAFE_GUARD__CHECKPOINT_KEYS: cannot read .*absent\.pub"):
         stored_checkpoint(settings(signed, checkpoint_keys=str(tmp_path / "absent.pub")))
+
+
+def test_a_checkpoint_of_another_digest_than_the_settings_is_refused(folder: Path) -> None:
+    digest = open_checkpoint(str(folder), weights=False).checkpoint_digest
+    assert stored_checkpoint(settings(folder, checkpoint_digest=digest)).checkpoint_digest == digest
+    with pytest.raises(CheckpointError, match=f"its digest is {digest}; RSAFE_GUARD__CHECKPOINT_DIGEST"):
+        stored_checkpoint(settings(folder, checkpoint_digest="0" * 64))
