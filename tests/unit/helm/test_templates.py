@@ -41,8 +41,8 @@ def test_lint_passes(arguments: list[str]) -> None:
     assert run.returncode == 0, run.stdout
 
 
-def test_default_values_render_worker_service_and_topics_job() -> None:
-    assert set(rendered()) == {"Deployment", "Service", "Job"}
+def test_default_values_render_worker_service_budget_topics_job_and_test() -> None:
+    assert set(rendered()) == {"Deployment", "Service", "PodDisruptionBudget", "Job", "Pod"}
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "Job"])
@@ -78,8 +78,8 @@ def test_the_environment_is_what_the_worker_accepts(tmp_path: Path) -> None:
     assert settings.redis.url.get_secret_value() == "redis://somewhere"
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "Job"])
-def test_certificates_are_mounted_where_the_settings_look_for_them(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "count"), [("Deployment", 7), ("Job", 3)])
+def test_certificates_are_mounted_where_the_settings_look_for_them(kind: str, count: int) -> None:
     spec = pod(rendered("-f", str(FULL))[kind])
     (container,) = spec["containers"]
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
@@ -92,7 +92,7 @@ def test_certificates_are_mounted_where_the_settings_look_for_them(kind: str) ->
     }
     named = {value for name, value in environment.items() if "SSL_" in name and name.endswith("_LOCATION")}
     assert files == named
-    assert len(files) == 7  # of Redis the authority alone
+    assert len(files) == count  # of Redis the authority alone; topics are Kafka's business
 
 
 def test_no_certificates_are_mounted_by_default() -> None:
@@ -101,7 +101,8 @@ def test_no_certificates_are_mounted_by_default() -> None:
 
 def test_the_grace_period_covers_the_drain() -> None:
     assert pod(rendered()["Deployment"])["terminationGracePeriodSeconds"] == 20 + 20
-    assert pod(rendered("-f", str(FULL))["Deployment"])["terminationGracePeriodSeconds"] == 46 + 20
+    with_pre_stop = rendered("--set", "preStopSeconds=3,settings.stream.drain_s=45.5")
+    assert pod(with_pre_stop["Deployment"])["terminationGracePeriodSeconds"] == 3 + 46 + 20
 
 
 def test_probes_and_service_follow_the_health_port() -> None:
