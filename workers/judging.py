@@ -39,7 +39,7 @@ def content_key(secrets: SecretsSettings) -> bytes:
 
 
 def stored_checkpoint(guard: GuardSettings) -> Checkpoint:
-    """The checkpoint of the settings, verified, the one of the settings' digest, and signed where they name keys.
+    """The checkpoint of the settings, verified; of their digest and signed, where they name digest or keys.
 
     Raises `CheckpointError` or `TemplateError`, and `SettingsError` for a key that cannot be used.
     """

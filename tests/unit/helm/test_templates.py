@@ -101,7 +101,7 @@ def test_no_certificates_are_mounted_by_default() -> None:
 
 def test_the_grace_period_covers_the_drain() -> None:
     assert pod(rendered()["Deployment"])["terminationGracePeriodSeconds"] == 20 + 20
-    with_pre_stop = rendered("--set", "preStopSeconds=3,settings.stream.drain_s=45.5")
+    with_pre_stop = rendered("--set", "preStopSeconds=3", "--set-json", "settings.stream.drain_s=45.5")
     assert pod(with_pre_stop["Deployment"])["terminationGracePeriodSeconds"] == 3 + 46 + 20
 
 
