@@ -1,8 +1,8 @@
 # The image of the worker and of every other `rsafe` command.
 #
-#   docker build -t rsafe-stream .                                              CPU
-#   docker build -t rsafe-stream:gpu --build-arg EXTRA=gpu \
-#                --build-arg LOCK=requirements/gpu.lock .                       GPU
+#   make image                   CPU     docker build -t rsafe-stream .
+#   make image VARIANT=gpu       GPU     docker build -t rsafe-stream:gpu --build-arg EXTRA=gpu \
+#                                                     --build-arg LOCK=requirements/gpu.lock .
 #
 # BASE may carry a digest (python:3.12-slim@sha256:…), which makes the base reproducible. The build takes
 # no secrets. A mirror of the package index is given by the builder's own UV_DEFAULT_INDEX, not here.
@@ -27,10 +27,20 @@ RUN uv venv --python "$(command -v python)" /opt/rsafe \
       --constraints "${LOCK}" --output-file /build/runtime.txt pyproject.toml \
  && uv pip install --python /opt/rsafe/bin/python --no-deps --require-hashes --constraints "${LOCK}" \
       --requirements /build/runtime.txt
+# The tool that lists the packages; it stays behind in this stage.
+RUN uv venv --quiet --python "$(command -v python)" /build/sbom \
+ && uv pip install --quiet --python /build/sbom/bin/python --require-hashes --requirements requirements/sbom.txt
+RUN if [ "${EXTRA}" = cpu ]; then \
+      cd /opt/rsafe/lib/python3*/site-packages \
+      && grep --invert-match '^#' /build/requirements/idle_on_cpu.txt \
+         | while read -r pattern; do rm -rf -- ${pattern}; done ; \
+    fi
 COPY . .
 RUN if [ -z "${WHEEL}" ]; then uv build --quiet --wheel --out-dir /build/wheels . ; \
     else mkdir -p wheels && cp "${WHEEL}" wheels/ ; fi \
- && uv pip install --python /opt/rsafe/bin/python --no-deps wheels/*.whl
+ && uv pip install --python /opt/rsafe/bin/python --no-deps wheels/*.whl \
+ && /build/sbom/bin/cyclonedx-py environment --output-reproducible --output-format JSON \
+      --output-file /build/python.cdx.json /opt/rsafe/bin/python
 
 FROM ${BASE}
 ARG EXTRA=cpu
@@ -48,6 +58,8 @@ RUN apt-get update \
  && groupadd --gid 1000 rsafe \
  && useradd --uid 1000 --gid 1000 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin rsafe
 COPY --from=build /opt/rsafe /opt/rsafe
+COPY --from=build /build/python.cdx.json /build/requirements/sbom.py /tmp/sbom/
+RUN python /tmp/sbom/sbom.py /tmp/sbom/python.cdx.json /opt/rsafe/sbom.cdx.json "${VERSION}" && rm -r /tmp/sbom
 # The root file system may be read-only: everything that a library wants to write goes below /tmp.
 # The hub is never asked: a checkpoint is a folder.
 ENV PATH=/opt/rsafe/bin:$PATH \

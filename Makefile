@@ -25,7 +25,7 @@ COMPILE := pip compile pyproject.toml --universal --python-version 3.11 --extra 
   --generate-hashes --no-annotate --no-header --quiet
 say = @printf '\033[1m→ %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test test-faults test-engines check venv format lint types unit docs bench fuzz lock clean
+.PHONY: help demo test test-faults test-engines test-image image check venv format lint types unit docs bench fuzz lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -81,6 +81,17 @@ docs: venv ## Make the schemas, the reference pages and the chart's settings ane
 fuzz: venv ## A million inputs into each decoder; ARGS="--seed 7", or "--first N" to go on with a run
 	$(call say,fuzz)
 	@$(BIN)/python -m tests.fuzz --page docs/operations/faults.md $(ARGS)
+
+# Any builder that reads a Dockerfile: docker, podman, "buildah bud --isolation chroot".
+BUILDER ?= docker build
+VARIANT ?= cpu
+IMAGE ?= rsafe-stream
+image: ## The container image (VARIANT=gpu IMAGE=name ARGS="--build-arg BASE=…@sha256:…" BUILDER="podman build")
+	@$(BUILDER) --build-arg EXTRA=$(VARIANT) --build-arg LOCK=requirements/$(VARIANT).lock \
+	  --tag $(IMAGE):$(if $(filter gpu,$(VARIANT)),gpu,latest) $(ARGS) .
+
+test-image: venv ## The image, built and run for real with buildah (root, Debian); half an hour or so
+	@RSAFE_TEST_IMAGE=1 $(BIN)/python -m pytest tests/image $(ARGS)
 
 bench: venv ## Benchmarks; tables go to benchmarks/results/
 	@$(BIN)/python -m benchmarks.guard_bound $(ARGS)

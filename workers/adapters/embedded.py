@@ -1,4 +1,5 @@
-"""The local stack: a real Kafka and a real Redis on this machine, for development, the demo and the tests.
+"""The local stack: a real Kafka, a real Redis and, if wanted, a Prometheus on this machine, for development,
+the demo and the tests.
 
     with LocalStack(ephemeral=True) as stack:
         stack.addresses.bootstrap_servers, stack.addresses.redis_url
@@ -13,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -21,6 +22,7 @@ from workers.adapters.embedded_addresses import SERVERS, Addresses, broker_accep
 from workers.adapters.embedded_folder import PartRecord, StackFolder, StackRecord, temporary_folder
 from workers.adapters.embedded_kafka import KafkaProcess
 from workers.adapters.embedded_process import ProcessIdentity
+from workers.adapters.embedded_prometheus import DEFAULT_TARGETS, PrometheusProcess
 from workers.adapters.embedded_redis import RedisProcess, redis_answers
 from workers.adapters.embedded_server import Progress, ServerProcess, no_progress
 from workers.errors import StartError
@@ -31,7 +33,7 @@ ADOPTION_TIMEOUT_S: Final = 10.0
 
 
 class LocalStack:
-    """Kafka and Redis as processes. Not safe for threads."""
+    """Kafka, Redis and Prometheus as processes. Not safe for threads."""
 
     def __init__(
         self,
@@ -44,21 +46,27 @@ class LocalStack:
         detached: bool = False,
         kafka_port: int = 0,
         redis_port: int = 0,
+        prometheus: bool = False,
+        prometheus_port: int = 0,
+        scrape: Sequence[str] = DEFAULT_TARGETS,
+        rules: Path | None = None,
         kafka_properties: Mapping[str, str] | None = None,
         progress: Progress = no_progress,
     ) -> None:
         """Data and logs are kept in `folder` (default `.rsafe/local`), or go with the stack if `ephemeral`.
 
         Parts whose address `existing` names are used instead of starting one. Port 0 takes a free one.
-        `detached` parts outlive this process, until `take_down`.
+        `detached` parts outlive this process, until `take_down`. Prometheus asks the workers at `scrape` and
+        evaluates the alerts in the file `rules`.
         """
         self.addresses = Addresses()
         self._home = StackFolder(folder or DEFAULT_FOLDER)
         self._ephemeral = ephemeral
-        self._wanted = {"Kafka": kafka, "Redis": redis}
+        self._wanted = {"Kafka": kafka, "Redis": redis, "Prometheus": prometheus}
         self._existing = existing or Addresses()
         self._detached = detached
-        self._ports = {"Kafka": kafka_port, "Redis": redis_port}
+        self._ports = {"Kafka": kafka_port, "Redis": redis_port, "Prometheus": prometheus_port}
+        self._scrape, self._rules = scrape, rules
         self._kafka_properties = kafka_properties
         self._progress = progress
         self._parts: dict[str, ServerProcess] = {}
@@ -203,6 +211,8 @@ class LocalStack:
         }
         if name == "Kafka":
             return KafkaProcess(data, properties=self._kafka_properties, **options)
+        if name == "Prometheus":
+            return PrometheusProcess(data, targets=self._scrape, rules=self._rules, **options)
         return RedisProcess(data, ephemeral=self._ephemeral, **options)
 
     def _adopted(self, part: ServerProcess, known: PartRecord) -> bool:

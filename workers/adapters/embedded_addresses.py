@@ -7,11 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from workers.adapters.embedded_kafka import KafkaProcess
+from workers.adapters.embedded_prometheus import PrometheusProcess
 from workers.adapters.embedded_redis import RedisProcess
 from workers.adapters.embedded_server import ServerProcess
 
-SERVERS: Final[dict[str, type[ServerProcess]]] = {"Kafka": KafkaProcess, "Redis": RedisProcess}
-FIELDS: Final = {"Kafka": "bootstrap_servers", "Redis": "redis_url"}
+SERVERS: Final[dict[str, type[ServerProcess]]] = {
+    "Kafka": KafkaProcess,
+    "Redis": RedisProcess,
+    "Prometheus": PrometheusProcess,
+}
+FIELDS: Final = {"Kafka": "bootstrap_servers", "Redis": "redis_url", "Prometheus": "prometheus_url"}
 CONNECT_TIMEOUT_S: Final = 5.0
 KAFKA_PORT: Final = 9092
 
@@ -22,6 +27,7 @@ class Addresses:
 
     bootstrap_servers: str = ""
     redis_url: str = ""
+    prometheus_url: str = ""
 
     def of(self, name: str) -> str:
         """The address of the part of that name."""
@@ -33,7 +39,7 @@ class Addresses:
         return replace(self, **{FIELDS[name]: address})
 
     def environment(self) -> dict[str, str]:
-        """The variables of `rsafe` that name them."""
+        """The variables of `rsafe` that name them; no command reads of Prometheus."""
         variables = {
             "RSAFE_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "RSAFE_REDIS__URL": self.redis_url,

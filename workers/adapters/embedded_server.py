@@ -34,6 +34,8 @@ class ServerProcess(ABC):
     name: ClassVar[str]
     stop_timeout_s: ClassVar[float]
     start_timeout_s: ClassVar[float]
+    optional: ClassVar[bool] = False
+    """Whether a stack without it is whole."""
 
     def __init__(
         self,

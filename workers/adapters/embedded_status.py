@@ -26,12 +26,15 @@ class PartStatus:
 
 
 def stack_status(folder: Path) -> list[PartStatus]:
-    """Kafka and Redis of the stack in that folder, in this order. Changes nothing."""
+    """Kafka and Redis of the stack in that folder, in this order, and Prometheus where one runs. Changes
+    nothing."""
     record = StackFolder(folder).read()
     running = record.running()
     parts = []
     for name, kind in SERVERS.items():
         server, process = kind(Path(record.data)), running.get(name)
+        if process is None and kind.optional:
+            continue
         if process is None:
             parts.append(PartStatus(name, "down", "", None, None, str(server.log)))
             continue

@@ -1,4 +1,4 @@
-"""`rsafe local`: a real Kafka and a real Redis on this machine."""
+"""`rsafe local`: a real Kafka, a real Redis and, if wanted, a Prometheus on this machine."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import click
 from workers.adapters.embedded import DEFAULT_FOLDER, LocalStack
 from workers.adapters.embedded_addresses import Addresses
 from workers.adapters.embedded_process import launcher_command
+from workers.adapters.embedded_prometheus import DEFAULT_TARGETS
 from workers.adapters.embedded_status import stack_status, take_down
 
 FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -33,6 +34,23 @@ def _progress(sentence: str) -> None:
 
 def _stack_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
+        click.option(
+            "--rules",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="Alerts that Prometheus evaluates, such as helm/rsafe-stream/files/alerts.yaml.",
+        ),
+        click.option(
+            "--scrape",
+            multiple=True,
+            default=DEFAULT_TARGETS,
+            show_default=True,
+            metavar="HOST:PORT",
+            help="Health endpoint of a worker that Prometheus asks; may be given more than once.",
+        ),
+        click.option(
+            "--prometheus-port", type=click.IntRange(0, 65535), default=0, help="Default: a free one."
+        ),
+        click.option("--prometheus", is_flag=True, help="Start a Prometheus as well."),
         click.option("--redis-port", type=click.IntRange(0, 65535), default=0, help="Default: a free one."),
         click.option("--kafka-port", type=click.IntRange(0, 65535), default=0, help="Default: a free one."),
         click.option(
@@ -73,14 +91,15 @@ def local() -> None:
     """A real single-node Kafka and a real Redis on this machine, without Docker, Java or root.
 
     Kafka comes from the Maven repository, once, and is kept; Redis is the one on the PATH or comes with
-    the package. Both listen on the loopback address only.
+    the package. A Prometheus (`--prometheus`) is the one on the PATH. All listen on the loopback address
+    only.
     """
 
 
 @local.command()
 @_stack_options
 def up(**options: Any) -> None:
-    """Start both and leave them running; prints the variables that name them.
+    """Start them and leave them running; prints the variables that name them.
 
     \b
     eval "$(rsafe local up)"
@@ -120,7 +139,7 @@ def status(folder: Path, as_json: bool) -> None:
 @_stack_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(command: tuple[str, ...], **options: Any) -> None:
-    """Start both, run COMMAND with the variables that name them, stop both; exits as COMMAND does.
+    """Start them, run COMMAND with the variables that name them, stop them; exits as COMMAND does.
 
     \b
     rsafe local run --ephemeral -- pytest tests/integration

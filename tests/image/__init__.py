@@ -1,0 +1,1 @@
+"""The container image, built for real. Run by `make test-image`."""
