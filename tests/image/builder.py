@@ -1,4 +1,4 @@
-"""Builds the image with buildah on a Debian base made here, and runs commands in it; needs root, no daemon."""
+"""Builds the image with buildah on a Debian base made here, and runs commands in it; needs root."""
 
 from __future__ import annotations
 

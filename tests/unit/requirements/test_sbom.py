@@ -75,7 +75,7 @@ def test_the_distribution_is_read_from_the_base(text: str, expected: str) -> Non
 
 
 def test_what_the_cpu_image_leaves_out_was_looked_at_for_this_pytorch() -> None:
-    """Which libraries PyTorch is linked against changes with its version: look again before changing this one."""
+    # Which libraries PyTorch is linked against changes with its version: look again before changing this.
     left_out = (ROOT / "requirements" / "idle_on_cpu.txt").read_text(encoding="utf-8")
     pinned = next(
         line.partition("==")[2].partition(" ")[0].rstrip("\\").strip()
