@@ -39,10 +39,11 @@ class Addresses:
         return replace(self, **{FIELDS[name]: address})
 
     def environment(self) -> dict[str, str]:
-        """The variables of `rsafe` that name them; no command reads of Prometheus."""
+        """The variables of `rsafe` that name them; of Prometheus, which no command asks, `PROMETHEUS_URL`."""
         variables = {
             "RSAFE_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "RSAFE_REDIS__URL": self.redis_url,
+            "PROMETHEUS_URL": self.prometheus_url,
         }
         return {name: address for name, address in variables.items() if address}
 
