@@ -1,10 +1,10 @@
-"""Draws the dashboards from a real run: a worker under load, a Prometheus that asks it, and the panels' own queries.
+"""Draws the dashboards from a real run: a worker under load, a real Prometheus, and the panels' own queries.
 
     rsafe local run --ephemeral --prometheus --scrape 127.0.0.1:18080 \\
       --rules helm/rsafe-stream/files/alerts.yaml -- .venv/bin/python docs/picture_dashboards.py
 
-Writes docs/operations/dashboards/NAME.png. Grafana draws them better; the queries and what they answer are the same.
-A query that Prometheus refuses ends the script.
+Writes docs/operations/dashboards/NAME.png. Grafana draws them better; the queries and what they answer are
+the same. A query that Prometheus refuses ends the script.
 """  # noqa: INP001 (a script beside the pages, not a package)
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def query(expression: str, began: float, ended: float) -> list[dict[str, Any]]:
     parameters = {"query": expression, "start": str(began), "end": str(ended), "step": str(STEP_S)}
     url = f"{os.environ['PROMETHEUS_URL']}/api/v1/query_range?{urllib.parse.urlencode(parameters)}"
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 (the stack's own Prometheus)
             result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
             return result
     except urllib.error.HTTPError as error:
@@ -129,15 +129,17 @@ def series_of(target: dict[str, Any], began: float, ended: float) -> list[Series
     """The lines of one query, named by its legend."""
     found = []
     for one in query(filled(target["expr"]), began, ended):
-        labels = one["metric"]
-        legend = target.get("legendFormat") or ""
-        if legend in ("", "__auto"):
-            name = ", ".join(f"{key}={value}" for key, value in labels.items() if key != "__name__")
-        else:
-            name = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda label: labels.get(label[1], ""), legend)
         values = [(float(when), float(value)) for when, value in one["values"]]
+        name = legend(target.get("legendFormat") or "", one["metric"])
         found.append(Series(name, [(when, value) for when, value in values if math.isfinite(value)]))
     return found
+
+
+def legend(form: str, labels: dict[str, str]) -> str:
+    """Grafana's name of a line."""
+    if form in ("", "__auto"):
+        return ", ".join(f"{key}={value}" for key, value in labels.items() if key != "__name__")
+    return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda label: labels.get(label[1], ""), form)
 
 
 def draw(dashboard: dict[str, Any], began: float, ended: float, path: Path) -> None:
