@@ -12,6 +12,8 @@ ARG BASE=python:3.12-slim
 FROM ${BASE} AS build
 ARG EXTRA=cpu
 ARG LOCK=requirements/cpu.lock
+# A further extra of pyproject.toml: `train` for the image of the trainer.
+ARG MORE=
 # A ready wheel of rsafe-stream inside the context (such as dist/rsafe_stream-0.1.0-py3-none-any.whl);
 # empty: it is built from the sources.
 ARG WHEEL=
@@ -24,6 +26,7 @@ RUN python -m pip install --no-cache-dir --disable-pip-version-check --require-h
 # `--require-hashes` refuses a package for which the lock has no hash.
 RUN uv venv --python "$(command -v python)" /opt/rsafe \
  && uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra "${EXTRA}" \
+      ${MORE:+--extra "${MORE}"} \
       --constraints "${LOCK}" --output-file /build/runtime.txt pyproject.toml \
  && uv pip install --python /opt/rsafe/bin/python --no-deps --require-hashes --constraints "${LOCK}" \
       --requirements /build/runtime.txt
