@@ -16,7 +16,7 @@ pytestmark = needs_helm
 # Where a leaf's feature is on; the longest prefix that is here counts, else the full values.
 BASES: Final[dict[str, dict[str, Any]]] = {
     "image.tag": merged(FULL, {"image": {"digest": ""}}),
-    "policies.existingConfigMap": merged(FULL, {"policies": {"files": {"forum.yaml": None}}}),
+    "policies.existingConfigMap": with_leaf(FULL, ("policies", "files"), {}),
 }
 # Values of leaves that are maps or lists, or whose form the schema does not tell.
 OTHERS: Final[dict[str, Any]] = {
