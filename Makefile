@@ -26,6 +26,7 @@ COMPILE := pip compile pyproject.toml --universal --python-version 3.11 --extra 
 say = @printf '\033[1m→ %s\033[0m\n' "$(1)"
 
 .PHONY: help demo test test-faults test-engines test-image image check venv format lint types unit docs bench fuzz lock clean
+.PHONY: help demo test test-faults test-engines check venv format lint types unit docs goldens bench fuzz lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -72,11 +73,15 @@ format: venv ## Format the code and mend what the linter can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-docs: venv ## Make the schemas, the reference pages and the chart's settings anew from the code
+docs: venv ## Make the schemas, the reference pages, the chart's settings and its README anew from the code
 	@$(BIN)/python -m schemas.generate
 	@$(BIN)/python -m workers.docs
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python helm/settings_schema.py
+	@$(BIN)/python helm/values_readme.py
+
+goldens: venv ## Make the golden renders of the chart anew; needs helm
+	@$(BIN)/python -m tests.unit.helm.goldens
 
 fuzz: venv ## A million inputs into each decoder; ARGS="--seed 7", or "--first N" to go on with a run
 	$(call say,fuzz)

@@ -2,10 +2,10 @@
 
     python -m tests.unit.helm.crds FOLDER
 
-FOLDER is what `tests/cluster/build.sh` prints: it has the CRDs as `crds-keda` and `crds-prometheus`, from the Go
-modules whose versions and checksums stand in that script. Of a CRD the structural schema is kept, without
-descriptions, and made strict as a server is with `--validate=strict`: a field that is not described is refused.
-Rules in CEL are not kept; the tests on a control plane have them.
+FOLDER is what `tests/cluster/build.sh` prints: it has the CRDs as `crds-keda` and `crds-prometheus`, from the
+Go modules whose versions and checksums stand in that script. Of a CRD the structural schema is kept, without
+descriptions, and made as strict as a server is with `--validate=strict`: a field that is not described is
+refused. Rules in CEL are not kept; the tests on a control plane have them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,16 @@ METADATA: Final = {
 # Words of a CRD's schema that JSON Schema has as well.
 KEPT: Final = frozenset(
     {"type", "enum", "format", "pattern", "required", "default"}
-    | {"minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"}
+    | {
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "minProperties",
+        "maxProperties",
+    }
 )
 
 

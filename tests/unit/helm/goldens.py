@@ -1,12 +1,12 @@
 """Golden renders: every value file in `ci/`, for two versions of Kubernetes.
 
-    python -m tests.unit.helm.goldens            makes them anew; needs `helm`
+    python -m tests.unit.helm.goldens            makes them anew (`make goldens`); needs `helm`
     python -m tests.unit.helm.goldens --check    exit code 1 when one is stale
 
 They are what a change of the chart is read by in a review, and what the tests of the rendered objects go
 through, so that those run where there is no helm. Helm 3 and Helm 4 make the same ones: objects are sorted by
-kind and name, keys by name, comments are gone. Of a long text in a ConfigMap, such as a dashboard, its hash and
-length stand in place of it: the file itself lies in the repository.
+kind and name, keys by name, comments are gone. Of a long text in a ConfigMap, such as a dashboard, its hash
+and length stand in place of it: the file itself lies in the repository.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
         stale = [file for file, text in fresh.items() if file not in old or file.read_text("utf-8") != text]
         stale += sorted(old - set(fresh))
         for file in stale:
-            sys.stderr.write(f"{file.name} is stale: run `python -m tests.unit.helm.goldens`\n")
+            sys.stderr.write(f"{file.name} is stale: run `make goldens`\n")
         return 1 if stale else 0
     FOLDER.mkdir(exist_ok=True)
     for file in old - set(fresh):

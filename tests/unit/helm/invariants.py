@@ -73,7 +73,7 @@ def _texts(part: Any) -> Iterator[str]:
 
 
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    """Whether a LabelSelector (of `matchLabels`, and of `matchExpressions` with In and Exists) takes the labels."""
+    """Whether a LabelSelector (`matchLabels`, and `matchExpressions` with In and Exists) takes the labels."""
     for rule in selector.get("matchExpressions", []):
         if rule["operator"] == "In" and labels.get(rule["key"]) not in rule["values"]:
             return False
@@ -212,7 +212,8 @@ def probes_reach_a_port(release: Release) -> Iterator[str]:
             for call in calls:
                 for kind in ("httpGet", "tcpSocket", "grpc"):
                     if kind in call and call[kind]["port"] not in known:
-                        yield f"{label(part)}: {container['name']}: port {call[kind]['port']!r} is not declared"
+                        port = call[kind]["port"]
+                        yield f"{label(part)}: {container['name']}: port {port!r} is not declared"
 
 
 def grace_covers_the_drain(release: Release) -> Iterator[str]:
@@ -335,7 +336,7 @@ def disruption_budgets_have_pods(release: Release) -> Iterator[str]:
 
 
 def network_policies_cover_all_pods(release: Release) -> Iterator[str]:
-    """Where there are network policies, none of the pods is left out, and each policy selects one at least."""
+    """Where there are network policies, no pod is left out, and each policy selects one at least."""
     policies = release.kind("NetworkPolicy")
     for part in policies:
         if not any(matches(part["spec"]["podSelector"], _labels(pod)) for _, pod in release.pods):

@@ -1,8 +1,9 @@
 """Strict validation of objects against the schemas of Kubernetes, KEDA and the Prometheus operator.
 
-Those of Kubernetes lie in the package `kubernetes-validate`, in which unknown fields are refused everywhere. Its
-own `validate` reads a megabyte and a half of definitions for each object; here they are read once. Those of the
-operators' objects are in `crds/`, made by `python -m tests.unit.helm.crds` from the CRDs in their Go modules.
+Those of Kubernetes lie in the package `kubernetes-validate`, in which unknown fields are refused everywhere.
+Its own `validate` reads a megabyte and a half of definitions for each object; here they are read once. Those
+of the operators' objects are in `crds/`, made by `python -m tests.unit.helm.crds` from the CRDs in their Go
+modules.
 """
 
 from __future__ import annotations

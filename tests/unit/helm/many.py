@@ -1,7 +1,7 @@
 """Many renders in one run of helm: a chart whose dependencies are this chart under as many aliases.
 
-A run of helm takes a tenth of a second and more, most of it start and schema; hundreds of values files together
-take a few seconds so. What is compared is text: the aliases' own traces (the label `helm.sh/chart`, and the
+A run of helm takes a tenth of a second and more, most of it start and schema; hundreds of value files take a
+few seconds together. What is compared is text: the aliases' own traces (the label `helm.sh/chart`, and the
 checksums over texts with that label in them) are taken out.
 """
 
@@ -32,8 +32,8 @@ class RefusedError(AssertionError):
 def renders(folder: Path, values: list[dict[str, Any]], version: str = "1.34") -> list[Render]:
     """Of each values (complete but for the chart's defaults) the rendered documents, as texts to compare.
 
-    `folder` is an empty one for the chart that is made. Raises `RefusedError` with the number of the values in it
-    where a schema or a template refuses.
+    `folder` is an empty one for the chart that is made. Raises `RefusedError` with helm's words, in
+    which the alias has the number of the values, where a schema or a template refuses.
     """
     aliases = [f"m{number:04d}x" for number in range(len(values))]
     dependencies = [{"name": NAME, "version": ">=0.0.0-0", "alias": alias} for alias in aliases]

@@ -31,22 +31,28 @@ API_VERSIONS: Final = (
 LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+def helm(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """One run of helm, whatever its exit code."""
     assert HELM is not None, "helm is not on the PATH"
-    return subprocess.run([HELM, *arguments], capture_output=True, text=True)
+    return subprocess.run([HELM, *arguments], capture_output=True, text=True, input=stdin)
 
 
-def template(*arguments: str, chart: Path = CHART, version: str = "1.34") -> subprocess.CompletedProcess[str]:
-    """`helm template demo CHART` in the namespace `moderation`, for a cluster of that version of Kubernetes."""
+def template(
+    *arguments: str, chart: Path = CHART, version: str = "1.34", values: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`helm template demo CHART` in the namespace `moderation`, for a cluster of that version of Kubernetes.
+
+    `values` is the text of a value file.
+    """
     known = (word for name in API_VERSIONS for word in ("--api-versions", name))
     place = ("--namespace", "moderation", "--kube-version", f"{version}.0")
-    return helm("template", "demo", str(chart), *place, *known, *arguments)
+    given = () if values is None else ("-f", "-")
+    return helm("template", "demo", str(chart), *place, *known, *given, *arguments, stdin=values)
 
 
 def parse(text: str) -> list[Object]:
     """The objects of a rendered text, in its order."""
-    return [part for part in yaml.load_all(text, Loader=LOADER) if part]  # noqa: S506 (a safe loader)
+    return [part for part in yaml.load_all(text, Loader=LOADER) if part]
 
 
 def rendered(*arguments: str, version: str = "1.34") -> list[Object]:

@@ -4,19 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.helm.goldens import CASES, FOLDER, NAMES, VALUES, VERSIONS, golden, normalised, path
+from tests.unit.helm.goldens import CASES, FOLDER, NAMES, VALUES, VERSIONS, normalised, path
 from tests.unit.helm.kubernetes_schemas import errors
-from tests.unit.helm.rendering import needs_helm, parse
+from tests.unit.helm.rendering import parse
 
 each_case = pytest.mark.parametrize(("values", "version"), CASES, ids=NAMES)
-
-
-@needs_helm
-@each_case
-def test_the_golden_is_fresh(values: Path, version: str) -> None:
-    assert path(values, version).read_text(encoding="utf-8") == golden(values, version), (
-        "run `python -m tests.unit.helm.goldens` and read the difference"
-    )
 
 
 def test_each_value_file_has_its_goldens_and_none_is_left_over() -> None:

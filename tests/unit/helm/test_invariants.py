@@ -42,7 +42,9 @@ def test_the_worker_accepts_its_environment(name: str, tmp_path: Path) -> None:
             if (container.get("args") or [None])[0] not in ("worker", "topics"):
                 continue
             environment = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
-            for variable in [key for key in environment if key.startswith("RSAFE_") and key.endswith("_FILE")]:
+            for variable in [
+                key for key in environment if key.startswith("RSAFE_") and key.endswith("_FILE")
+            ]:
                 file = tmp_path / variable
                 file.write_text("redis://somewhere", encoding="utf-8")
                 environment[variable] = str(file)
