@@ -66,4 +66,5 @@ def _folder(version: str) -> Any:
 def _definitions(version: str) -> Registry[Any]:
     text = _folder(version).joinpath("_definitions.json").read_text(encoding="utf-8")
     resource = Resource.from_contents(json.loads(text), default_specification=DRAFT202012)
-    return Registry().with_resource(DEFINITIONS, resource)
+    registry: Registry[Any] = Registry().with_resource(DEFINITIONS, resource)
+    return registry

@@ -81,6 +81,12 @@ def add(objects: list[dict[str, Any]], kind: str, spec: dict[str, Any], name: st
     objects.append({"kind": kind, "metadata": {"name": name, "labels": labels}, "spec": spec})
 
 
+def make_hook(objects: list[dict[str, Any]]) -> None:
+    worker(objects)["metadata"]["annotations"] = {"helm.sh/hook": "pre-install"}
+    pod(objects)["volumes"].append({"name": "x", "configMap": {"name": "added"}})
+    add(objects, "ConfigMap", {})
+
+
 def set_(place: dict[str, Any], key: str, value: Any) -> None:
     place[key] = value
 
@@ -126,11 +132,7 @@ BROKEN: dict[str, tuple[Check, Break]] = {
     ),
     "hook-before-its-map": (
         invariants.hooks_that_run_first_use_nothing_of_the_release,
-        lambda o: (
-            worker(o)["metadata"].update(annotations={"helm.sh/hook": "pre-install"}),
-            pod(o)["volumes"].append({"name": "x", "configMap": {"name": "added"}}),
-            add(o, "ConfigMap", {}),
-        ),
+        make_hook,
     ),
     "probe-port": (
         invariants.probes_reach_a_port,
