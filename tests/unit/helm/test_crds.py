@@ -1,4 +1,4 @@
-"""The schemas in `crds/` are those of the CRDs that `tests/cluster/build.sh` has fetched, where helm is from there."""
+"""The schemas in `crds/` are those of the CRDs that `tests/cluster/build.sh` has fetched beside its helm."""
 
 from __future__ import annotations
 
