@@ -6,6 +6,8 @@ import copy
 from collections.abc import Iterator
 from typing import Any, Final
 
+from jsonschema import Draft7Validator
+
 from tests.unit.helm.chart import SCHEMA, VALUES, merged
 
 Path = tuple[str, ...]
@@ -78,19 +80,29 @@ def with_leaf(base: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:
 
 
 def another(path: Path, now: Any) -> Any:
-    """A value of the leaf's type that its schema allows and that is not `now`.
+    """A value that the leaf's schema allows and that is not `now`.
 
-    Maps and lists have no such value by themselves: the caller's table has them.
+    Maps and lists have no such value by themselves: `KeyError`, the caller's table has to have them.
     """
-    schema = schema_at(path)
-    if "enum" in schema:
-        return next(word for word in schema["enum"] if word not in (now, ""))
-    if isinstance(now, bool):
-        return not now
-    if isinstance(now, int | float):
-        return now + 1 if now + 1 <= schema.get("maximum", now + 1) else now - 1
-    if isinstance(now, str):
-        if "sha256" in schema.get("pattern", ""):
-            return "sha256:" + ("7" if now != "sha256:" + "7" * 64 else "8") * 64
-        return f"{now}-x" if now else "changed"
+    validator = Draft7Validator(schema_at(path))
+    for value in _candidates(schema_at(path), now):
+        if value != now and validator.is_valid(value):
+            return value
     raise KeyError(f"{'.'.join(path)}: what else than {now!r} it may be has to stand in the table")
+
+
+def _candidates(schema: dict[str, Any], now: Any) -> Iterator[Any]:
+    if isinstance(now, bool):
+        yield not now
+    elif isinstance(now, int | float):
+        yield from (now + 1, now - 1, now / 2)
+    elif isinstance(now, str) and now and "enum" not in schema:
+        yield f"{now}-x"
+    yield from (word for word in schema.get("enum", ()) if word not in ("", None))
+    if isinstance(now, dict | list):
+        return
+    if schema.get("type") == "boolean":
+        yield True
+    # A name, a quantity, a share, a time, a digest, an address, a schedule; and numbers.
+    yield from ("changed", "7Gi", "70%", "7m", "sha256:" + "7" * 64, "https://changed.example", "7 7 * * *")
+    yield from (7, 70, 700, 0.7)
