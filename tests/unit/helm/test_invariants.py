@@ -223,7 +223,7 @@ BROKEN: dict[str, tuple[Check, Break]] = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_the_rule_sees_what_breaks_it(case: str) -> None:
     check, break_ = BROKEN[case]
-    good = release("tenants.1.31")
+    good = release("tenants.1.33")
     objects = copy.deepcopy(good.objects)
     break_(objects)
     assert list(check(Release(objects, good.values)))
