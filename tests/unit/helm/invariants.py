@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
+import yaml
+
 from tests.unit.helm.rendering import Object, containers, label, pod_templates
 from workers.settings import Settings
 
@@ -27,6 +29,7 @@ NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 LONGEST: Final = {"CronJob": 52}
 PASSWORD_IN_URL: Final = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 SECRET_NAME: Final = re.compile(r"(PASSWORD|SECRET|TOKEN|_KEY|CREDENTIAL)$")
+RELEASE_NAME: Final = re.compile(r"\{\{ *\.Release\.Name *\}\}")
 SCALERS: Final = ("HorizontalPodAutoscaler", "ScaledObject")
 
 
@@ -48,9 +51,17 @@ class Release:
         return set(_texts(self.values))
 
     @property
+    def _extra(self) -> list[Any]:
+        found: list[Any] = self.values.get("extraObjects", [])
+        return found
+
+    @property
     def own(self) -> list[Object]:
         """The chart's objects, without those that the user wrote whole."""
-        extra = {label(part) for part in self.values.get("extraObjects", []) if isinstance(part, dict)}
+        written = [part if isinstance(part, str) else yaml.safe_dump(part) for part in self._extra]
+        # They are templates; of these the release's name is filled in here.
+        parts = [yaml.safe_load(RELEASE_NAME.sub("demo", text)) for text in written]
+        extra = {label(part) for part in parts}
         return [part for part in self.objects if label(part) not in extra]
 
     def kind(self, *kinds: str) -> list[Object]:

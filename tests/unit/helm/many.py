@@ -21,6 +21,12 @@ SOURCE: Final = re.compile(r"^# Source: many/charts/(m\d{4}x)/(.*)$", re.MULTILI
 # The label differs by alias, and with it every checksum over a text that holds it.
 ALIASED: Final = re.compile(r"^ *(?:checksum/[\w.-]+|helm\.sh/chart): .*\n", re.MULTILINE)
 NAME: Final = "rsafe-stream"
+# In place of the chart's alerts and dashboards, of which hundreds of copies would take long.
+RULE: Final = {"alert": "Down", "expr": "up == 0", "annotations": {"runbook": "Down"}}
+FILES: Final = {
+    "files/alerts.yaml": yaml.safe_dump({"groups": [{"name": "rsafe", "rules": [RULE]}]}),
+    "files/dashboards/service.json": "{}",
+}
 
 Render = frozenset[str]
 
@@ -42,7 +48,11 @@ def renders(folder: Path, values: list[dict[str, Any]], version: str = "1.34") -
     # JSON is YAML; the alias would else be the chart's name.
     named = {alias: {"nameOverride": NAME} | part for alias, part in zip(aliases, values, strict=True)}
     (folder / "values.yaml").write_text(yaml.safe_dump(named), encoding="utf-8")
-    shutil.copytree(CHART, folder / "charts" / NAME, ignore=shutil.ignore_patterns("ci"))
+    copy = folder / "charts" / NAME
+    shutil.copytree(CHART, copy, ignore=shutil.ignore_patterns("ci", "files"))
+    for name, text in FILES.items():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text(text, encoding="utf-8")
     run = template(chart=folder, version=version)
     if run.returncode:
         raise RefusedError(run.stderr)
