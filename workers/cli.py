@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "workers.commands.checkpoint:checkpoint",
         "Verify, show, compare, sign and announce checkpoints.",
     ),
+    "doctor": ("workers.commands.doctor:doctor", "Check all that a worker needs, and say what to mend."),
     "settings": ("workers.commands.settings:settings", "Show the settings in force."),
     "local": ("workers.commands.local:local", "A real Kafka and a real Redis on this machine."),
     "demo": ("workers.commands.demo:demo", "The whole path on this machine, with a live table."),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -52,4 +52,25 @@ class HasFleet(Protocol):
 
     def tell(self, told: Told) -> None:
         """Tell of every server that is ejected, or is back, from now on."""
+        ...
+
+
+class Looked(NamedTuple):
+    """What one look at a server found."""
+
+    server: str
+    version: str = ""
+    """Of its vLLM, where it is as expected."""
+    why: str = ""
+    """Why it gets no calls, one sentence; empty: it would."""
+    answers: bool = False
+    """Whether it answered, so that waiting does not mend it."""
+
+
+@runtime_checkable
+class HasServers(Protocol):
+    """An engine whose servers can be looked at while it is not running."""
+
+    async def look(self, timeout_s: float) -> Sequence[Looked]:
+        """One look at every server; one result each, in the order of the settings."""
         ...

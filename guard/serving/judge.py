@@ -22,7 +22,7 @@ from guard.serving.category_scores import CategoryScores
 from guard.serving.engine import Clock, Engine
 from guard.serving.fan_out import about, worst_category
 from guard.serving.fitting import Fitted, Fitting, Prompt, shown_in
-from guard.serving.fleet_view import FleetView, HasFleet, Told
+from guard.serving.fleet_view import FleetView, HasFleet, HasServers, Looked, Told
 from guard.serving.identity import GuardIdentity, JudgeLimits
 from guard.serving.judgement import Judgement
 from guard.serving.question import Question
@@ -94,6 +94,10 @@ class Judge:
         """Tell of every server that is ejected, or is back, from now on; nothing without servers."""
         if isinstance(self._engine, HasFleet):
             self._engine.tell(told)
+
+    async def look_at_servers(self, timeout_s: float) -> Sequence[Looked] | None:
+        """What one look at each of the engine's servers finds; None where it has none. Starts nothing."""
+        return await self._engine.look(timeout_s) if isinstance(self._engine, HasServers) else None
 
     async def start(self) -> None:
         """Bring the engine up; after a death, anew.

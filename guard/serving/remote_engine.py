@@ -17,7 +17,7 @@ import msgspec
 
 from guard.errors import CheckpointError, EngineDead, EngineFailed, EngineTimeout
 from guard.serving.engine import Clock, Completion, EngineParameters
-from guard.serving.fleet_view import FleetView, Told
+from guard.serving.fleet_view import FleetView, Looked, Told
 from guard.serving.remote_admission import Expected
 from guard.serving.remote_answer import (
     MOST_IDS,
@@ -25,6 +25,7 @@ from guard.serving.remote_answer import (
 )
 from guard.serving.remote_call import Call
 from guard.serving.remote_fleet import Fleet, History
+from guard.serving.remote_look import look_at_fleet
 from guard.serving.remote_options import RemoteOptions, served_name
 
 
@@ -72,6 +73,10 @@ class RemoteEngine:
         """The servers' vLLM, all the same; `unknown` before the first start."""
         reference = self._history.reference
         return reference.version if reference is not None else "unknown"
+
+    async def look(self, timeout_s: float) -> list[Looked]:
+        """One look at every server, apart from what is running; for an operator."""
+        return await look_at_fleet(self._options, self._expected, timeout_s)
 
     @property
     def alive(self) -> bool:

@@ -45,21 +45,21 @@ def check_topics(kafka: KafkaSettings) -> int | None:
     missing, too small or of the wrong timestamps, or the user lacks a right.
     """
     until = time.monotonic() + kafka.start_timeout_s
-    with _reached(kafka, until) as client:
+    with reached(kafka, until) as client:
         limit = _check_all(client, kafka, until)
     if kafka.delivery == "exactly-once":
-        _check_transactions(kafka, until)
+        check_transactions(kafka, until)
     return int(limit) if limit else None
 
 
 def check_login(kafka: KafkaSettings) -> None:
     """Raises `StartError` unless a broker lets this client in, and `SettingsError` for files of no use."""
-    with _reached(kafka, time.monotonic() + kafka.start_timeout_s):
+    with reached(kafka, time.monotonic() + kafka.start_timeout_s):
         pass
 
 
 @contextmanager
-def _reached(kafka: KafkaSettings, until: float) -> Iterator[Any]:
+def reached(kafka: KafkaSettings, until: float) -> Iterator[Any]:
     """A client that a broker has let in. Raises as `check_login` does."""
     options, errors = client_options(kafka), list[KafkaError]()
     try:
@@ -89,8 +89,8 @@ def _check_all(client: Any, kafka: KafkaSettings, until: float) -> str | None:
     _check_described(kafka, described)
     _check_group(kafka.group_id, groups[kafka.group_id])
     told = {name: configs[resource] for name, resource in resources.items()}
-    _check_timestamps(kafka, _config(told[kafka.events_topic], _TIMESTAMPS))
-    _check_sizes(
+    check_timestamps(kafka, _config(told[kafka.events_topic], _TIMESTAMPS))
+    check_sizes(
         kafka, _config(told[kafka.events_topic], _LIMIT), _config(told[kafka.dead_letters_topic], _LIMIT)
     )
     return _config(told[kafka.decisions_topic], _LIMIT)
@@ -167,7 +167,8 @@ def _check_group(group: str, answer: Any) -> None:
         raise _not_allowed(f"use the group {group}", AclOperation.READ)
 
 
-def _check_timestamps(kafka: KafkaSettings, found: str | None) -> None:
+def check_timestamps(kafka: KafkaSettings, found: str | None) -> None:
+    """Raises `StartError` for an events topic with its senders' timestamps, unless that is accepted."""
     if kafka.events_timestamps == "broker" and found not in (None, "LogAppendTime"):
         raise StartError(
             f"topic {kafka.events_topic} has {_TIMESTAMPS}={found}, so that deadlines would count from the "
@@ -176,7 +177,7 @@ def _check_timestamps(kafka: KafkaSettings, found: str | None) -> None:
         )
 
 
-def _check_sizes(kafka: KafkaSettings, events: str | None, letters: str | None) -> None:
+def check_sizes(kafka: KafkaSettings, events: str | None, letters: str | None) -> None:
     """A record that does not fit as a dead letter has no outcome at all, and would stop every worker."""
     if events is None or letters is None or int(letters) >= int(events) + _LETTER_BYTES:
         return
@@ -186,7 +187,7 @@ def _check_sizes(kafka: KafkaSettings, events: str | None, letters: str | None) 
     )
 
 
-def _check_transactions(kafka: KafkaSettings, until: float) -> None:
+def check_transactions(kafka: KafkaSettings, until: float) -> None:
     """A transaction is opened under an id that the worker might use, and given up."""
     name = transactional_id(kafka, uuid.uuid4().hex)
     producer = Producer(transaction_options(kafka, name, None) | {"logger": LOGGER, "log_level": 2})

@@ -141,7 +141,7 @@ async def redis_entries(settings: RedisSettings, clock: Callable[[], float]) -> 
 
 
 def _memory(server: str, info: bytes) -> Memory:
-    found = dict(line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line)
+    found = info_of(info)
 
     def number(name: str) -> int | None:
         text = found.get(name, "")
@@ -156,3 +156,8 @@ def _memory(server: str, info: bytes) -> Memory:
         number("keyspace_misses"),
         number("evicted_keys"),
     )
+
+
+def info_of(info: bytes) -> dict[str, str]:
+    """The lines of an answer to INFO, by their names."""
+    return dict(line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line)
