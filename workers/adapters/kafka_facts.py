@@ -48,7 +48,7 @@ def kafka_facts(kafka: KafkaSettings, topics: Sequence[str]) -> KafkaFacts:
             [kafka.group_id], include_authorized_operations=True, request_timeout=left
         )
         found = {name: _topic(described[name], configs[resources[name]]) for name in topics}
-        facts = KafkaFacts(
+        return KafkaFacts(
             brokers=len(cluster.result().nodes),
             cluster_id=cluster.result().cluster_id or "",
             topics=found,
@@ -56,7 +56,6 @@ def kafka_facts(kafka: KafkaSettings, topics: Sequence[str]) -> KafkaFacts:
             ahead_ms=_ahead_ms(client, found, left),
             transactions=_transactions(kafka, until),
         )
-    return facts
 
 
 def _topic(described: Any, config: Any) -> TopicFacts:

@@ -23,8 +23,8 @@ class _Silent:
 async def redis_facts(settings: RedisSettings, *, leases: bool) -> RedisFacts:
     """The servers of the settings, tried as a worker tries them at its start.
 
-    Raises `StartError` for what waiting does not mend (refused credentials, certificates and commands, another
-    topology), and `SettingsError` for an address or a file that cannot be used.
+    Raises `StartError` for what waiting does not mend (refused credentials, certificates and commands,
+    another topology), and `SettingsError` for an address or a file that cannot be used.
     """
     servers = make_servers(settings, observer=_Silent(), clock=time.monotonic)
     errors: list[str] = []
@@ -42,7 +42,7 @@ async def redis_facts(settings: RedisSettings, *, leases: bool) -> RedisFacts:
 
 
 async def _facts(server: RedisServer, timeout_s: float) -> RedisServerFacts | None:
-    """None for one that does not answer any more; it is counted among the silent ones or will be next time."""
+    """None for one that has stopped to answer meanwhile."""
     before = time.time() * 1000
     try:
         async with asyncio.timeout(timeout_s):

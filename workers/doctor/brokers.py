@@ -30,7 +30,7 @@ def kafka_findings(
     )
     yield from _group(facts, kafka)
     if kafka.delivery == "exactly-once":
-        yield from _transactions(facts, kafka)
+        yield from _transactions(facts)
     for topic in wanted:
         yield from _topic(topic, facts.topics[topic.name], facts, kafka)
     yield from _sizes(facts, kafka)
@@ -78,7 +78,7 @@ def _group(facts: KafkaFacts, kafka: KafkaSettings) -> Iterator[Finding]:
             "kafka",
             f"group {kafka.group_id} speaks the protocol `{group.protocol}`, and "
             f"RSAFE_KAFKA__GROUP_PROTOCOL is `{kafka.group_protocol}`",
-            "give all workers of a group one protocol; see the page on delivery and groups for how to change it",
+            "give all workers of a group one protocol",
         )
 
 
@@ -93,7 +93,7 @@ def _crowd(facts: KafkaFacts, group: GroupFacts, kafka: KafkaSettings) -> Iterat
         )
 
 
-def _transactions(facts: KafkaFacts, kafka: KafkaSettings) -> Iterator[Finding]:
+def _transactions(facts: KafkaFacts) -> Iterator[Finding]:
     if facts.transactions is None:
         yield not_checked(
             "kafka",
@@ -216,7 +216,7 @@ def _timestamps(kafka: KafkaSettings, has: str) -> Iterator[Finding]:
     else:
         yield warning(
             "topics",
-            f"{kafka.events_topic}: timestamps are the senders', so deadlines and ages count from their clocks",
+            f"{kafka.events_topic}: timestamps are the senders', and deadlines count from their clocks",
             "set message.timestamp.type=LogAppendTime",
         )
 

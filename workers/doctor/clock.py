@@ -1,6 +1,7 @@
-"""This machine's clock beside the brokers' and Redis's. A worker learns the brokers' time from its own records.
+"""This machine's clock beside the brokers' and Redis's.
 
-So a wrong clock is a warning: decisions do not depend on it, while logs, metrics and certificates do.
+A worker learns the brokers' time from its own records, so a wrong clock is a warning: decisions do not depend
+on it, while logs, metrics and certificates do.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ def _of_policies(loaded: PolicySet, settings: Settings) -> Iterator[Finding]:
         tenant = f" of tenant {policy.tenant}" if policy.tenant is not None else ""
         yield ok(
             "policies",
-            f"{name} {policy.version}{tenant}: {len(policy.categories)} categories, {policy.mode}, policy hash "
-            f"{policy_hash(policy)[:12]}, judgement hash {judgement_hash(policy)[:12]}",
+            f"{name} {policy.version}{tenant}: {len(policy.categories)} categories, {policy.mode}, policy "
+            f"hash {policy_hash(policy)[:12]}, judgement hash {judgement_hash(policy)[:12]}",
         )
         yield from _of_policy(policy)
     if loaded.default is None:
@@ -90,14 +90,15 @@ def checkpoint_findings(settings: Settings, policies: PolicySet | None) -> tuple
 
 
 def _of_checkpoint(checkpoint: Checkpoint, settings: Settings) -> Iterator[Finding]:
-    name = f"{checkpoint.name}, digest {checkpoint.checkpoint_digest[:12]}, weights {checkpoint.weights_digest[:12]}"
+    digests = f"digest {checkpoint.checkpoint_digest[:12]}, weights {checkpoint.weights_digest[:12]}"
+    name = f"{checkpoint.name}, {digests}"
     if checkpoint.verified:
         yield ok("checkpoint", f"{name}: every file is what its manifest says")
     else:
         yield warning(
             "checkpoint",
             f"{name}: it has no manifest, so that nobody can say whether its files are whole",
-            "package it with `rsafe train package`, or write a manifest and sign it",
+            "take one that `rsafe train` has packaged, which writes a manifest",
         )
     if keys := trusted_key_ids(settings.guard):
         yield ok("checkpoint", f"signed by one of {len(keys)} trusted keys")

@@ -36,8 +36,8 @@ def _content_key(settings: Settings) -> Iterator[Finding]:
     if not key:
         yield warning(
             "settings",
-            "RSAFE_SECRETS__CONTENT_KEY is not set: content MACs, cache keys and prompt marks are made with a "
-            "development key that everybody knows",
+            "RSAFE_SECRETS__CONTENT_KEY is not set: content MACs, cache keys and prompt marks are made with "
+            "a development key that everybody knows",
             "set it, or RSAFE_SECRETS__CONTENT_KEY_FILE, to the same random value for all workers",
         )
     elif len(key) < _SHORT_KEY:
@@ -107,7 +107,7 @@ def _cache(settings: Settings) -> Iterator[Finding]:
     if redis and not cache.ttl_s:
         yield warning(
             "settings",
-            "RSAFE_CACHE__TTL_S is 0: Redis is kept connected, and nothing is remembered unless a policy says so",
+            "RSAFE_CACHE__TTL_S is 0: nothing is remembered in Redis unless a policy says so",
             "set a lifetime, or leave RSAFE_REDIS__URL empty",
         )
 
@@ -122,8 +122,8 @@ def _run(settings: Settings, environment: Mapping[str, str], *, faults: bool) ->
     if settings.decisions.rationale == "full":
         yield warning(
             "settings",
-            "RSAFE_DECISIONS__RATIONALE is `full`: rationales may repeat message text in Redis and on the topic",
-            "set `masked`, unless readers of both may read messages",
+            "RSAFE_DECISIONS__RATIONALE is `full`: rationales in Redis and on the topic may repeat messages",
+            "set `masked`, unless their readers may read messages",
         )
     if environment.get(_IN_KUBERNETES) and settings.health.host in _LOOPBACK:
         yield warning(

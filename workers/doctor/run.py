@@ -1,4 +1,7 @@
-"""The order of the checks: what costs nothing first, then what asks others. A part that is away ends only its own."""
+"""The order of the checks: what costs nothing first, then what asks others.
+
+A part that is away does not keep the others from being checked.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ _AFTER_SETTINGS: Final = "mend the settings first"
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Everything by which the checks learn of the world outside; each raises `WorkerError` or `GuardError`."""
+    """By which the checks learn of the world outside; each may raise `WorkerError`."""
 
     settings: Callable[[], Settings]
     faults: Callable[[], bool]

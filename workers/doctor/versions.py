@@ -62,8 +62,8 @@ def version_findings(
 ) -> Iterator[Finding]:
     """One line for what fits, and one for each that does not.
 
-    `librdkafka` is the version of the C library that confluent-kafka has loaded. Without settings, vLLM is not
-    asked for.
+    `librdkafka` is the version of the C library that confluent-kafka has loaded. Without settings, vLLM is
+    not asked for.
     """
     if release is None:
         yield not_checked("versions", f"{DISTRIBUTION} is not installed as a package", _INSTALL)

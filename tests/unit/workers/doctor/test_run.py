@@ -1,0 +1,152 @@
+"""The order of the checks, and that a part which is away does not keep the others from being checked."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guard.checkpoint import find_checkpoint
+from tests.unit.workers.doctor.facts import good_kafka, good_redis
+from workers.commands.topics import wanted_topics
+from workers.doctor.facts import KafkaFacts, RedisFacts
+from workers.doctor.findings import AREAS, Area, Finding
+from workers.doctor.run import Doctor, Ports
+from workers.doctor.versions import installed_release
+from workers.errors import SettingsError, StartError
+from workers.kafka_rights import rights
+from workers.settings import Settings
+
+
+def ports(**changes: Any) -> Ports:
+    """A world in which all is well; `settings` as a tree."""
+    tree = {
+        "guard": {"engine": "scripted"},
+        "redis": {"url": "redis://localhost:6379/0"},
+        **changes.pop("settings", {}),
+    }
+
+    async def redis(*_: object) -> RedisFacts:
+        return good_redis()
+
+    return replace(
+        Ports(
+            settings=lambda: Settings.model_validate(tree),
+            faults=lambda: False,
+            environment={},
+            release=installed_release,
+            python="3.11.7",
+            librdkafka=lambda: "2.16.0",
+            topics=wanted_topics,
+            rights=rights,
+            kafka=lambda *_: good_kafka(),
+            redis=redis,
+        ),
+        **changes,
+    )
+
+
+async def found(world: Ports, *areas: Area, start: bool = False) -> list[Finding]:
+    doctor = Doctor(world, areas=areas, start_engine=start) if areas else Doctor(world, start_engine=start)
+    return await doctor.findings()
+
+
+def of(findings: Sequence[Finding], status: str) -> list[Area]:
+    return [one.area for one in findings if one.status == status]
+
+
+async def test_a_world_in_which_all_is_well_has_no_problem() -> None:
+    findings = await found(ports())
+    assert of(findings, "problem") == []
+    assert {one.area for one in findings} == set(AREAS)
+
+
+async def test_findings_are_told_as_they_come_and_the_quick_ones_first() -> None:
+    told: list[Finding] = []
+    assert await Doctor(ports()).findings(told.append) == told
+    areas = [one.area for one in told]
+    assert areas.index("policies") < areas.index("kafka") < areas.index("redis")
+
+
+async def test_brokers_that_are_away_do_not_keep_redis_from_being_checked() -> None:
+    def away(*_: object) -> KafkaFacts:
+        raise StartError("no broker answered")
+
+    findings = await found(ports(kafka=away))
+    assert of(findings, "problem") == ["kafka"]
+    assert {"topics", "rights"} <= set(of(findings, "not_checked"))
+    assert {"redis", "clock"} <= set(of(findings, "ok"))
+
+
+async def test_a_redis_that_refuses_does_not_keep_the_rest_from_being_checked() -> None:
+    async def refuses(*_: object) -> RedisFacts:
+        raise StartError("this user of Redis may not run SET; it needs the ACL +set")
+
+    findings = await found(ports(redis=refuses))
+    assert of(findings, "problem") == ["redis"]
+    assert "topics" in of(findings, "ok")
+
+
+async def test_without_redis_nothing_is_held_against_anybody() -> None:
+    findings = await found(ports(settings={"redis": {}}), "redis")
+    assert [one.status for one in findings] == ["not_checked"]
+
+
+async def test_settings_that_cannot_be_used_leave_the_versions() -> None:
+    def wrong() -> Settings:
+        raise SettingsError("RSAFE_A: one\nRSAFE_B: two")
+
+    findings = await found(replace(ports(), settings=wrong))
+    assert [one.what for one in findings if one.status == "problem"] == ["RSAFE_A: one", "RSAFE_B: two"]
+    assert "versions" in of(findings, "ok")
+    assert set(of(findings, "not_checked")) >= {"kafka", "redis", "policies"}
+
+
+async def test_a_policy_with_a_problem_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("id: x\nversion: '1'\ntitle: t\ncategories: []\n")
+    world = ports(settings={"policies": {"path": str(tmp_path), "default": ""}})
+    (one,) = await found(world, "policies")
+    assert one.status == "problem"
+    assert "bad.yaml:" in one.what
+
+
+async def test_a_file_that_is_not_what_the_manifest_says_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "guard"
+    shutil.copytree(find_checkpoint("tiny"), folder)
+    with (folder / "config.json").open("a") as file:
+        file.write(" ")
+    findings = await found(ports(settings={"guard": {"engine": "scripted", "checkpoint": str(folder)}}))
+    (one,) = [one for one in findings if one.status == "problem"]
+    assert one.area == "checkpoint"
+    assert "config.json" in one.what
+    assert "engine" in of(findings, "not_checked")
+
+
+async def test_a_checkpoint_without_a_manifest_is_a_warning(tmp_path: Path) -> None:
+    folder = tmp_path / "guard"
+    shutil.copytree(find_checkpoint("tiny"), folder, ignore=shutil.ignore_patterns("manifest*"))
+    world = ports(settings={"guard": {"engine": "scripted", "checkpoint": str(folder)}})
+    assert of(await found(world, "checkpoint"), "warning") == ["checkpoint"]
+
+
+async def test_a_policy_that_leaves_no_room_for_a_message_is_a_problem() -> None:
+    world = ports(settings={"guard": {"engine": "scripted", "max_model_len": 200, "answer_tokens": 8}})
+    findings = await found(world, "policies")
+    assert any("no message fits" in one.what for one in findings if one.status == "problem")
+
+
+@pytest.mark.parametrize(("start", "status"), [(False, "not_checked"), (True, "ok")])
+async def test_the_engine_is_started_when_asked_for(start: bool, status: str) -> None:
+    (one,) = await found(ports(), "engine", start=start)
+    assert one.status == status
+
+
+async def test_a_server_that_nobody_hears_is_a_problem() -> None:
+    guard = {"engine": "remote", "endpoints": "http://127.0.0.1:1"}
+    findings = await found(ports(settings={"guard": guard}), "engine")
+    assert [one.status for one in findings] == ["problem"]
+    assert "http://127.0.0.1:1" in findings[0].what
