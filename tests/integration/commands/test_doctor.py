@@ -44,7 +44,7 @@ def names(
     environment = {
         "RSAFE_KAFKA__BOOTSTRAP_SERVERS": local_stack.bootstrap_servers,
         "RSAFE_KAFKA__GROUP_ID": fresh_name("group"),
-        "RSAFE_REDIS__URL": redis_server.url,
+        "RSAFE_REDIS__URL": redis_server.address,
         "RSAFE_REDIS__TIMEOUT_MS": "10000",
         "RSAFE_GUARD__ENGINE": "scripted",
         "RSAFE_SECRETS__CONTENT_KEY": "0123456789abcdef0123456789abcdef",
