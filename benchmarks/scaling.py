@@ -194,9 +194,10 @@ def report(known: Mapping[int, list[Measure]], unknown: Mapping[int, list[Measur
         "# Scaling: workers on eight partitions\n\n"
         + table(header, rows)
         + f"\n{records:,} events, {rounds} rounds in turns; medians and ranges. Known: {QUESTIONS:,} "
-        + "questions, all in Redis. New: each is asked once, and the scripted engine answers at once. Broker, "
-        + f"Redis and the client that sends are on the same cores. On disk: {stored['events']} bytes an event, "
-        + f"{stored['decisions']} a decision ({sent} before compression); in Redis {kept} bytes a verdict.\n"
+        + "questions, all in Redis. New: each is asked once, and the scripted engine answers at once. "
+        + "Broker, Redis and the client that sends are on the same cores. On disk: "
+        + f"{stored['events']} bytes an event, {stored['decisions']} a decision ({sent} before compression); "
+        + f"in Redis {kept} bytes a verdict.\n"
         + facts_line(facts)
     )
     data = {"facts": facts, "records": records, "known": dict(known), "new": dict(unknown)}
