@@ -34,6 +34,7 @@ from workers.judging import (
     stored_scales,
     trusted_key_ids,
 )
+from workers.logs import attend, configure_logging
 from workers.metrics import Metrics
 from workers.moderation.choose_policy import PolicyBook
 from workers.moderation.fingerprint import TenantFingerprints
@@ -52,7 +53,7 @@ from workers.stream.loop import LoopLimits, StreamLoop
 from workers.stream.outage import Outage
 from workers.stream.suspects import Suspects
 from workers.stream.window import Caps, Window
-from workers.telemetry import Telemetry, configure_logging
+from workers.telemetry import Telemetry
 
 # A full window is waited for so long without a poll, in seconds: pausing throws prefetched records away.
 _STALL_S: Final = 5.0
@@ -100,6 +101,7 @@ def check(settings: Settings) -> Checked:
 async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     """Judge events until `stopping`. Raises `WorkerError` or `GuardError`."""
     configure_logging(settings.log.level, settings.log.format)
+    attend(asyncio.get_running_loop(), settings.log.level)
     checked = check(settings)
     clock, metrics = SystemClock(), Metrics()
     health = Health(clock.monotonic_s)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -16,6 +13,7 @@ from schemas.decision import Decision
 from schemas.identifiers import Action
 from schemas.verdict import Unjudged, Verdict
 from workers.health import Health
+from workers.logs import places
 from workers.metrics import Metrics
 from workers.ports import Oldest
 from workers.stream.window import Load
@@ -25,34 +23,6 @@ _REPEAT_S: Final = 10.0
 # From when on a partition's oldest uncommitted record is worth a line, in seconds: by its default settings a
 # judgement has ended by then.
 SLOW_S: Final = 30.0
-
-
-def configure_logging(level: str, form: Literal["json", "console"]) -> None:
-    """Everything, libraries included, as one line each on standard error."""
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.stdlib.PositionalArgumentsFormatter(),
-    ]
-    last: Any = (
-        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
 
 
 class StreamView(Protocol):
@@ -84,6 +54,19 @@ class Telemetry:
         metrics.decision_seconds.observe(timings.total_ms / 1000)
         if decision.status == "unjudged" and decision.reason is not None:
             metrics.unjudged.labels(decision.reason).inc()
+        self._log.debug(
+            "An event was decided.",
+            decision_id=decision.decision_id,
+            event_id=decision.event_id,
+            partition=decision.origin.partition,
+            offset=decision.origin.offset,
+            status=decision.status,
+            action=decision.action,
+            reason=decision.reason,
+            remembered=decision.cache.hit,
+            total_ms=round(timings.total_ms, 1),
+            trace_id=decision.trace_id,
+        )
 
     def remembered(self, actions: Sequence[Action], lags_ms: Sequence[float], total_ms: float) -> None:
         """Count a batch; a lookup of labels an action, and a look for the bucket a lag, of which the broker
@@ -94,9 +77,13 @@ class Telemetry:
         for lag_ms, count in Counter(lags_ms).items():
             metrics.event_seconds.observe_many((lag_ms + total_ms) / 1000, count)
         metrics.decision_seconds.observe_many(total_ms / 1000, len(actions))
+        self._log.debug(
+            "Events were decided by remembered verdicts.", events=len(actions), total_ms=round(total_ms, 1)
+        )
 
     def dead_lettered(self, reason: str) -> None:
         self._metrics.dead_letters.labels(reason).inc()
+        self._log.debug("A record became a dead letter.", reason=reason)
 
     def asked(self, answer: Verdict | Unjudged, seconds: float) -> None:
         self._metrics.answers.labels("verdict" if isinstance(answer, Verdict) else "unjudged").inc()
@@ -121,7 +108,7 @@ class Telemetry:
                 "An unexpected error; the record has an outcome all the same.",
                 where=where,
                 error=type(error).__name__,
-                places=_places(error),
+                places=places(error.__traceback__),
             )
 
     # the stream
@@ -192,7 +179,9 @@ class Telemetry:
 
     def failed(self, error: BaseException) -> None:
         name = type(error).__name__
-        self._log.error("An unexpected error stops the stream.", error=name, places=_places(error))
+        self._log.error(
+            "An unexpected error stops the stream.", error=name, places=places(error.__traceback__)
+        )
 
     # guard and cache
 
@@ -250,9 +239,3 @@ class Telemetry:
             return False
         self._told[what] = now
         return True
-
-
-def _places(error: BaseException) -> list[str]:
-    """Where it came up. The text of an unexpected error is never shown: it may hold anything."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames]
