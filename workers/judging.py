@@ -135,11 +135,13 @@ def make_judge(
     key: bytes,
     *,
     limits: JudgeLimits | None = None,
+    call_times: bool = False,
 ) -> Judge:
     """The judge that the settings describe, not started; `key` is the content key.
 
     `scales` are the checkpoint's (`stored_scales`). `limits`: those of an earlier judge; of the settings only
-    the time-out and the tries count then.
+    the time-out and the tries count then. `call_times`: whether vLLM in this program measures where the time
+    of each call goes, which only traces show.
 
     Messages can break it where the environment asks for that (`fault_hooks`). Raises
     `guard.errors.GuardError`: an unusable tokenizer, or a length over the model's; `SettingsError` for a
@@ -162,7 +164,7 @@ def make_judge(
         checkpoint,
         secret=prompt_secret(key),
         limits=replace(limits, call_timeout_s=guard.call_timeout_ms / 1000, max_attempts=guard.max_attempts),
-        options=vllm_options(guard, limits.max_model_len),
+        options=replace(vllm_options(guard, limits.max_model_len), call_times=call_times),
         scripted_delay_s=guard.scripted_delay_ms / 1000,
         remote=remote_options(guard) if guard.engine == "remote" else None,
         faults=fault_hooks(),

@@ -39,6 +39,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     headers: Headers
     line: bytes | None = None
     """What the order is kept for; None: no order, and none is waited for."""
+    settled: Callable[[bool], None] | None = None
+    """Told once whether the broker took it (False: its topic refuses it), where a trace asks for that."""
 
 
 Stage = Literal["cache", "queue", "guard", "hold", "order", "delivery", "commit"]

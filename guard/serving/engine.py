@@ -27,6 +27,17 @@ class EngineParameters(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float = 0.0
 
 
+class EngineTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the time of one call went, as the engine says, in seconds."""
+
+    queue_s: float
+    """Until it was first taken into a step."""
+    prefill_s: float
+    """From there to its first token: the prompt is read."""
+    decode_s: float
+    """From the first token to the last."""
+
+
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine answered."""
 
@@ -38,6 +49,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """`stop`: a stop id ended it; `length`: it was cut at `max_tokens` or at the model's length."""
     cached_tokens: int = 0
     """Tokens of the prompt that the engine had computed before (prefix caching) and did not compute again."""
+    times: EngineTimes | None = None
+    """Where its time went, where the engine is told to measure that."""
 
 
 class Engine(Protocol):

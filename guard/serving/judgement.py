@@ -12,6 +12,7 @@ from guard.answer import Unparseable
 from guard.errors import EngineFailed
 from guard.profiles.rendering import Renderer
 from guard.scores import mean_of_both
+from guard.serving.call_trace import TracedCall, current_trace
 from guard.serving.category_scores import CategoryScores
 from guard.serving.engine import Clock, Completion, Engine, EngineParameters
 from guard.serving.fitting import Prompt, answer_room
@@ -156,16 +157,18 @@ class Judgement:
                     raise
             else:
                 break
-        self.steps.append(
-            Step(
-                mode=way,
-                prompt_tokens=len(prompt),
-                completion_tokens=len(completion.token_ids),
-                finish_reason=completion.finish_reason,
-                took_ms=round(max(0.0, self._clock() - begun_s) * 1000, 3),
-                cached_tokens=completion.cached_tokens,
-            )
+        ended_s = self._clock()
+        step = Step(
+            mode=way,
+            prompt_tokens=len(prompt),
+            completion_tokens=len(completion.token_ids),
+            finish_reason=completion.finish_reason,
+            took_ms=round(max(0.0, ended_s - begun_s) * 1000, 3),
+            cached_tokens=completion.cached_tokens,
         )
+        self.steps.append(step)
+        if (trace := current_trace()) is not None:
+            trace.calls.append(TracedCall(step, begun_s, ended_s, completion.times))
         return completion
 
     def _answer(

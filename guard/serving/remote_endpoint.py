@@ -16,6 +16,7 @@ from typing import Any, Final
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from guard.serving.call_trace import current_trace
 from guard.serving.remote_balance import Place
 from guard.serving.remote_options import RemoteOptions
 
@@ -120,6 +121,8 @@ class Endpoint(Place):
         self, method: str, path: str, body: bytes | None, *, calls: bool
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = self._headers if body is None else self._headers | {"Content-Type": "application/json"}
+        if calls and (trace := current_trace()) is not None:
+            headers = headers | {"traceparent": trace.traceparent}
         try:
             async with self._connections(calls=calls).request(
                 method, self.url + path, data=body, headers=headers, allow_redirects=False

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from guard.errors import EngineDead, EngineFailed
-from guard.serving.engine import Completion, EngineParameters
+from guard.serving.engine import Completion, EngineParameters, EngineTimes
 
 
 async def complete(
@@ -52,6 +52,18 @@ async def complete(
         ),
         finish_reason=answer.finish_reason,
         cached_tokens=result.num_cached_tokens or 0,
+        times=_times(result.metrics),
+    )
+
+
+def _times(stats: Any) -> EngineTimes | None:
+    """Where the time went, by the instants that vLLM's core took; None: it took none, or not all."""
+    if stats is None or not 0 < stats.queued_ts <= stats.scheduled_ts <= stats.first_token_ts:
+        return None
+    return EngineTimes(
+        queue_s=stats.scheduled_ts - stats.queued_ts,
+        prefill_s=stats.first_token_ts - stats.scheduled_ts,
+        decode_s=max(0.0, stats.last_token_ts - stats.first_token_ts),
     )
 
 

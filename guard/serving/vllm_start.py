@@ -52,6 +52,8 @@ class VllmOptions:
     """How many copies of the model share the calls."""
     quantization: str = ""
     """How vLLM rounds the weights as it loads them, by its name (`fp8`); empty: as they are stored."""
+    call_times: bool = False
+    """Whether vLLM measures where the time of each call goes."""
     hang_timeout_s: float = 20.0
     """How long its process may give no sign of life before it is ended."""
     start_timeout_s: float = 600.0
@@ -145,7 +147,7 @@ def engine_arguments(folder: Path, options: VllmOptions, *, cpu: bool) -> dict[s
         "max_num_seqs": options.max_concurrency,
         "enable_prefix_caching": options.prefix_caching,
         "enable_log_requests": False,
-        "disable_log_stats": True,
+        "disable_log_stats": not options.call_times,
         "use_tqdm_on_load": False,
         "worker_extension_cls": f"{EndWithParent.__module__}.{EndWithParent.__qualname__}",
         "seed": 0,

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from guard.errors import EngineDead, GuardError
 from guard.prompt import Turn
 from guard.scores import RawBand
+from guard.serving.call_trace import CallTrace, noting
 from guard.serving.question import Question
 from schemas.event import Event
 from schemas.policy import Policy
@@ -42,10 +43,14 @@ def deadline_ms(asked: Asked) -> float | None:
     return None if allowed is None else asked.record.timestamp_ms + allowed
 
 
-async def ask_guard(question: Question, guard: Guard) -> Verdict | Unjudged:
-    """The guard's verdict. Raises `EngineDead` when the guard is down, and no other error of the guard."""
+async def ask_guard(question: Question, guard: Guard, trace: CallTrace | None = None) -> Verdict | Unjudged:
+    """The guard's verdict; its calls are noted in `trace`.
+
+    Raises `EngineDead` when the guard is down, and no other error of the guard.
+    """
     try:
-        return await guard.judge(question)
+        with noting(trace):
+            return await guard.judge(question)
     except EngineDead:
         raise
     except GuardError as error:

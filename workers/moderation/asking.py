@@ -22,6 +22,7 @@ from typing import Final, Protocol
 import msgspec
 
 from guard.errors import EngineDead
+from guard.serving.call_trace import CallTrace, TracedCall
 from guard.serving.question import Question
 from schemas.decision import GuardUsed
 from schemas.identifiers import Mode
@@ -31,6 +32,7 @@ from workers.moderation.keep_verdict import cacheable, keep_verdict, lifetime_s
 from workers.moderation.make_decision import answer_of
 from workers.moderation.outcome import Answer, Asked, Judgement, NotJudged, Source
 from workers.moderation.recall_verdict import judged_before, use_of
+from workers.moderation.spans import call_trace
 from workers.ports import CachedVerdict, Clock, Guard, RationaleForm, Report, Stage, Turns, VerdictCache
 from workers.stream.budget import Claim, GuardBudget
 from workers.stream.outage import Outage
@@ -80,6 +82,7 @@ class Replied(msgspec.Struct, frozen=True, gc=False):
     source: Source
     asked_s: float
     guard_s: float = 0.0
+    calls: tuple[TracedCall, ...] = ()
 
 
 class Poisoned(msgspec.Struct, frozen=True, gc=False):
@@ -93,10 +96,10 @@ class DiedAsking(EngineDead):
 class _Inquiry:
     """A judgement in flight: its place at the guard, and who is told what it waits for."""
 
-    __slots__ = ("claim", "reports", "stage")
+    __slots__ = ("claim", "reports", "stage", "trace")
 
-    def __init__(self, claim: Claim) -> None:
-        self.claim = claim
+    def __init__(self, claim: Claim, trace: CallTrace | None) -> None:
+        self.claim, self.trace = claim, trace
         self.stage: Stage = "queue"
         self.reports: list[Report] = []
 
@@ -199,7 +202,9 @@ class Asking:
         deadline_s = None if left_s is None else begun_s + left_s
         flight, shared = self._flights.board(
             ask.cache_key,
-            lambda: _Inquiry(Claim(tokens, deadline_s=deadline_s, kind=ask.chosen.policy.mode)),
+            lambda: _Inquiry(
+                Claim(tokens, deadline_s=deadline_s, kind=ask.chosen.policy.mode), call_trace(ask.trace)
+            ),
             partial(self._judge, ask),
         )
         inquiry = flight.subject
@@ -220,7 +225,7 @@ class Asking:
             remembered = judged_before(ask, kept, used, self._rationale)
             return Replied(remembered, Source(use_of(kept, self._clock.now_ms())), judgement.asked_s)
         answer, source = answer_of(judgement, used, shared=shared)
-        return Replied(answer, source, judgement.asked_s, judgement.guard_s)
+        return Replied(answer, source, judgement.asked_s, judgement.guard_s, judgement.calls)
 
     async def _judge(self, ask: Asked, inquiry: _Inquiry) -> Judgement:
         """One question to the guard, whoever waits for the answer. Raises `EngineDead`."""
@@ -241,7 +246,8 @@ class Asking:
         finally:
             if self._turns is not None:
                 self._turns.end(ask.cache_key)
-        return Judgement(ask.decision_id, kept, asked_s, guard_s)
+        calls = () if inquiry.trace is None else tuple(inquiry.trace.calls)
+        return Judgement(ask.decision_id, kept, asked_s, guard_s, calls=calls)
 
     async def _wait_for_others(self, ask: Asked, inquiry: _Inquiry) -> CachedVerdict | None:
         """What another worker, which asks the same now, is told; None: ask here."""
@@ -279,7 +285,7 @@ class Asking:
         inquiry.move("guard")
         asked_s = self._clock.monotonic_s()
         try:
-            answer = await ask_guard(question, self._guard)
+            answer = await ask_guard(question, self._guard, inquiry.trace)
         except EngineDead as error:
             raise DiedAsking("the guard died with the question in it") from error
         except asyncio.CancelledError:  # out of time, mostly

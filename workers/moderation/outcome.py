@@ -8,6 +8,7 @@ import msgspec
 
 from guard.calibration import Curve
 from guard.scores import RawBand
+from guard.serving.call_trace import TracedCall
 from schemas.dead_letter import DeadLetter, DeadLetterReason
 from schemas.decision import (
     CacheUse,
@@ -162,6 +163,8 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
     guard_s: float
     elsewhere: bool = False
     """Whether another worker asked, and `kept` is what it remembered."""
+    calls: tuple[TracedCall, ...] = ()
+    """Of the engine, where the one who asked is traced."""
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):

@@ -41,6 +41,7 @@ from workers.moderation.publish import (
 )
 from workers.moderation.read_event import EventLimits, decode_event
 from workers.moderation.recall_verdict import VerdictKeys, judged_before, recall_verdicts
+from workers.moderation.spans import PathSpans
 from workers.moderation.trace import read_trace
 from workers.moderation.write_remembered import in_common, write_remembered
 from workers.ports import (
@@ -117,7 +118,11 @@ class ModerationPath:
         clock: BrokersClock,
         observer: PathObserver,
         turns: Turns | None = None,
+        spans: PathSpans | None = None,
     ) -> None:
+        """`spans`: where the way of an event is recorded; None: it is not."""
+        self._spans = spans
+        self._read_trace = read_trace if spans is None else spans.begin
         self._options, self._limits, self._topics = options, options.limits, options.topics
         self._policies, self._fingerprints, self._keys = policies, fingerprints, keys
         self._guards, self._cache, self._suspects = guards, cache, suspects
@@ -153,9 +158,10 @@ class ModerationPath:
         results: list[Publication | Pending] = []
         actions: list[Action] = []
         lags: list[float] = []
+        spans = self._spans
         for ask in batch:
             if type(ask) is DeadLettered:
-                results.append(self._dead_letter(ask))
+                results.append(self._dead_letter(ask, read_at))
                 continue
             assert type(ask) is Asked
             cached = next(recalled) if _applies(ask) else None
@@ -165,7 +171,10 @@ class ModerationPath:
                     continue
                 common = self._in_common(ask, cached)
                 decision = write_remembered(ask, cached, common.written, now, took)
-                results.append(publication_of_decision(ask, decision, self._topics))
+                publication = publication_of_decision(ask, decision, self._topics)
+                if spans is not None:
+                    publication = spans.remembered(ask, publication, common.action, now)
+                results.append(publication)
             except Exception as error:  # noqa: BLE001 - an outcome of this record, told and counted
                 results.append(self._unexpected(ask.record, "deciding", error))
                 continue
@@ -193,11 +202,25 @@ class ModerationPath:
         tokens = self._asking.expect(ask)
         return Pending(ask.line, partial(self._judge, ask, tokens), tokens)
 
-    def _publish(self, ask: Asked, answer: Answer, source: Source, took: Took) -> Publication:
+    def _publish(
+        self,
+        ask: Asked,
+        answer: Answer,
+        source: Source,
+        took: Took,
+        reply: Replied | None = None,
+        begun_s: float | None = None,
+    ) -> Publication:
         decision = make_decision(ask, weigh(answer, ask.chosen, _role(ask)), source, took)
         publication = publication_of(Decided(decision, ask), self._topics)
         self._observer.decided(decision)
-        return publication
+        if self._spans is None:
+            return publication
+        if reply is None:
+            return self._spans.decided(ask, publication, decision)
+        return self._spans.decided(
+            ask, publication, decision, begun_s=begun_s, asked_s=reply.asked_s, calls=reply.calls
+        )
 
     def undeliverable(self, record: Record, letter: Publication | None) -> Publication:
         """The dead letter of a record whose decision does not fit its topic, or a refused one, shortened.
@@ -242,7 +265,7 @@ class ModerationPath:
             context_digest,
             self._keys.key(read, chosen, read_mac, context_digest),
             read_at,
-            read_trace(record.headers),
+            self._read_trace(record.headers),
             read,
         )
 
@@ -259,9 +282,14 @@ class ModerationPath:
         self._known[id(cached)] = made
         return made
 
-    def _dead_letter(self, outcome: DeadLettered) -> Publication:
+    def _dead_letter(self, outcome: DeadLettered, read_at_ms: float | None = None) -> Publication:
+        """Its way is recorded where it is known when it was read, and ends here."""
         self._observer.dead_lettered(outcome.letter.reason)
-        return publication_of(outcome, self._topics)
+        publication, record = publication_of(outcome, self._topics), outcome.record
+        if self._spans is None or read_at_ms is None:
+            return publication
+        trace = self._spans.begin(record.headers)
+        return self._spans.dead_lettered(record, trace, publication, outcome.letter.reason, read_at_ms)
 
     def _unexpected(self, record: Record, where: str, error: Exception) -> Publication:
         self._observer.unexpected(where, error)
@@ -272,7 +300,7 @@ class ModerationPath:
         begun_s = self._clock.monotonic_s()
         reply = await self._asking.answer(ask, tokens, report)
         if isinstance(reply, Poisoned):
-            return self._dead_letter(dead_letter(ask.record, "poisoned", "$", _POISONED))
+            return self._dead_letter(dead_letter(ask.record, "poisoned", "$", _POISONED), ask.read_at_ms)
         try:
             return self._decide(ask, reply, begun_s)
         except Exception as error:  # noqa: BLE001 - an outcome of this record, told and counted
@@ -284,7 +312,7 @@ class ModerationPath:
             guard_ms=reply.guard_s * 1000,
             total_ms=max(0.0, self._clock.now_ms() - ask.read_at_ms),
         )
-        return self._publish(ask, reply.answer, reply.source, took)
+        return self._publish(ask, reply.answer, reply.source, took, reply, begun_s)
 
 
 def _applies(ask: Asked) -> bool:

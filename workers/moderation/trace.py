@@ -15,6 +15,17 @@ _NO_TRACE_ID: Final = b"0" * 32
 _LONGEST_ID: Final = 256
 
 
+class SpanIds(msgspec.Struct, frozen=True, gc=False):
+    """Ids of the spans of a way that is recorded; those of spans that others name are chosen beforehand."""
+
+    trace: int
+    parent: int
+    """0: the trace begins here."""
+    process: int
+    guard: int
+    send: int
+
+
 class Trace(msgspec.Struct, frozen=True, gc=False):
     """What a record says of where it comes from; absent when it says nothing, or nothing well formed."""
 
@@ -22,6 +33,8 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     traceparent: bytes | None = None
     causation: bytes | None = None
     """`ce_id` of the event."""
+    spans: SpanIds | None = None
+    """Where the way is recorded. `traceparent` then names our last span instead of the event's."""
 
 
 NO_TRACE: Final = Trace()
@@ -43,3 +56,8 @@ def read_trace(headers: Headers | None) -> Trace:
             case "ce_id" if 0 < len(value) <= _LONGEST_ID:
                 causation = value
     return Trace(trace_id, traceparent, causation)
+
+
+def traceparent(trace_id: int, span_id: int) -> bytes:
+    """W3C trace context of a span that is recorded."""
+    return b"00-%032x-%016x-01" % (trace_id, span_id)
