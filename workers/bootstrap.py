@@ -2,6 +2,8 @@
 
 What can be wrong is asked first and in the order of its cost (settings, policies, checkpoint, broker, port,
 Redis), so that an operator does not wait for a model to load to learn that a topic is missing.
+
+A little over 300 lines: what a worker is made of is read in one piece.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from workers.moderation.pipeline import ModerationPath, PathOptions
 from workers.moderation.publish import Topics
 from workers.moderation.read_event import EventLimits
 from workers.moderation.recall_verdict import VerdictKeys
+from workers.moderation.spans import PathSpans
 from workers.policies import load_policies
 from workers.ports import Outcomes, Turns, VerdictCache
 from workers.rotation import Rotation, run_streams
@@ -51,9 +54,11 @@ from workers.stream.broker_clock import BrokerClock
 from workers.stream.budget import GuardBudget
 from workers.stream.loop import LoopLimits, StreamLoop
 from workers.stream.outage import Outage
+from workers.stream.settled import TellingOutcomes
 from workers.stream.suspects import Suspects
 from workers.stream.window import Caps, Window
 from workers.telemetry import Telemetry
+from workers.tracing import Tracing, open_tracing
 
 # A full window is waited for so long without a poll, in seconds: pausing throws prefetched records away.
 _STALL_S: Final = 5.0
@@ -139,7 +144,14 @@ async def _run(
         renew_redis=None if shared is None else shared.renew,
         observer=telemetry,
     )
-    judge = make_judge(settings.guard, checked.checkpoint, checked.scales, content_key(settings.secrets))
+    tracing = open_tracing(settings.tracing, telemetry)
+    judge = make_judge(
+        settings.guard,
+        checked.checkpoint,
+        checked.scales,
+        content_key(settings.secrets),
+        call_times=tracing is not None,
+    )
     telemetry.watch_fleet(judge.fleet)
     judge.tell_of_fleet(telemetry.endpoint_changed)
     turns = leases(settings.cache, shared, telemetry, clock)
@@ -159,7 +171,7 @@ async def _run(
 
         def stream(kafka: KafkaSettings) -> tuple[StreamLoop, KafkaSource]:
             used = settings.model_copy(update={"kafka": kafka})
-            loop, source = make_stream(used, checked, judge, shared, outage, telemetry, clock, turns)
+            loop, source = make_stream(used, checked, judge, shared, outage, telemetry, clock, turns, tracing)
             telemetry.watch(loop)
             return loop, source
 
@@ -178,6 +190,8 @@ async def _run(
             await turns.close()
         if shared is not None:
             await shared.close()
+        if tracing is not None:
+            await tracing.close()
 
 
 async def _start(outage: Outage, stopping: asyncio.Event) -> bool:
@@ -214,6 +228,7 @@ def make_stream(
     telemetry: Telemetry,
     clock: SystemClock,
     turns: Turns | None = None,
+    tracing: Tracing | None = None,
 ) -> tuple[StreamLoop, KafkaSource]:
     """The stream over Kafka, not joined yet, and its clients; within the running loop."""
     kafka, stream = settings.kafka, settings.stream
@@ -247,12 +262,14 @@ def make_stream(
         clock=broker_clock,
         observer=telemetry,
         turns=turns,
+        spans=None if tracing is None else PathSpans(tracing, broker_clock, group=kafka.group_id),
     )
     source = KafkaSource(kafka)
+    outcomes = _outcomes(kafka, source, checked.topic_bytes, broker_clock)
     loop = StreamLoop(
         source=source,
         path=path,
-        outcomes=_outcomes(kafka, source, checked.topic_bytes, broker_clock),
+        outcomes=outcomes if tracing is None else TellingOutcomes(outcomes, stream.in_flight_records),
         window=Window(
             total=Caps(stream.in_flight_records, stream.in_flight_bytes, stream.in_flight_tokens),
             partition=Caps(

@@ -33,6 +33,7 @@ NOTHING: Final = "nothing"
 STAGES: Final[tuple[str, ...]] = (*get_args(Stage), NOTHING)
 LINKS: Final = ("kafka", "redis")
 RENEWALS: Final = ("used", "refused")
+SPANS: Final = ("exported", "failed", "dropped")
 RESTARTS: Final = ("answers", "failed")
 # Seconds: a hit takes milliseconds, a rationale seconds, a held event minutes.
 LATENCY_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -242,4 +243,9 @@ class Metrics:
             "Changed passwords and certificates: put into use, or refused and tried again.",
             ("link", LINKS),
             ("outcome", RENEWALS),
+        )
+        self.spans = counter(
+            "rsafe_spans_total",
+            "Spans: taken by the collector, not taken by it, or dropped before they were sent.",
+            ("outcome", SPANS),
         )

@@ -379,6 +379,17 @@ class LogSettings(_Group):
     """One JSON object a line, or text for people."""
 
 
+class TracingSettings(_Group):
+    export: Literal["off", "http", "grpc"] = "off"
+    """Whether spans go to a collector (OTLP), and how."""
+    endpoint: str = ""
+    """Address of the collector, such as `http://collector:4318`; empty: what `OTEL_EXPORTER_OTLP_…` says."""
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of the events without a `traceparent` that are traced; of others their `sampled` flag decides."""
+    queue_spans: Annotated[int, Field(ge=1, le=1_000_000)] = 8_192
+    """Most spans that wait to be sent; more are dropped and counted."""
+
+
 class Settings(_Group):
     """All settings. `Settings()` is a valid configuration of a local worker."""
 
@@ -393,6 +404,7 @@ class Settings(_Group):
     secrets: SecretsSettings = SecretsSettings()
     health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @model_validator(mode="after")
     def _drains_within_a_poll(self) -> Settings:

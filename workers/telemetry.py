@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import structlog
 
@@ -225,6 +225,16 @@ class Telemetry:
             self._log.warning(
                 "A changed password or certificate cannot be used yet; the old one stays.", link=link, why=why
             )
+
+    # traces; told by the thread that sends them
+
+    def spans_exported(self, spans: int) -> None:
+        self._metrics.spans.labels("exported").inc(spans)
+
+    def spans_lost(self, outcome: Literal["failed", "dropped"], spans: int, why: str) -> None:
+        self._metrics.spans.labels(outcome).inc(spans)
+        if self._may_tell(f"spans {outcome}"):
+            self._log.warning("Spans are lost; no event is held up.", spans=spans, outcome=outcome, why=why)
 
     def say(self, sentence: str, **facts: object) -> None:
         """A line for the operator, at level info."""

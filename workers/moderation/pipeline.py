@@ -4,6 +4,8 @@
 
 A batch takes the first three steps together, with one round trip to the cache. What is known by then is
 decided within the batch; each question for the guard becomes a task and takes the last four steps alone.
+
+A little over 300 lines: the whole path is read in one piece.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from workers.moderation.publish import (
 from workers.moderation.read_event import EventLimits, decode_event
 from workers.moderation.recall_verdict import VerdictKeys, judged_before, recall_verdicts
 from workers.moderation.spans import PathSpans
-from workers.moderation.trace import read_trace
+from workers.moderation.trace import Trace, read_trace
 from workers.moderation.write_remembered import in_common, write_remembered
 from workers.ports import (
     CachedVerdict,
@@ -282,13 +284,15 @@ class ModerationPath:
         self._known[id(cached)] = made
         return made
 
-    def _dead_letter(self, outcome: DeadLettered, read_at_ms: float | None = None) -> Publication:
+    def _dead_letter(
+        self, outcome: DeadLettered, read_at_ms: float | None = None, trace: Trace | None = None
+    ) -> Publication:
         """Its way is recorded where it is known when it was read, and ends here."""
         self._observer.dead_lettered(outcome.letter.reason)
         publication, record = publication_of(outcome, self._topics), outcome.record
         if self._spans is None or read_at_ms is None:
             return publication
-        trace = self._spans.begin(record.headers)
+        trace = trace or self._spans.begin(record.headers)
         return self._spans.dead_lettered(record, trace, publication, outcome.letter.reason, read_at_ms)
 
     def _unexpected(self, record: Record, where: str, error: Exception) -> Publication:
@@ -300,7 +304,8 @@ class ModerationPath:
         begun_s = self._clock.monotonic_s()
         reply = await self._asking.answer(ask, tokens, report)
         if isinstance(reply, Poisoned):
-            return self._dead_letter(dead_letter(ask.record, "poisoned", "$", _POISONED), ask.read_at_ms)
+            letter = dead_letter(ask.record, "poisoned", "$", _POISONED)
+            return self._dead_letter(letter, ask.read_at_ms, ask.trace)
         try:
             return self._decide(ask, reply, begun_s)
         except Exception as error:  # noqa: BLE001 - an outcome of this record, told and counted

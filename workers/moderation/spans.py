@@ -1,6 +1,6 @@
 """The spans of an event's way, written down when it has been walked, from the times that are known by then.
 
-    process <events topic>        from the read of the record to its decision; child of the event's traceparent
+    process <events topic>        from the read of the record to its decision; child of the event's span
         recall verdict            reading, policy, and the look into the cache, which a batch does together
         wait for the guard        from there until the guard is asked
         ask the guard             what it is asked; a server of the guard continues here
@@ -93,8 +93,8 @@ class PathSpans:
         asked_s: float = 0.0,
         calls: tuple[TracedCall, ...] = (),
     ) -> Publication:
-        """An event was decided without one. `begun_s`, `asked_s`: when it became a question for the guard, and
-        when the guard was asked, in monotonic seconds; None: it became none."""
+        """An event was decided without one. `begun_s`, `asked_s`: when it became a question for the guard,
+        and when the guard was asked, in monotonic seconds; None: it became none."""
         ids = ask.trace.spans
         if ids is None:
             return publication

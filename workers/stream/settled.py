@@ -1,0 +1,49 @@
+"""Tells publications what became of them, where traces ask for that; in front of any `Outcomes`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from workers.ports import Outcomes, Position, Publication, Refused
+
+
+class TellingOutcomes:
+    """`Outcomes` that calls `Publication.settled`.
+
+    What goes with its partition is never settled: of it, as many are remembered as may be in flight, and the
+    oldest is forgotten first.
+    """
+
+    def __init__(self, outcomes: Outcomes, most: int) -> None:
+        """`most`: records that may be in flight."""
+        self._outcomes, self._most = outcomes, most
+        self._waiting: dict[Any, Publication] = {}
+
+    def publish(self, ticket: Any, publication: Publication) -> None:
+        self._waiting.pop(ticket, None)
+        if publication.settled is not None:
+            if len(self._waiting) >= self._most:
+                del self._waiting[next(iter(self._waiting))]
+            self._waiting[ticket] = publication
+        self._outcomes.publish(ticket, publication)
+
+    def collect(self) -> tuple[Sequence[Any], Sequence[Refused]]:
+        delivered, refused = self._outcomes.collect()
+        if self._waiting:
+            for ticket in delivered:
+                self._tell(ticket, taken=True)
+            for one in refused:
+                self._tell(one.ticket, taken=False)
+        return delivered, refused
+
+    def _tell(self, ticket: Any, *, taken: bool) -> None:
+        publication = self._waiting.pop(ticket, None)
+        if publication is not None and publication.settled is not None:
+            publication.settled(taken)
+
+    async def commit(self, positions: Mapping[int, Position]) -> Collection[int]:
+        return await self._outcomes.commit(positions)
+
+    async def flush(self, timeout_s: float) -> None:
+        await self._outcomes.flush(timeout_s)
