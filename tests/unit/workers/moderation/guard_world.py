@@ -25,6 +25,7 @@ from tests.unit.workers.moderation.builders import FINGERPRINTS, LIMITS, make_bo
 from workers.moderation.pipeline import ModerationPath, PathOptions
 from workers.moderation.publish import Topics
 from workers.moderation.recall_verdict import VerdictKeys
+from workers.moderation.spans import PathSpans, SpanSink
 from workers.ports import CachedVerdict, Position, Publication, RebalanceListener, Record, Turns
 from workers.stream.broker_clock import BrokerClock
 from workers.stream.budget import GuardBudget
@@ -117,6 +118,7 @@ class GuardWorld:
         turns: Turns | None = None,
         judge_limits: Mapping[str, Any] | None = None,
         secret: bytes = b"secret",
+        sink: SpanSink | None = None,
     ) -> None:
         renderer = PromptRenderer(checkpoint.path, checkpoint.template, secret)
         self.engine = ScriptedEngine(
@@ -159,6 +161,7 @@ class GuardWorld:
             clock=self.clock,
             observer=self.observer,
             turns=turns,
+            spans=None if sink is None else PathSpans(sink, self.clock, group="g"),
         )
 
     async def _restart(self) -> None:
