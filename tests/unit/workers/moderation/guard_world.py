@@ -119,6 +119,7 @@ class GuardWorld:
         judge_limits: Mapping[str, Any] | None = None,
         secret: bytes = b"secret",
         sink: SpanSink | None = None,
+        telemetry: Any = None,
     ) -> None:
         renderer = PromptRenderer(checkpoint.path, checkpoint.template, secret)
         self.engine = ScriptedEngine(
@@ -159,7 +160,7 @@ class GuardWorld:
             outage=self.outage,
             suspects=self.suspects,
             clock=self.clock,
-            observer=self.observer,
+            observer=self.observer if telemetry is None else telemetry,
             turns=turns,
             spans=None if sink is None else PathSpans(sink, self.clock, group="g"),
         )
