@@ -160,6 +160,7 @@ LABEL_VALUES: Final = {
     ("rsafe_cache_failures_total", "operation"): worker_metrics.OPERATIONS,
     ("rsafe_cache_leases_total", "outcome"): worker_metrics.LEASES,
     ("rsafe_link_renewals_total", "link"): worker_metrics.LINKS,
+    ("rsafe_spans_total", "outcome"): worker_metrics.SPANS,
     ("rsafe_link_renewals_total", "outcome"): worker_metrics.RENEWALS,
     ("rsafe_oldest_uncommitted_seconds", "waiting_for"): worker_metrics.STAGES,
     ("rsafe_guard_servers", "state"): STATES,

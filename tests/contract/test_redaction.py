@@ -1,4 +1,4 @@
-"""Hostile events go every way that fails, at the most talkative level: no text shows in log, spans or metrics."""
+"""Hostile events go every way that fails, at the most talkative level: no text is in log, spans or metrics."""
 
 from __future__ import annotations
 
@@ -94,14 +94,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 def hostile(offset: int, **changes: Any) -> Record:
     """Every part that a person writes is marked."""
-    changes = {"author": MARKS["author"], "context": (make_turn(MARKS["context"]),)} | changes
+    changes = {
+        "author": MARKS["author"],
+        "context": (make_turn(MARKS["context"]),),
+        "policy": "p-2",
+    } | changes
     record = event_record(offset, changes.pop("text", MARKS["text"]), **changes)
     return msgspec.structs.replace(record, headers=HEADERS, key=MARKS["key"].encode())
 
 
 def marked_policy(**changes: Any) -> Any:
     category = Category(code="C1", title="one", definition=MARKS["definition"], action="flag")
-    return make_policy(categories=(category,), **changes)
+    return make_policy(id="p-2", categories=(category,), **changes)
 
 
 async def test_records_that_are_no_events(checkpoint: Checkpoint, seen: Seen) -> None:
@@ -141,7 +145,7 @@ async def test_verdicts_answers_and_refusals_of_the_guard(checkpoint: Checkpoint
     )
     world = GuardWorld(
         checkpoint,
-        marked_policy(id="p-2"),
+        marked_policy(),
         completion=lambda _: next(answers, MARKS["rationale"]),
         failures=[EngineFailed("refused")],
         sink=seen.tracing,
@@ -149,7 +153,7 @@ async def test_verdicts_answers_and_refusals_of_the_guard(checkpoint: Checkpoint
     )
     await world.judge.start()
     for offset in range(5):
-        await world.run(hostile(offset, text=f"{MARKS['text']} {offset}", policy="p-2"))
+        await world.run(hostile(offset, text=f"{MARKS['text']} {offset}"))
     (long,) = await world.run(hostile(9, text=f"{MARKS['text']} " * 40))
     await world.close()
     assert long.topic in ("d", "x")
@@ -224,15 +228,16 @@ async def test_a_guard_that_dies_and_does_not_come_back(checkpoint: Checkpoint, 
             raise EngineFailed("vLLM could not be started")
 
     outage = Outage(
-        bring_up, EngineFailed, observer=seen.telemetry, alive=lambda: True, sleep=lambda _: asyncio.sleep(0)
+        bring_up, EngineFailed, observer=seen.telemetry, alive=lambda: False, sleep=lambda _: asyncio.sleep(0)
     )
     outage.begin()
     await until(lambda: len(tries) == 3)
     await outage.close()
     world = GuardWorld(
-        checkpoint, make_policy(on_unavailable="review"), sink=seen.tracing, telemetry=seen.telemetry
+        checkpoint, marked_policy(on_unavailable="review"), sink=seen.tracing, telemetry=seen.telemetry
     )
-    await world.run(hostile(1))  # never started
+    (publication,) = await world.run(hostile(1))  # never started
+    assert decision_of(publication).reason == "unavailable"
     await world.close()
     assert "The guard did not come back; it is tried again." in seen.sentences
     await seen.check()
