@@ -105,7 +105,7 @@ def _topic(topic: Topic) -> str:
     planned = " *Planned: nothing of this version writes or reads it.*" if topic.planned else ""
     value = {None: "not fixed yet", "bytes": "the original bytes"}.get(topic.value, f"`{topic.value}`")
     headers = {
-        "written": "CloudEvents 1.0 (binary mode); `traceparent` of the event, or of our last span where it is traced",
+        "written": "CloudEvents 1.0 (binary mode); `traceparent` of the event, or of our last span",
         "original": "CloudEvents 1.0 (binary mode), without a cause",
         "understood": "`ce_id` and `traceparent` are passed on when present",
         None: f"those of the record, and `{topic.headers}` with one header per field",

@@ -28,6 +28,7 @@ DOORS = {
     "vllm": ("guard/serving/", "guard/training/"),
     "torch": ("guard/serving/", "guard/training/"),
     "matplotlib": ("guard/training/reliability.py", "workers/load/picture.py"),
+    "opentelemetry": ("workers/adapters/otlp.py",),
     "cryptography": ("guard/signature.py",),
     "sklearn": ("guard/training/calibration_fit.py", "guard/training/floor.py"),
     "datasketch": ("guard/training/data/leaks.py",),

@@ -1,4 +1,4 @@
-"""Hostile events go every way that fails, at the most talkative level: no text is in log, spans or metrics."""
+"""Hostile events go every way that fails, at level debug: no text is in log, spans or metrics."""
 
 from __future__ import annotations
 
