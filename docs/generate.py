@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
-
-from prometheus_client import Counter, Gauge, Metric
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from guard.serving.fleet_view import EJECTIONS  # noqa: E402 (the repository's root comes first)
-from guard.serving.remote_balance import STATES  # noqa: E402
-from schemas.json_schema import Noun, wire_schema  # noqa: E402
+from schemas.json_schema import Noun, wire_schema  # noqa: E402 (the repository's root comes first)
 from workers import metrics as worker_metrics  # noqa: E402
 from workers.load.figures import LoadReport  # noqa: E402
 
@@ -140,7 +136,8 @@ def _cell(text: str) -> str:
 METRICS_INTRODUCTION: Final = """# Metrics
 
 Served at `/metrics`, on `RSAFE_HEALTH__HOST` and `RSAFE_HEALTH__PORT`, in Prometheus' text form. Labels have
-closed sets of values: no tenant, no conversation, no text.
+bounded sets of values: no tenant, no conversation, no text. What they are for:
+[Watch the service](../operations/observability.md).
 
 | Metric | Kind | Labels | Meaning |
 |---|---|---|---|
@@ -166,42 +163,27 @@ LABEL_VALUES: Final = {
     ("rsafe_guard_servers", "state"): STATES,
     ("rsafe_guard_server_ejections_total", "why"): EJECTIONS,
 }
+METRICS_END: Final = """
+The process's own, of prometheus-client: `process_cpu_seconds_total`, `process_resident_memory_bytes`,
+`process_virtual_memory_bytes`, `process_start_time_seconds`, `process_open_fds`, `process_max_fds`. They are
+of the worker's process, not of the child that holds the model.
+"""
 
 
 def metrics_page() -> str:
     """The page with one row per metric, in the order of their declaration."""
     rows = [NOTE, METRICS_INTRODUCTION]
-    for metric in vars(worker_metrics.Metrics()).values():
-        if isinstance(metric, Counter | Gauge):
-            (family,) = metric.describe()
-            name = f"{family.name}_total" if isinstance(metric, Counter) else family.name
-            labels = "; ".join(_label(name, label) for label in metric._labelnames)
-            rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n")
-        elif isinstance(metric, worker_metrics.Histogram):
-            (family,) = metric.collect()
-            rows.append(f"| `{family.name}` | histogram | | {family.documentation} |\n")
-        elif isinstance(metric, worker_metrics.OldestOffsets):
-            (family,) = metric.collect()
-            label = _label(family.name, "waiting_for")
-            rows.append(f"| `{family.name}` | gauge | `partition`; {label} | {family.documentation} |\n")
-        elif isinstance(metric, worker_metrics.Fleet):
-            rows.extend(map(_fleet_row, metric.collect()))
-    bounds = ", ".join(f"{bound:g}" for bound in worker_metrics.LATENCY_BUCKETS)
-    rows.append(f"\nUpper bounds of the histograms' buckets, in seconds: {bounds}.\n")
+    for row in worker_metrics.Metrics().rows:
+        labels = "; ".join(_label(label, values) for label, values in row.labels.items())
+        rows.append(f"| `{row.name}` | {row.kind} | {labels} | {_cell(row.documentation)} |\n")
+    rows.append(METRICS_END)
     return "".join(rows)
 
 
-def _fleet_row(family: Metric) -> str:
-    name = f"{family.name}_total" if family.type == "counter" else family.name
-    # Without labels, the family itself is the one sample.
-    labels = "; ".join(_label(name, label) for label in getattr(family, "_labelnames", ()))
-    return f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n"
-
-
-def _label(metric: str, label: str) -> str:
+def _label(label: str, values: Sequence[str]) -> str:
     if label == "reason":
         return "`reason`, see [Reason codes](reason-codes.md)"
-    return f"`{label}`: {', '.join(LABEL_VALUES[metric, label])}"
+    return f"`{label}`: {', '.join(values)}" if values else f"`{label}`"
 
 
 def main(arguments: list[str]) -> int:

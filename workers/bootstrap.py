@@ -24,8 +24,8 @@ from workers.adapters.kafka import KafkaSource
 from workers.adapters.kafka_checks import check_login, check_topics
 from workers.adapters.kafka_options import transactional_id
 from workers.adapters.kafka_outcomes import KafkaOutcomes
+from workers.adapters.kafka_stamps import Published
 from workers.adapters.kafka_transactions import KafkaTransactions
-from workers.adapters.local_cache import LocalCache, TieredCache
 from workers.free_memory import giving_back, trimmer
 from workers.health import Health, HealthServer
 from workers.judging import (
@@ -49,9 +49,10 @@ from workers.policies import load_policies
 from workers.ports import Outcomes, Turns, VerdictCache
 from workers.rotation import Rotation, run_streams
 from workers.settings import FAULTS_VARIABLE, KafkaSettings, Settings, fault_hooks, secret_files
-from workers.shared_cache import leases, open_shared_cache
+from workers.shared_cache import cache_tiers, leases, open_shared_cache
 from workers.stream.broker_clock import BrokerClock
 from workers.stream.budget import GuardBudget
+from workers.stream.lag import lags
 from workers.stream.loop import LoopLimits, StreamLoop
 from workers.stream.outage import Outage
 from workers.stream.settled import TellingOutcomes
@@ -137,6 +138,8 @@ async def _run(
     stopping: asyncio.Event,
 ) -> None:
     shared = await open_shared_cache(settings, telemetry, clock)
+    if shared is not None:
+        telemetry.watch_shared_cache(shared.left_alone)
     rotation = Rotation(
         settings,
         secret_files(),
@@ -238,6 +241,8 @@ def make_stream(
     budget = GuardBudget(
         calls=settings.guard.max_concurrency, tokens=stream.in_flight_tokens, clock=clock.monotonic_s
     )
+    telemetry.policies_in_force(checked.policies.fingerprint, checked.policies.used())
+    telemetry.guard_in_force(guards["fast"])
     telemetry.watch_guard(lambda: judge.calls_in_flight, lambda: budget.waiting)
     path = ModerationPath(
         options=PathOptions(
@@ -255,7 +260,7 @@ def make_stream(
         keys=VerdictKeys(settings.cache.scope, fingerprints, guards),
         guards=guards,
         guard=judge,
-        cache=_tiers(settings.cache.local_bytes, shared, clock, broker_clock),
+        cache=cache_tiers(settings.cache, shared, clock, broker_clock, telemetry),
         budget=budget,
         outage=outage,
         suspects=suspects,
@@ -265,7 +270,13 @@ def make_stream(
         spans=None if tracing is None else PathSpans(tracing, broker_clock, group=kafka.group_id),
     )
     source = KafkaSource(kafka)
-    outcomes = _outcomes(kafka, source, checked.topic_bytes, broker_clock)
+    outcomes = _outcomes(
+        kafka,
+        source,
+        checked.topic_bytes,
+        broker_clock,
+        lambda stamps: telemetry.published(stamps, broker_clock.now_ms()),
+    )
     loop = StreamLoop(
         source=source,
         path=path,
@@ -290,26 +301,24 @@ def make_stream(
         clock=clock,
         observer=telemetry,
     )
+    telemetry.watch_lags(lambda: lags(loop.reaches(), source.starts, source.ends, broker_clock.now_ms()))
     return loop, source
 
 
-def _tiers(
-    local_bytes: int, shared: VerdictCache | None, clock: SystemClock, broker_clock: BrokerClock
-) -> VerdictCache:
-    if shared is not None and not local_bytes:
-        return shared
-    local = LocalCache(local_bytes, clock.monotonic_s)
-    return local if shared is None else TieredCache(local, shared, broker_clock.now_ms)
-
-
 def _outcomes(
-    kafka: KafkaSettings, source: KafkaSource, topic_bytes: int | None, clock: BrokerClock
+    kafka: KafkaSettings,
+    source: KafkaSource,
+    topic_bytes: int | None,
+    clock: BrokerClock,
+    published: Published,
 ) -> Outcomes:
     if kafka.delivery == "at-least-once":
-        outcomes = KafkaOutcomes(kafka, source, topic_bytes=topic_bytes, clock=clock)
+        outcomes = KafkaOutcomes(kafka, source, topic_bytes=topic_bytes, clock=clock, published=published)
         source.before_leave(outcomes.close)
         source.at_leave(outcomes.end)
         source.at_log_in(outcomes.log_in)
         return outcomes
     name = transactional_id(kafka, uuid.uuid4().hex)
-    return KafkaTransactions(kafka, source, transactional_id=name, topic_bytes=topic_bytes, clock=clock)
+    return KafkaTransactions(
+        kafka, source, transactional_id=name, topic_bytes=topic_bytes, clock=clock, published=published
+    )

@@ -1,30 +1,43 @@
-"""Every metric of the worker: kind, unit, meaning and the closed sets of its labels."""
+"""Every metric of the worker: kind, unit, meaning and the bounded sets of its labels.
+
+Over 300 lines, once others add theirs: they are declared in one place. Their kinds are in `metric_kinds`.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, get_args
+from collections.abc import Sequence
+from typing import Final, Protocol, TypeVar, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
-from guard.serving.fleet_view import EJECTIONS, FleetView
 from schemas.dead_letter import DeadLetterReason
 from schemas.decision import Status
 from schemas.identifiers import Action, Mode, Way
 from schemas.verdict import UnjudgedReason
-from workers.ports import Oldest, Stage
+from workers.metric_kinds import (
+    ANY,
+    BoundedLabel,
+    Fleet,
+    Histogram,
+    Info,
+    LabelledHistogram,
+    Lags,
+    OldestOffsets,
+    Row,
+)
+from workers.moderation.injection_signs import SIGNS
+from workers.ports import Stage
 
 STATUSES: Final[tuple[str, ...]] = get_args(Status)
 ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 CACHE: Final = ("hit", "miss")
+TIERS: Final = ("local", "shared")
 ANSWERS: Final = ("verdict", "unjudged")
 MODES: Final[tuple[str, ...]] = get_args(Mode)
 WAYS: Final[tuple[str, ...]] = get_args(Way)
 UNEXPECTED: Final = ("reading", "judging", "deciding")
 OPERATIONS: Final = ("connect", "recall", "keep", "lease")
+USES: Final = ("reading", "writing")
 LEASES: Final = ("taken", "answered", "in_vain", "unavailable")
 WHY_DISCARDED: Final = ("revoked", "lost", "rewound", "stopped")
 COMMITS: Final = ("taken", "refused")
@@ -35,89 +48,30 @@ LINKS: Final = ("kafka", "redis")
 RENEWALS: Final = ("used", "refused")
 SPANS: Final = ("exported", "failed", "dropped")
 RESTARTS: Final = ("answers", "failed")
+UNNAMED: Final = "unnamed"
+"""In place of a category where a decision acts on the overall score and the guard named none."""
+# Codes of categories come from policies; a worker has a handful of policies with some ten each.
+MOST_CATEGORIES: Final = 100
+# Policies shown one by one; their fingerprint covers all.
+MOST_POLICIES: Final = 100
 # Seconds: a hit takes milliseconds, a rationale seconds, a held event minutes.
 LATENCY_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+# Seconds: those of the latency from what a round trip to a broker takes, and on to a backlog of hours. The
+# bound of the service's objective, 5, is one of them.
+AGE_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 21600)
+# p(unsafe). Finer at the ends: there a guard that is sure stands, and most thresholds.
+SCORE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
+
+Labels = tuple[str, Sequence[str]]
 
 
-class Histogram(Collector):
-    """A histogram without labels that costs a fraction of prometheus_client's: one per event is observed."""
+class Described(Protocol):
+    """A metric that describes itself."""
 
-    def __init__(self, name: str, documentation: str, registry: CollectorRegistry) -> None:
-        self._name, self._documentation = name, documentation
-        self._counts = [0] * (len(LATENCY_BUCKETS) + 1)
-        self._sum = 0.0
-        registry.register(self)
-
-    def observe(self, seconds: float) -> None:
-        self._counts[bisect_left(LATENCY_BUCKETS, seconds)] += 1
-        self._sum += seconds
-
-    def observe_many(self, seconds: float, times: int) -> None:
-        """The same value, as often as given."""
-        self._counts[bisect_left(LATENCY_BUCKETS, seconds)] += times
-        self._sum += seconds * times
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        total, buckets = 0, []
-        for bound, count in zip((*map(str, LATENCY_BUCKETS), "+Inf"), self._counts, strict=True):
-            total += count
-            buckets.append((bound, total))
-        family = HistogramMetricFamily(self._name, self._documentation)
-        family.add_metric([], buckets, self._sum)
-        yield family
+    def rows(self) -> list[Row]: ...
 
 
-class OldestOffsets(Collector):
-    """One sample for each assigned partition, asked for when it is shown, so that it is right while the loop
-    waits."""
-
-    def __init__(self, name: str, documentation: str, registry: CollectorRegistry) -> None:
-        self._name, self._documentation = name, documentation
-        self.ask: Callable[[], Iterable[Oldest]] = tuple
-        registry.register(self)
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = GaugeMetricFamily(self._name, self._documentation, labels=("partition", "waiting_for"))
-        for oldest in self.ask():
-            family.add_metric((str(oldest.partition), oldest.stage or NOTHING), oldest.seconds)
-        yield family
-
-
-class Fleet(Collector):
-    """The servers of the engine `remote`, asked for when they are shown; all zero where there are none."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.ask: Callable[[], FleetView | None] = lambda: None
-        registry.register(self)
-
-    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        view = self.ask() or FleetView()
-        states = GaugeMetricFamily(
-            "rsafe_guard_servers",
-            "Servers of the engine `remote`, by state; a serving one gets calls.",
-            labels=("state",),
-        )
-        for state, count in view.states().items():
-            states.add_metric((state,), count)
-        yield states
-        yield GaugeMetricFamily(
-            "rsafe_guard_servers_outstanding_tokens",
-            "Tokens of the calls at the servers: prompts and longest completions.",
-            value=sum(one.tokens for one in view.endpoints),
-        )
-        yield CounterMetricFamily(
-            "rsafe_guard_server_retries_total",
-            "Calls that were sent to another server, or again, after a failure.",
-            value=view.retries,
-        )
-        ejections = CounterMetricFamily(
-            "rsafe_guard_server_ejections_total",
-            "Servers that got no more calls, by why.",
-            labels=("why",),
-        )
-        for why in EJECTIONS:
-            ejections.add_metric((why,), view.ejections.get(why, 0))
-        yield ejections
+Kind = TypeVar("Kind", bound=Described)
 
 
 class Metrics:
@@ -125,16 +79,35 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.rows: list[Row] = []
+        """What is declared here, in this order."""
 
-        def counter(name: str, documentation: str, *labels: tuple[str, Iterable[str]]) -> Counter:
+        def counter(name: str, documentation: str, *labels: Labels) -> Counter:
             made = Counter(name, documentation, [label for label, _ in labels], registry=registry)
             if len(labels) == 1:  # shown at zero from the start, so that rates have a beginning
                 for value in labels[0][1]:
                     made.labels(value)
+            self.rows.append(Row(name, "counter", dict(labels), documentation))
             return made
 
-        def gauge(name: str, documentation: str) -> Gauge:
-            return Gauge(name, documentation, registry=registry)
+        def gauge(name: str, documentation: str, *labels: Labels) -> Gauge:
+            self.rows.append(Row(name, "gauge", dict(labels), documentation))
+            return Gauge(name, documentation, [label for label, _ in labels], registry=registry)
+
+        def described(metric: Kind) -> Kind:
+            self.rows.extend(metric.rows())
+            return metric
+
+        def histogram(name: str, documentation: str, bounds: Sequence[float] = LATENCY_BUCKETS) -> Histogram:
+            return described(Histogram(name, documentation, bounds, registry))
+
+        def labelled(
+            name: str, documentation: str, label: Labels, bounds: Sequence[float] = LATENCY_BUCKETS
+        ) -> LabelledHistogram:
+            return described(LabelledHistogram(name, documentation, bounds, label, registry))
+
+        def info(name: str, documentation: str, *labels: str) -> Info:
+            return described(Info(name, documentation, labels, registry))
 
         self.decisions = counter(
             "rsafe_decisions_total",
@@ -143,6 +116,14 @@ class Metrics:
             ("action", ACTIONS),
             ("cache", CACHE),
         )
+        self.violations = counter(
+            "rsafe_violations_total",
+            "Judged decisions, by a category that is violated and by the action; one may have several. "
+            f"`{UNNAMED}`: acted on by the overall score. From the {MOST_CATEGORIES}th code on: `other`.",
+            ("category", ANY),
+            ("action", ACTIONS),
+        )
+        self.category = BoundedLabel(MOST_CATEGORIES)
         self.unjudged = counter(
             "rsafe_unjudged_total", "Unjudged decisions, by reason.", ("reason", get_args(UnjudgedReason))
         )
@@ -150,6 +131,11 @@ class Metrics:
             "rsafe_dead_letters_total",
             "Records that became dead letters, by reason.",
             ("reason", get_args(DeadLetterReason)),
+        )
+        self.injections = counter(
+            "rsafe_injection_signs_total",
+            "Messages with words of a guard's or a model's own format in them, by what was found.",
+            ("sign", SIGNS),
         )
         self.answers = counter(
             "rsafe_guard_answers_total", "Answers of the guard, by what they were.", ("answer", ANSWERS)
@@ -174,18 +160,31 @@ class Metrics:
         self.guard_waiting = gauge(
             "rsafe_guard_waiting_questions", "Questions read that wait for a place at the guard."
         )
-        self.fleet = Fleet(registry)
-        self.guard_seconds = Histogram(
-            "rsafe_guard_seconds", "Seconds from a question to the guard to its answer.", registry
+        self.fleet = described(Fleet(registry))
+        self.guard_seconds = labelled(
+            "rsafe_guard_seconds",
+            "Seconds from a question to the guard to its answer, by the mode in which it was asked.",
+            ("mode", MODES),
         )
-        self.decision_seconds = Histogram(
-            "rsafe_decision_seconds", "Seconds from the read of an event to its decision.", registry
+        self.scores = labelled(
+            "rsafe_guard_score",
+            "p(unsafe), raw, of the verdicts that the guard gave, by the way in which it answered.",
+            ("answered_in", WAYS),
+            SCORE_BUCKETS,
         )
-        self.event_seconds = Histogram(
-            "rsafe_event_seconds",
-            "Seconds from the broker's timestamp of an event to its decision.",
-            registry,
+        self.decision_seconds = histogram(
+            "rsafe_decision_seconds", "Seconds from the read of an event to its decision."
         )
+        self.event_seconds = histogram(
+            "rsafe_event_seconds", "Seconds from the broker's timestamp of an event to its decision."
+        )
+        self.verdict_age_seconds = histogram(
+            "rsafe_verdict_age_seconds",
+            "Seconds from the broker's timestamp of an event to the broker's word that it has the outcome; "
+            "exactly once, to the end of the transaction.",
+            AGE_BUCKETS,
+        )
+        self.lags = described(Lags(registry))
         self.in_flight = gauge("rsafe_in_flight_records", "Records read whose outcome is not delivered yet.")
         self.window_records = gauge(
             "rsafe_window_records", "Records read and not yet committed: what a crash would repeat."
@@ -194,10 +193,13 @@ class Metrics:
         self.window_tokens = gauge(
             "rsafe_window_tokens", "Prompt tokens of questions not yet answered, estimated."
         )
-        self.oldest_seconds = OldestOffsets(
-            "rsafe_oldest_uncommitted_seconds",
-            "Seconds since the oldest uncommitted record of a partition was read, and what it waits for.",
-            registry,
+        self.oldest_seconds = described(
+            OldestOffsets(
+                "rsafe_oldest_uncommitted_seconds",
+                "Seconds since the oldest uncommitted record of a partition was read, and what it waits for.",
+                STAGES,
+                registry,
+            )
         )
         self.partitions = gauge("rsafe_assigned_partitions", "Partitions that this worker reads.")
         self.guard_up = gauge("rsafe_guard_up", "1 while the guard answers, 0 while it is down.")
@@ -213,6 +215,10 @@ class Metrics:
             "rsafe_commits_total",
             "Partition offsets committed, by what the broker said.",
             ("outcome", COMMITS),
+        )
+        self.last_commit = gauge(
+            "rsafe_last_commit_timestamp_seconds",
+            "When the broker last took an offset of this worker, in Unix seconds; 0: not yet.",
         )
         self.discarded = counter(
             "rsafe_discarded_records_total",
@@ -233,6 +239,25 @@ class Metrics:
             "Failures of the shared cache; each is a miss.",
             ("operation", OPERATIONS),
         )
+        self.lookups = counter(
+            "rsafe_cache_lookups_total",
+            "Verdicts looked up, a question a batch, in the process (local) and, when it is not there, in "
+            "Redis (shared).",
+            ("tier", TIERS),
+            ("result", CACHE),
+        )
+        self.local_entries = gauge("rsafe_local_cache_entries", "Verdicts that the process remembers.")
+        self.local_bytes = gauge(
+            "rsafe_local_cache_bytes", "Bytes of the verdicts that the process remembers, about."
+        )
+        self.cache_servers = gauge(
+            "rsafe_cache_servers", "Servers of the shared cache that are known; 0: none."
+        )
+        self.cache_left_alone = gauge(
+            "rsafe_cache_servers_left_alone",
+            "Of these, the ones that kept failing and are tried only now and then, by what for.",
+            ("use", USES),
+        )
         self.leases = counter(
             "rsafe_cache_leases_total",
             "Questions that only one worker at a time asks, by what came of that.",
@@ -249,3 +274,29 @@ class Metrics:
             "Spans: taken by the collector, not taken by it, or dropped before they were sent.",
             ("outcome", SPANS),
         )
+        self.policies = gauge("rsafe_policies", "Policies that are loaded.")
+        self.policy_set = info(
+            "rsafe_policy_set_info",
+            "Fingerprint of all policies in force: equal in all workers, or they judge by different ones.",
+            "fingerprint",
+        )
+        self.policy = info(
+            "rsafe_policy_info",
+            f"Policies in force; of more than {MOST_POLICIES}, the first by their ids.",
+            "policy",
+            "version",
+            "policy_hash",
+        )
+        self.checkpoint = info(
+            "rsafe_checkpoint_info",
+            "The guard in force, as decisions name it.",
+            "model",
+            "checkpoint_digest",
+            "weights_digest",
+            "template_version",
+            "engine",
+            "engine_version",
+            "verified",
+        )
+        # Processor time, memory, open files and the start of the worker's process, as `process_*`.
+        ProcessCollector(registry=registry)

@@ -60,6 +60,15 @@ class Oldest(msgspec.Struct, frozen=True):
     stage: Stage | None
 
 
+class Lag(NamedTuple):
+    """How far behind a partition is: records that are not committed, and the age in seconds of the oldest one
+    without an outcome. None: not known."""
+
+    partition: int
+    records: int | None
+    seconds: float | None
+
+
 Report = Callable[[Stage], None]
 """Told what a record waits for from now on. Cheap, and may be called at any time and any number of times."""
 

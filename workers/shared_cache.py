@@ -1,12 +1,13 @@
-"""Builds what the worker has in Redis: the shared verdicts, and the leases on questions."""
+"""Builds the verdict cache: what the worker has in Redis, leases on questions with it, and the tiers."""
 
 from __future__ import annotations
 
 import random
 
+from workers.adapters.local_cache import LocalCache, TieredCache, Watched
 from workers.adapters.redis import RedisCache
 from workers.adapters.redis_leases import RedisLeases
-from workers.ports import Clock
+from workers.ports import Clock, VerdictCache
 from workers.settings import CacheSettings, Settings
 from workers.telemetry import Telemetry
 
@@ -48,3 +49,20 @@ def leases(
         observer=telemetry,
         clock=clock.monotonic_s,
     )
+
+
+def cache_tiers(
+    settings: CacheSettings,
+    shared: VerdictCache | None,
+    clock: Clock,
+    broker_clock: Clock,
+    telemetry: Telemetry,
+) -> VerdictCache:
+    """The process's verdicts and the shared ones as one cache; what is found in each is counted."""
+    if shared is not None and not settings.local_bytes:
+        return Watched(shared, "shared", telemetry.looked)
+    local = LocalCache(settings.local_bytes, clock.monotonic_s)
+    telemetry.watch_local_cache(lambda: len(local), lambda: local.bytes)
+    if shared is None:
+        return Watched(local, "local", telemetry.looked)
+    return TieredCache(local, shared, broker_clock.now_ms, telemetry.looked)

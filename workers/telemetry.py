@@ -1,21 +1,27 @@
-"""Logs and metrics of the worker. A line is a constant sentence with ids beside it, never message text."""
+"""Logs and metrics of the worker. A line is a constant sentence with ids beside it, never message text.
+
+Over 300 lines: all that is told of a worker is read in one place, and most of it is one line a fact.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Final, Literal, Protocol
 
 import structlog
 
 from guard.serving.fleet_view import FleetView
-from schemas.decision import Decision
-from schemas.identifiers import Action
+from schemas.decision import Decision, GuardUsed, PolicyUsed
+from schemas.identifiers import Action, Mode
 from schemas.verdict import Unjudged, Verdict
 from workers.health import Health
 from workers.logs import places
-from workers.metrics import Metrics
-from workers.ports import Oldest
+from workers.metrics import MOST_POLICIES, UNNAMED, USES, Metrics
+from workers.moderation.injection_signs import Sign
+from workers.moderation.outcome import Violated, violated_of
+from workers.ports import Lag, Oldest
 from workers.stream.window import Load
 
 # Trouble that repeats with every batch is told this often, in seconds.
@@ -54,6 +60,10 @@ class Telemetry:
         metrics.decision_seconds.observe(timings.total_ms / 1000)
         if decision.status == "unjudged" and decision.reason is not None:
             metrics.unjudged.labels(decision.reason).inc()
+        elif decision.status == "judged":
+            violated = violated_of(decision.action, decision.categories)
+            if violated is not None:
+                self._violated(violated, 1)
         self._log.debug(
             "An event was decided.",
             decision_id=decision.decision_id,
@@ -68,7 +78,13 @@ class Telemetry:
             trace_id=decision.trace_id,
         )
 
-    def remembered(self, actions: Sequence[Action], lags_ms: Sequence[float], total_ms: float) -> None:
+    def remembered(
+        self,
+        actions: Sequence[Action],
+        lags_ms: Sequence[float],
+        total_ms: float,
+        violated: Sequence[Violated] = (),
+    ) -> None:
         """Count a batch; a lookup of labels an action, and a look for the bucket a lag, of which the broker
         stamps few."""
         metrics = self._metrics
@@ -77,19 +93,38 @@ class Telemetry:
         for lag_ms, count in Counter(lags_ms).items():
             metrics.event_seconds.observe_many((lag_ms + total_ms) / 1000, count)
         metrics.decision_seconds.observe_many(total_ms / 1000, len(actions))
+        for what, count in Counter(violated).items():
+            self._violated(what, count)
         self._log.debug(
             "Events were decided by remembered verdicts.", events=len(actions), total_ms=round(total_ms, 1)
         )
+
+    def _violated(self, violated: Violated, times: int) -> None:
+        metrics = self._metrics
+        for code in violated.codes or (UNNAMED,):
+            label = code if code == UNNAMED else metrics.category(code)
+            metrics.violations.labels(label, violated.action).inc(times)
+
+    def signed(self, sign: Sign) -> None:
+        self._metrics.injections.labels(sign).inc()
+
+    def published(self, timestamps_ms: Sequence[int], now_ms: float) -> None:
+        """Outcomes of records with these timestamps are with the broker; `now_ms` in its time."""
+        observe = self._metrics.verdict_age_seconds.observe_many
+        for stamp, count in Counter(timestamps_ms).items():
+            observe(max(0.0, now_ms - stamp) / 1000, count)
 
     def dead_lettered(self, reason: str) -> None:
         self._metrics.dead_letters.labels(reason).inc()
         self._log.debug("A record became a dead letter.", reason=reason)
 
-    def asked(self, answer: Verdict | Unjudged, seconds: float) -> None:
+    def asked(self, answer: Verdict | Unjudged, seconds: float, mode: Mode) -> None:
         self._metrics.answers.labels("verdict" if isinstance(answer, Verdict) else "unjudged").inc()
         if isinstance(answer, Verdict):
             self._metrics.verdicts.labels(answer.mode, answer.way).inc()
-        self._metrics.guard_seconds.observe(seconds)
+            if answer.score is not None:
+                self._metrics.scores.of[answer.way].observe(answer.score)
+        self._metrics.guard_seconds.of[mode].observe(seconds)
         self._metrics.prompt_tokens.inc(sum(step.prompt_tokens for step in answer.steps))
         self._metrics.cached_prompt_tokens.inc(sum(step.cached_tokens for step in answer.steps))
         self._metrics.completion_tokens.inc(sum(step.completion_tokens for step in answer.steps))
@@ -130,6 +165,53 @@ class Telemetry:
         """Show how many calls are at the engine, and how many questions wait before the guard."""
         self._metrics.guard_calls.set_function(calls)
         self._metrics.guard_waiting.set_function(waiting)
+
+    def watch_lags(self, lags: Callable[[], Sequence[Lag]]) -> None:
+        """Show how far behind the partitions are."""
+        self._metrics.lags.ask = lags
+
+    def watch_local_cache(self, entries: Callable[[], int], size: Callable[[], int]) -> None:
+        """Show how much the process remembers; `size` in bytes."""
+        self._metrics.local_entries.set_function(entries)
+        self._metrics.local_bytes.set_function(size)
+
+    def watch_shared_cache(self, servers: Callable[[], Sequence[tuple[bool, bool]]]) -> None:
+        """Show the servers of the shared cache: of each whether it is left alone for reading, for writing."""
+        self._metrics.cache_servers.set_function(lambda: len(servers()))
+        for place, use in enumerate(USES):
+            gauge = self._metrics.cache_left_alone.labels(use)
+            gauge.set_function(partial(_left_alone, servers, place))
+
+    def guard_in_force(self, guard: GuardUsed) -> None:
+        """This guard answers from now on."""
+        verified = "yes" if guard.verified else "no"
+        self._metrics.checkpoint.show(
+            [
+                (
+                    guard.model,
+                    guard.checkpoint_digest,
+                    guard.weights_digest,
+                    guard.template_version,
+                    guard.engine,
+                    guard.engine_version,
+                    verified,
+                )
+            ]
+        )
+
+    def policies_in_force(self, fingerprint: str, policies: Sequence[PolicyUsed]) -> None:
+        """What is read from now on is judged by these, in the order of their ids."""
+        self._metrics.policies.set(len(policies))
+        self._metrics.policy_set.show([(fingerprint,)])
+        shown = policies[:MOST_POLICIES]
+        self._metrics.policy.show([(one.id, one.version, one.policy_hash) for one in shown])
+
+    def looked(self, tier: str, hits: int, misses: int) -> None:
+        """Verdicts were looked up in a tier of the cache."""
+        if hits:
+            self._metrics.lookups.labels(tier, "hit").inc(hits)
+        if misses:
+            self._metrics.lookups.labels(tier, "miss").inc(misses)
 
     def watch_fleet(self, fleet: Callable[[], FleetView | None]) -> None:
         """Show the servers of the engine `remote`; None: it has none."""
@@ -172,6 +254,8 @@ class Telemetry:
 
     def committed(self, asked: int, taken: int) -> None:
         self._metrics.commits.labels("taken").inc(taken)
+        if taken:
+            self._metrics.last_commit.set_to_current_time()
         if taken < asked:
             self._metrics.commits.labels("refused").inc(asked - taken)
             if self._may_tell("commit"):
@@ -249,3 +333,7 @@ class Telemetry:
             return False
         self._told[what] = now
         return True
+
+
+def _left_alone(servers: Callable[[], Sequence[tuple[bool, bool]]], place: int) -> int:
+    return sum(server[place] for server in servers())

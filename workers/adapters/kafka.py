@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_LOG_APPEND_TIME, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    TIMESTAMP_LOG_APPEND_TIME,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.aio import AIOConsumer
 
 from workers.adapters.kafka_errors import error_of, reaction, sentence
@@ -26,6 +33,13 @@ _COMMITTED_S: Final = 60.0
 _COMMITTED_PAUSE_S: Final = 0.2
 
 
+# The ends of partitions are asked for so often, each time for no longer than this, in seconds. What was not
+# answered for a while is not known any more.
+_ENDS_EVERY_S: Final = 5.0
+_ENDS_TRY_S: Final = 1.0
+_ENDS_KNOWN_S: Final = 60.0
+
+
 LogIn = Callable[[str, str], None]
 """Gives a client another user and password; used from its next connection on. Never waits."""
 
@@ -41,6 +55,12 @@ class KafkaSource:
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._log_ins: list[LogIn] = []
         self._in_use, self._left = asyncio.Lock(), False
+        self.starts: dict[int, int] = {}
+        """What the group had committed of each partition when it was assigned; absent: nothing."""
+        self.ends: Mapping[int, int] = {}
+        """The next offset that the broker will give, of the partitions of which it told lately."""
+        self._leaving = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
         self._consumer = AIOConsumer(consumer_options(kafka), max_workers=_WORKERS)
 
     async def join(self, listener: RebalanceListener) -> None:
@@ -58,8 +78,11 @@ class KafkaSource:
             # With their offsets: a client that asks for these itself, and is told that the coordinator has
             # moved, never reads the partitions (librdkafka 2.16, `rd_kafka_assignment_apply_offsets`).
             for place in found:
+                self.starts.pop(place.partition, None)
                 if place.offset < 0:
                     place.offset = OFFSET_BEGINNING
+                else:
+                    self.starts[place.partition] = place.offset
             await self._consumer.incremental_assign(found)
             if self._paused:
                 await self._consumer.pause(found)
@@ -72,6 +95,8 @@ class KafkaSource:
             await listener.lost([p.partition for p in partitions])
 
         await self._consumer.subscribe([self._topic], on_assign=assigned, on_revoke=revoked, on_lost=lost)
+        self._following = asyncio.create_task(self._follow_ends())
+        self._following.add_done_callback(self._followed)
 
     async def fetch(self, limit: int, timeout_s: float) -> list[Record]:
         """What has come, up to `limit` records; waits so long for the first. Raises `StreamStopped`."""
@@ -134,12 +159,15 @@ class KafkaSource:
 
     async def leave(self) -> None:
         """Leave the group; partitions are given back within. The place of a static member is kept."""
+        self._leaving.set()
         for drop in self._before_leave:
             drop()
         # Never beside `log_in`: what is being closed must not be called, not even by another thread.
         async with self._in_use:
             self._left = True
             try:
+                if self._following is not None:
+                    await asyncio.wait({self._following})
                 await self._consumer.close()
             finally:
                 for close in self._closers:
@@ -168,6 +196,30 @@ class KafkaSource:
     def at_log_in(self, log_in: LogIn) -> None:
         """Call this when the password changes."""
         self._log_ins.append(log_in)
+
+    async def _follow_ends(self) -> None:
+        """Know where the partitions end until the group is left, whether they are read or paused."""
+        loop = asyncio.get_running_loop()
+        known_at = loop.time()
+        while not self._leaving.is_set():
+            try:
+                places = await self._consumer.assignment()
+                asked = [TopicPartition(place.topic, place.partition, OFFSET_END) for place in places]
+                found = await self._consumer.offsets_for_times(asked, timeout=_ENDS_TRY_S) if asked else []
+                self.ends = {at.partition: at.offset for at in found if at.error is None and at.offset >= 0}
+                known_at = loop.time()
+            except KafkaException:  # the broker is away, or busy; what it said holds for a while
+                if loop.time() - known_at > _ENDS_KNOWN_S:
+                    self.ends = {}
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), _ENDS_EVERY_S)
+
+    def _followed(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:  # of our own code; raised by `fetch`
+            name = type(error).__name__
+            self._failure = StreamStopped(f"the ends of the partitions cannot be followed ({name})")
+            self._failure.__cause__ = error
 
     async def _assigned(self, partitions: Collection[int] | None) -> list[TopicPartition]:
         held = await self._consumer.assignment()

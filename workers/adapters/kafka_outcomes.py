@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from workers.adapters.kafka import KafkaSource
 from workers.adapters.kafka_errors import delivery_failure, error_of
 from workers.adapters.kafka_options import producer_options
-from workers.adapters.kafka_stamps import Stamped, with_stamp
+from workers.adapters.kafka_stamps import Published, Stamped, with_stamp
 from workers.errors import StreamStopped
 from workers.ports import Position, Publication, Refused
 from workers.settings import KafkaSettings
@@ -36,8 +36,9 @@ class KafkaOutcomes:
         *,
         topic_bytes: int | None = None,
         clock: Stamped | None = None,
+        published: Published | None = None,
     ) -> None:
-        self._source, self._clock = source, clock
+        self._source, self._clock, self._published = source, clock, published
         self._timeout_s = kafka.delivery_timeout_ms / 1000
         self._producer = Producer(
             producer_options(kafka, topic_bytes) | {"delivery.timeout.ms": kafka.delivery_timeout_ms}
@@ -76,6 +77,8 @@ class KafkaOutcomes:
             raise StreamStopped(f"an outcome was not delivered: {self._failure}")
         delivered, too_large = self._delivered, self._too_large
         self._delivered, self._too_large = [], []
+        if self._published is not None and delivered:
+            self._published([ticket.timestamp_ms for ticket in delivered])
         return delivered, too_large
 
     async def commit(self, positions: Mapping[int, Position]) -> Collection[int]:

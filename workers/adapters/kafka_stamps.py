@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError
+
+Published = Callable[[Sequence[int]], None]
+"""Told the broker's timestamps (Unix ms) of the records whose outcomes the broker has now. Never waits."""
 
 
 class Stamped(Protocol):

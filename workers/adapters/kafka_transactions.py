@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 
 from workers.adapters.kafka import KafkaSource
 from workers.adapters.kafka_options import LOGGER, client_options, transaction_options
-from workers.adapters.kafka_stamps import Stamped
+from workers.adapters.kafka_stamps import Published, Stamped
 from workers.adapters.kafka_transactor import Job, Outgoing, Result, Transactor
 from workers.errors import StreamStopped
 from workers.ports import Position, Publication, Record, Refused
@@ -78,8 +78,9 @@ class KafkaTransactions:
         topic_bytes: int | None = None,
         transactor: Transactor | None = None,
         clock: Stamped | None = None,
+        published: Published | None = None,
     ) -> None:
-        self._source, self._clock = source, clock
+        self._source, self._clock, self._published = source, clock, published
         self._patience_s = kafka.delivery_timeout_ms / 1000
         self._transactor = transactor or make_transactor(kafka, transactional_id, topic_bytes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rsafe-transactions")
@@ -184,6 +185,9 @@ class KafkaTransactions:
                     self._clock.reported(stamp, running.begun_s)
             for number, shelf in running.shelves.items():
                 at = running.positions[number].offset
+                if self._published is not None:
+                    sent = [outcome.record for o, outcome in shelf.outcomes.items() if o < at]
+                    self._published([record.timestamp_ms for record in sent])
                 shelf.outcomes = {o: outcome for o, outcome in shelf.outcomes.items() if o >= at}
         elif result.refused:
             self._sort_out(result.refused)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from workers.adapters.verdict_codec import encode_verdict
 from workers.ports import CachedVerdict, VerdictCache
@@ -13,6 +13,10 @@ from workers.ports import CachedVerdict, VerdictCache
 ENTRY_OVERHEAD_BYTES: Final = 1_500
 # Before a shared cache an entry is asked for again after so long, so that a flush there takes effect.
 SHARED_TTL_S: Final = 60.0
+
+
+Looked = Callable[[str, int, int], None]
+"""Told of a look into a tier (`local` or `shared`): what was found, and what was not. Never waits."""
 
 
 class LocalCache:
@@ -76,12 +80,20 @@ class TieredCache:
     shortly before is not remembered beyond that.
     """
 
-    def __init__(self, local: LocalCache, shared: VerdictCache, now_ms: Callable[[], float]) -> None:
-        self._local, self._shared, self._now_ms = local, shared, now_ms
+    def __init__(
+        self,
+        local: LocalCache,
+        shared: VerdictCache,
+        now_ms: Callable[[], float],
+        looked: Looked = lambda *_: None,
+    ) -> None:
+        self._local, self._now_ms, self._looked = local, now_ms, looked
+        self._shared = Watched(shared, "shared", looked)
 
     async def recall(self, keys: Sequence[str]) -> list[CachedVerdict | None]:
         found = self._local.look_up(keys)
         absent = [index for index, verdict in enumerate(found) if verdict is None]
+        self._looked("local", len(keys) - len(absent), len(absent))
         if absent:
             for index, verdict in zip(
                 absent, await self._shared.recall([keys[index] for index in absent]), strict=True
@@ -99,3 +111,19 @@ class TieredCache:
     async def keep(self, key: str, verdict: CachedVerdict, ttl_s: float) -> None:
         self._local.put(key, verdict, min(ttl_s, SHARED_TTL_S))
         await self._shared.keep(key, verdict, ttl_s)
+
+
+class Watched:
+    """A cache, and what is found in it is told."""
+
+    def __init__(self, cache: VerdictCache, tier: Literal["local", "shared"], looked: Looked) -> None:
+        self._cache, self._tier, self._looked = cache, tier, looked
+
+    async def recall(self, keys: Sequence[str]) -> list[CachedVerdict | None]:
+        found = await self._cache.recall(keys)
+        misses = found.count(None)
+        self._looked(self._tier, len(found) - misses, misses)
+        return found
+
+    async def keep(self, key: str, verdict: CachedVerdict, ttl_s: float) -> None:
+        await self._cache.keep(key, verdict, ttl_s)

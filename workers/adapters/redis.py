@@ -51,6 +51,10 @@ class RedisCache:
         """
         return not (await self._check(self.servers, self._settings)).silent
 
+    def left_alone(self) -> list[tuple[bool, bool]]:
+        """Of each server that is known, whether it is left alone for reading, and for writing."""
+        return [server.left_alone for server in self.servers.known()]
+
     async def renew(self, settings: RedisSettings) -> bool:
         """Use other credentials and certificates from now on, if no server refuses them.
 

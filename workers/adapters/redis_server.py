@@ -52,6 +52,11 @@ class RedisServer:
             for _ in range(2)
         )
 
+    @property
+    def left_alone(self) -> tuple[bool, bool]:
+        """Whether it is tried only now and then for reading, and for writing."""
+        return self._reading.is_open, self._writing.is_open
+
     async def ask(
         self,
         operation: Operation,

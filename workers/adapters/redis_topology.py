@@ -36,6 +36,10 @@ class Servers(Protocol):
         """Whether keys are spread, so that commands of several keys are not to be had."""
         ...
 
+    def known(self) -> Sequence[RedisServer]:
+        """The servers that commands go to, as far as they are known."""
+        ...
+
     async def find(self) -> Sequence[RedisServer]:
         """Every server that holds keys of its own. Raises whatever the client library raises."""
         ...
@@ -56,6 +60,9 @@ class OneServer:
     def several(self) -> bool:
         return False
 
+    def known(self) -> Sequence[RedisServer]:
+        return [self._server]
+
     async def find(self) -> Sequence[RedisServer]:
         return [self._server]
 
@@ -74,6 +81,9 @@ class CurrentServers:
 
     def several(self) -> bool:
         return self._servers.several()
+
+    def known(self) -> Sequence[RedisServer]:
+        return self._servers.known()
 
     async def find(self) -> Sequence[RedisServer]:
         return await self._servers.find()
@@ -111,6 +121,9 @@ class ClusterServers:
 
     def several(self) -> bool:
         return True
+
+    def known(self) -> Sequence[RedisServer]:
+        return list(self._known.values())
 
     async def find(self) -> Sequence[RedisServer]:
         await self._look_again()

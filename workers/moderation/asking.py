@@ -64,7 +64,9 @@ class BrokersClock(Clock, Protocol):
 class AskingObserver(Protocol):
     """Is told how asking goes; must not wait."""
 
-    def asked(self, answer: Verdict | Unjudged, seconds: float) -> None: ...
+    def asked(self, answer: Verdict | Unjudged, seconds: float, mode: Mode) -> None:
+        """The guard was asked in this mode and answered after so long."""
+        ...
 
     def suspected(self, deaths: int) -> None:
         """A question was at the guard when it died; `deaths` of these alone."""
@@ -294,7 +296,7 @@ class Asking:
         guard_s = self._clock.monotonic_s() - asked_s
         failed = isinstance(answer, Unjudged) and answer.reason == "engine_failed"
         self._budget.took(question.mode, guard_s, answered=not failed)
-        self._observer.asked(answer, guard_s)
+        self._observer.asked(answer, guard_s, question.mode)
         return answer, asked_s, guard_s
 
     def _require_guard(self) -> None:

@@ -43,6 +43,16 @@ class PolicyBook:
         place = (event.tenant, event.policy)
         return self._chosen.get(place) or self._choose(place)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) that equal sets of policies share."""
+        return self._policies.fingerprint
+
+    def used(self) -> list[PolicyUsed]:
+        """Every policy that may be chosen, by its id."""
+        used = {ready.used.id: ready.used for ready in self._ready.values()}
+        return [used[name] for name in sorted(used)]
+
     def _choose(self, place: tuple[str, str | None]) -> ChosenPolicy | Rejection:
         chosen = self._policies.choose(*place)
         if isinstance(chosen, NoPolicy):

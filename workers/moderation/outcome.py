@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -143,6 +144,19 @@ class Took(msgspec.Struct, frozen=True, gc=False):
     queue_ms: float = 0.0
     guard_ms: float = 0.0
     total_ms: float = 0.0
+
+
+class Violated(NamedTuple):
+    """What a decision acts on: the codes of the violated categories, none where it is the overall score."""
+
+    action: Action
+    codes: tuple[str, ...]
+
+
+def violated_of(action: Action, categories: Sequence[CategoryDecision]) -> Violated | None:
+    """What a judged decision acts on; None where nothing is violated."""
+    codes = tuple(category.code for category in categories if category.violated)
+    return Violated(action, codes) if codes or action != "allow" else None
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):

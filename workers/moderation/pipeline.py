@@ -5,7 +5,7 @@
 A batch takes the first three steps together, with one round trip to the cache. What is known by then is
 decided within the batch; each question for the guard becomes a task and takes the last four steps alone.
 
-A little over 300 lines: the whole path is read in one piece.
+A little over 300 lines: the path is read in one piece.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from schemas.keys import record_key
 from workers.moderation.asking import Asking, AskingObserver, BrokersClock, Poisoned, Replied, late
 from workers.moderation.choose_policy import PolicyBook
 from workers.moderation.fingerprint import TenantFingerprints
+from workers.moderation.injection_signs import Sign, injection_sign
 from workers.moderation.make_decision import make_decision, weigh
 from workers.moderation.normalise_event import as_read
 from workers.moderation.outcome import (
@@ -33,6 +34,8 @@ from workers.moderation.outcome import (
     Rejection,
     Source,
     Took,
+    Violated,
+    violated_of,
 )
 from workers.moderation.publish import (
     Topics,
@@ -74,9 +77,18 @@ class PathObserver(AskingObserver, Protocol):
 
     def decided(self, decision: Decision) -> None: ...
 
-    def remembered(self, actions: Sequence[Action], lags_ms: Sequence[float], total_ms: float) -> None:
+    def remembered(
+        self,
+        actions: Sequence[Action],
+        lags_ms: Sequence[float],
+        total_ms: float,
+        violated: Sequence[Violated],
+    ) -> None:
         """Decisions of one batch from remembered verdicts: of each its action and `Timings.lag_ms`; of all
-        their `Timings.total_ms`."""
+        their `Timings.total_ms`; of those that act, what is violated."""
+
+    def signed(self, sign: Sign) -> None:
+        """A message holds words of a guard's or a model's own format."""
 
     def dead_lettered(self, reason: str) -> None: ...
 
@@ -99,6 +111,7 @@ class _InCommon(NamedTuple):
     role: Role
     written: bytes
     action: Action
+    violated: Violated | None
 
 
 class ModerationPath:
@@ -161,6 +174,7 @@ class ModerationPath:
         actions: list[Action] = []
         lags: list[float] = []
         spans = self._spans
+        violated: list[Violated] = []
         for ask in batch:
             if type(ask) is DeadLettered:
                 results.append(self._dead_letter(ask, read_at))
@@ -181,9 +195,11 @@ class ModerationPath:
                 results.append(self._unexpected(ask.record, "deciding", error))
                 continue
             actions.append(common.action)
+            if common.violated is not None:
+                violated.append(common.violated)
             lags.append(read_at - ask.record.timestamp_ms)
         if actions:
-            self._observer.remembered(actions, lags, took.total_ms)
+            self._observer.remembered(actions, lags, took.total_ms, violated)
         if self._suspects.any:
             self._clear(records, results)
         return results
@@ -249,6 +265,8 @@ class ModerationPath:
         if isinstance(chosen, Rejection):
             return dead_letter(record, chosen.reason, chosen.field, chosen.sentence)
         read = as_read(event)
+        if (sign := injection_sign(read.message.text)) is not None:
+            self._observer.signed(sign)
         fingerprints = self._fingerprints.of(event.tenant)
         content_mac = read_mac = fingerprints.text(event.message.text)
         if read.message is not event.message:
@@ -280,7 +298,8 @@ class ModerationPath:
         weighed = weigh(judged_before(ask, cached, guard, self._options.rationale), ask.chosen, role)
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        made = _InCommon(cached, ask.chosen, role, in_common(ask, weighed), weighed.action)
+        violated = violated_of(weighed.action, weighed.categories)
+        made = _InCommon(cached, ask.chosen, role, in_common(ask, weighed), weighed.action, violated)
         self._known[id(cached)] = made
         return made
 

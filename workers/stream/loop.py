@@ -26,6 +26,7 @@ from workers.ports import (
 from workers.stream.commits import Commits
 from workers.stream.flow import Flow
 from workers.stream.intake import take_in
+from workers.stream.lag import Reach
 from workers.stream.outage import Outage
 from workers.stream.partition import AssignedPartition, Ticket
 from workers.stream.reader import TICK_S, Reader
@@ -86,6 +87,10 @@ class StreamLoop:
         """What the oldest offset of each partition waits for, at this moment."""
         now = self._clock.monotonic_s()
         return [partition.oldest(now) for partition in self._partitions.values()]
+
+    def reaches(self) -> list[Reach]:
+        """How far each partition has come, at this moment."""
+        return [partition.reach for partition in self._partitions.values()]
 
     @property
     def load(self) -> Load:

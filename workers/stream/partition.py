@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from workers.ports import Oldest, Publication, Record, Stage
+from workers.stream.lag import Reach
 from workers.stream.offsets import Opened, PartitionOffsets
 from workers.stream.ordering import Lines
 from workers.stream.window import Load
@@ -27,7 +28,7 @@ class Ticket(Opened):
         self.state = "new"
         self.partition = partition
         self.record = record
-        self.timestamp_ms = record.timestamp_ms
+        self.timestamp_ms = partition.newest_ms = record.timestamp_ms
         self.stage: Stage = "cache"
 
     def report(self, stage: Stage) -> None:
@@ -45,6 +46,8 @@ class AssignedPartition:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     tokens: int = 0
     """Prompt tokens of the questions in flight."""
+    newest_ms: int | None = None
+    """The broker's timestamp of the last record that was read."""
     ended: bool = False
     """Its tasks were cancelled."""
     discarded: bool = False
@@ -67,6 +70,13 @@ class AssignedPartition:
         if (first := offsets.oldest) is not None:
             return Oldest(self.number, first.offset, max(0.0, now_s - first.read_s), first.stage)
         return Oldest(self.number, offsets.base or 0, 0.0, None)
+
+    @property
+    def reach(self) -> Reach:
+        """How far it has come."""
+        first = self.offsets.oldest
+        stamp = self.newest_ms if first is None else first.timestamp_ms
+        return Reach(self.number, self.offsets.base, stamp, first is not None)
 
     def end(self) -> None:
         """Stop its tasks."""

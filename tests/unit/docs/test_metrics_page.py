@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from tests.unit.docs.pages import ROOT
 from workers.metrics import Metrics
@@ -60,6 +60,8 @@ def literals(node: ast.expr) -> Iterator[str]:
 def used() -> Iterator[tuple[str, int, str]]:
     """Metric, place of the label, value: as written in the worker's code."""
     names = {name: f"{family.name}_total" for name, one in counters().items() for family in one.describe()}
+    gauges = {name: one for name, one in vars(Metrics()).items() if isinstance(one, Gauge)}
+    names |= {name: family.name for name, one in gauges.items() for family in one.describe()}
     for path in sorted(WORKERS.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):

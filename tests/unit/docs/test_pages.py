@@ -107,6 +107,8 @@ def test_variables_exist(page: Page) -> None:
 def test_metrics_exist(page: Page) -> None:
     families = list(Metrics().registry.collect())
     known = {f.name for f in families} | {f"{f.name}_total" for f in families if f.type == "counter"}
+    parts = ("bucket", "count", "sum")
+    known |= {f"{f.name}_{part}" for f in families if f.type == "histogram" for part in parts}
     assert set(re.findall(r"\brsafe_[a-z_]+", page.text)) - known == set()
 
 

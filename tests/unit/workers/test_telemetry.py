@@ -61,7 +61,7 @@ def test_tokens_that_the_prefix_cache_held_are_counted_beside_all_that_were_read
         Step(mode="think", prompt_tokens=100, completion_tokens=9, finish_reason="stop", cached_tokens=held)
         for held in (64, 96)
     )
-    telemetry.asked(Unjudged(reason="unparseable", steps=steps), 0.1)
+    telemetry.asked(Unjudged(reason="unparseable", steps=steps), 0.1, "think")
     shown = text(metrics)
     assert "rsafe_guard_prompt_tokens_total 200.0" in shown
     assert "rsafe_guard_cached_prompt_tokens_total 160.0" in shown
@@ -231,9 +231,9 @@ def test_changes_of_the_links_are_counted_and_told(parts: Any) -> None:
 def test_verdicts_are_counted_by_the_way_they_went(parts: Any) -> None:
     telemetry, metrics, *_ = parts
     for way in ("fast", "fast", "think"):
-        telemetry.asked(make_verdict(mode="adaptive", answered_in=way), 0.1)
-    telemetry.asked(make_verdict(mode="fast"), 0.1)
-    telemetry.asked(Unjudged(reason="unparseable"), 0.1)
+        telemetry.asked(make_verdict(mode="adaptive", answered_in=way), 0.1, "adaptive")
+    telemetry.asked(make_verdict(mode="fast"), 0.1, "fast")
+    telemetry.asked(Unjudged(reason="unparseable"), 0.1, "fast")
     shown = text(metrics)
     assert 'rsafe_guard_verdicts_total{answered_in="fast",mode="adaptive"} 2.0' in shown
     assert 'rsafe_guard_verdicts_total{answered_in="think",mode="adaptive"} 1.0' in shown

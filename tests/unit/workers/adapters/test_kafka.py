@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -73,6 +73,8 @@ class Consumer:
         self.held = [TopicPartition("t", 0), TopicPartition("t", 1)]
         self.messages: list[Message] = []
         self.callbacks: dict[str, Any] = {}
+        self.ends: list[Any] = []
+        self.asked_for_ends: list[list[int]] = []
 
     async def subscribe(self, topics: list[str], **callbacks: Any) -> None:
         self.callbacks = callbacks
@@ -89,6 +91,13 @@ class Consumer:
 
     async def assignment(self) -> list[TopicPartition]:
         return self.held
+
+    async def offsets_for_times(self, asked: Sequence[TopicPartition], **_: float) -> Any:
+        self.asked_for_ends.append([place.partition for place in asked])
+        answer = self.ends.pop(0) if len(self.ends) > 1 else next(iter(self.ends), [])  # the last one stays
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def incremental_assign(self, places: Sequence[TopicPartition]) -> None:
         self.calls.append(("assign", [(place.partition, place.offset) for place in places]))
@@ -335,3 +344,56 @@ async def test_a_group_is_not_left_while_a_password_is_handed_over(
     go_on.set()
     await asyncio.gather(changing, leaving)
     assert consumer.calls == [("log in", "later"), ("close", None)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - of a task that says nothing
+            await asyncio.sleep(0.001)
+
+
+async def test_the_ends_of_partitions_are_known_until_the_broker_is_silent_for_long(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ENDS_EVERY_S", 0.001)
+    away = KafkaException(KafkaError(KafkaError._TIMED_OUT))
+    consumer.ends = [
+        [
+            Place(0, offset=7),
+            Place(1, error=KafkaError(KafkaError._TIMED_OUT)),
+            Place(2, offset=-1),
+        ],
+        away,
+    ]
+    source = KafkaSource(SETTINGS)
+    await source.join(Listener())
+    await until(lambda: len(consumer.asked_for_ends) > 1)
+    assert (source.ends, consumer.asked_for_ends[0]) == ({0: 7}, [0, 1])
+    monkeypatch.setattr(module, "_ENDS_KNOWN_S", -1.0)
+    await until(lambda: not source.ends)
+    await source.leave()
+    assert consumer.calls[-1] == ("close", None)
+    count = len(consumer.asked_for_ends)
+    await asyncio.sleep(0)
+    assert len(consumer.asked_for_ends) == count
+
+
+async def test_an_error_of_our_own_while_ends_are_followed_stops_the_stream(consumer: Consumer) -> None:
+    consumer.ends = [ValueError("of our own")]
+    source = KafkaSource(SETTINGS)
+    await source.join(Listener())
+    await until(lambda: source._following is not None and source._following.done())
+    with pytest.raises(StreamStopped, match="ValueError"):
+        await source.fetch(1, 0.1)
+    await source.leave()
+
+
+async def test_what_was_committed_before_is_known_from_the_assignment(consumer: Consumer) -> None:
+    source = KafkaSource(SETTINGS)
+    consumer.answers = [[Place(0, offset=7), Place(1, offset=-1001)], [Place(0, offset=-1001)]]
+    await source.join(Listener())
+    await consumer.callbacks["on_assign"](None, consumer.held)
+    assert source.starts == {0: 7}
+    await consumer.callbacks["on_assign"](None, consumer.held[:1])
+    assert source.starts == {}
+    await source.leave()

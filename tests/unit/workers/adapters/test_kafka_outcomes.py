@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,3 +81,15 @@ async def test_closed_it_forgets_what_is_not_delivered() -> None:
     outcomes.close()
     reports.await_number(1)
     assert reports.names[0].startswith("_PURGE")
+
+
+async def test_delivered_outcomes_are_told_with_the_stamps_of_their_records() -> None:
+    told: list[list[int]] = []
+    outcomes = KafkaOutcomes(NOWHERE, source=None, published=lambda stamps: told.append(list(stamps)))  # type: ignore[arg-type]
+    for stamp in (5, 7):
+        outcomes._report(SimpleNamespace(timestamp_ms=stamp), "d", None, None, None)
+    outcomes._report("too large", "d", None, KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), None)
+    outcomes.collect()
+    outcomes.collect()
+    assert told == [[5, 7]]
+    outcomes.close()

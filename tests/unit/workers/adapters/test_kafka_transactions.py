@@ -153,6 +153,21 @@ async def test_what_stands_before_the_position_is_sent_in_order_and_the_rest_is_
     assert fake.jobs[-1].moved == frozenset()
 
 
+async def test_outcomes_are_told_when_their_transaction_is_committed_and_not_before(make: Make) -> None:
+    outcomes, fake = make()
+    told: list[list[int]] = []
+    outcomes._published = lambda stamps: told.append(list(stamps))
+    assignment = Assignment()
+    for offset in (1, 2, 3):
+        outcomes.publish(Ticket(assignment, offset), publication(b"x"))
+    outcomes.collect()
+    fake.results = [lambda job: Result(committed=False, why="ILLEGAL_GENERATION")]
+    await outcomes.commit({0: Position(3)})
+    assert told == []
+    await outcomes.commit({0: Position(3)})
+    assert [len(stamps) for stamps in told] == [2]
+
+
 async def test_what_was_undone_is_sent_again_and_nothing_more_is_reported_meanwhile(make: Make) -> None:
     outcomes, fake = make()
     assignment = Assignment()

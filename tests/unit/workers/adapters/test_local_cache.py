@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.verdict import Verdict
-from workers.adapters.local_cache import ENTRY_OVERHEAD_BYTES, SHARED_TTL_S, LocalCache, TieredCache
+from workers.adapters.local_cache import ENTRY_OVERHEAD_BYTES, SHARED_TTL_S, LocalCache, TieredCache, Watched
 from workers.ports import CachedVerdict
 
 
@@ -73,3 +75,30 @@ async def test_what_the_shared_cache_has_is_remembered_for_a_minute_and_not_beyo
     assert local.look_up(["a"]) == [verdict if expected_s else None]
     time.now = expected_s
     assert local.look_up(["a"]) == [None]
+
+
+class Shared:
+    async def recall(self, keys: Sequence[str]) -> list[CachedVerdict | None]:
+        return [cached() if key == "there" else None for key in keys]
+
+    async def keep(self, key: str, verdict: CachedVerdict, ttl_s: float) -> None: ...
+
+
+async def test_what_is_found_is_told_by_tier_and_redis_only_of_what_it_was_asked() -> None:
+    told: list[tuple[str, int, int]] = []
+    local = LocalCache(10**6, Time())
+    local.put("here", cached(), 60)
+    tiers = TieredCache(local, Shared(), lambda: 0.0, lambda *look: told.append(look))
+    await tiers.recall(["here", "there", "nowhere"])
+    assert told == [("local", 1, 2), ("shared", 1, 1)]
+    await tiers.recall(["here", "there"])  # remembered by now
+    assert told[2:] == [("local", 2, 0)]
+
+
+async def test_a_watched_cache_is_the_cache_and_tells_what_was_found() -> None:
+    told: list[tuple[str, int, int]] = []
+    local = LocalCache(10**6, Time())
+    watched = Watched(local, "local", lambda *look: told.append(look))
+    await watched.keep("a", cached(), 60)
+    assert await watched.recall(["a", "b"]) == [cached(), None]
+    assert told == [("local", 1, 1)]

@@ -143,6 +143,7 @@ async def test_silence_is_a_miss_and_soon_it_is_left_alone() -> None:
             assert await cache.recall(["a"]) == [None]
         assert observer.failures == [("recall", "TimeoutError")] * 2
         assert names(server) == [b"MGET"] * 2
+        assert cache.left_alone() == [(True, True)]
         server.reply = lambda command: b"*1\r\n$-1\r\n"
         time.now = 5.0
         assert await cache.recall(["a"]) == [None]  # tried again, and nobody waits for it
@@ -151,6 +152,7 @@ async def test_silence_is_a_miss_and_soon_it_is_left_alone() -> None:
             await asyncio.sleep(0)
             await cache.recall(["a"])
         assert names(server) == [b"MGET"] * 4
+        assert cache.left_alone() == [(False, True)]  # nothing was written yet
         await cache.close()
 
 

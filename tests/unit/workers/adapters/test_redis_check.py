@@ -49,6 +49,9 @@ class Servers:
     def several(self) -> bool:
         return self.topology == "cluster"
 
+    def known(self) -> Sequence[Any]:
+        return self.servers
+
     async def find(self) -> Sequence[Any]:
         if self.lost is not None:
             raise self.lost

@@ -22,6 +22,7 @@ from schemas.policy import Policy
 from schemas.verdict import Unjudged, Verdict
 from tests.model_folders import MODEL_LENGTH
 from tests.unit.workers.moderation.builders import FINGERPRINTS, LIMITS, make_book, make_event, make_policy
+from workers.moderation.outcome import Violated
 from workers.moderation.pipeline import ModerationPath, PathOptions
 from workers.moderation.publish import Topics
 from workers.moderation.recall_verdict import VerdictKeys
@@ -69,6 +70,8 @@ class Observer:
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
         self.remembered_actions: list[Action] = []
+        self.violated: list[Violated] = []
+        self.signs: list[str] = []
         self.letters: list[str] = []
         self.deaths: list[int] = []
         self.errors: list[tuple[str, str]] = []
@@ -76,13 +79,23 @@ class Observer:
     def decided(self, decision: Decision) -> None:
         self.decisions.append(decision)
 
-    def remembered(self, actions: Sequence[Action], lags_ms: Sequence[float], total_ms: float) -> None:
+    def remembered(
+        self,
+        actions: Sequence[Action],
+        lags_ms: Sequence[float],
+        total_ms: float,
+        violated: Sequence[Violated],
+    ) -> None:
         self.remembered_actions.extend(actions)
+        self.violated.extend(violated)
+
+    def signed(self, sign: str) -> None:
+        self.signs.append(sign)
 
     def dead_lettered(self, reason: str) -> None:
         self.letters.append(reason)
 
-    def asked(self, answer: Verdict | Unjudged, seconds: float) -> None: ...
+    def asked(self, answer: Verdict | Unjudged, seconds: float, mode: Mode) -> None: ...
 
     def suspected(self, deaths: int) -> None:
         self.deaths.append(deaths)

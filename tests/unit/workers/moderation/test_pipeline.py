@@ -30,6 +30,7 @@ from tests.unit.workers.moderation.builders import (
 )
 from workers.errors import StreamStopped
 from workers.moderation.choose_policy import RAW
+from workers.moderation.outcome import Violated
 from workers.moderation.pipeline import ModerationPath, PathOptions
 from workers.moderation.publish import Topics
 from workers.moderation.recall_verdict import VerdictKeys
@@ -105,6 +106,8 @@ class Observer:
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
         self.remembered_actions: list[Action] = []
+        self.violated: list[Violated] = []
+        self.signs: list[str] = []
         self.letters: list[str] = []
         self.answers = 0
         self.suspects: list[int] = []
@@ -113,13 +116,23 @@ class Observer:
     def decided(self, decision: Decision) -> None:
         self.decisions.append(decision)
 
-    def remembered(self, actions: Sequence[Action], lags_ms: Sequence[float], total_ms: float) -> None:
+    def remembered(
+        self,
+        actions: Sequence[Action],
+        lags_ms: Sequence[float],
+        total_ms: float,
+        violated: Sequence[Violated],
+    ) -> None:
         self.remembered_actions.extend(actions)
+        self.violated.extend(violated)
+
+    def signed(self, sign: str) -> None:
+        self.signs.append(sign)
 
     def dead_lettered(self, reason: str) -> None:
         self.letters.append(reason)
 
-    def asked(self, answer: Verdict | Unjudged, seconds: float) -> None:
+    def asked(self, answer: Verdict | Unjudged, seconds: float, mode: Mode) -> None:
         self.answers += 1
 
     def suspected(self, deaths: int) -> None:
