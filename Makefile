@@ -81,6 +81,7 @@ docs: venv ## Make the schemas, the reference pages, the chart's settings and it
 
 goldens: venv ## Make the golden renders of the chart anew; needs helm
 	@$(BIN)/python -m tests.unit.helm.goldens
+	@$(BIN)/python helm/dashboards.py
 
 fuzz: venv ## A million inputs into each decoder; ARGS="--seed 7", or "--first N" to go on with a run
 	$(call say,fuzz)

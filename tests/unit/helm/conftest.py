@@ -11,6 +11,8 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
+
 HELM = shutil.which("helm")
 in_ci = os.environ.get("CI") == "true"
 absent_in_ci = in_ci and HELM is None
@@ -19,3 +21,13 @@ collect_ignore = with_helm if absent_in_ci else []
 # The CRDs lie beside the helm that `make test-cluster` builds.
 if in_ci and not (HELM and (Path(HELM).resolve().parents[1] / "crds-keda").is_dir()):
     collect_ignore.append("test_crds.py")
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    found = shutil.which("promtool")
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI needs promtool, of the Debian package prometheus")
+        pytest.skip("promtool is not on the PATH; the Debian package prometheus has it")
+    return found

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -22,16 +20,6 @@ GROUPS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text(encoding="utf-8"))
 ALERTS = [rule for group in GROUPS for rule in group["rules"] if "alert" in rule]
 RECORDS = {rule["record"] for group in GROUPS for rule in group["rules"] if "record" in rule}
 SECTIONS = ["## What it means", "## How to look", "## What to do"]
-
-
-@pytest.fixture(scope="session")
-def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI needs promtool, of the Debian package prometheus")
-        pytest.skip("promtool is not on the PATH; the Debian package prometheus has it")
-    return found
 
 
 def run(*command: str) -> None:
