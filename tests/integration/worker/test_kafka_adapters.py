@@ -209,3 +209,22 @@ async def test_a_static_member_that_leaves_and_returns_moves_nothing_of_others(
                     await asyncio.gather(returns.source.fetch(1, 0.05), stays.source.fetch(1, 0.05))
                     assert set(stays.listener.notes) == kept
             assert set(returns.listener.notes) == had
+
+
+async def test_the_ends_of_partitions_are_known_also_while_nothing_is_read(
+    topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.adapters.kafka._ENDS_EVERY_S", 0.05)
+    async with member(settings(topics)) as only:
+        await only.until(lambda: only.source.ends == {0: 0, 1: 0, 2: 0})
+        await only.source.pause()
+        producer = Producer({"bootstrap.servers": topics.bootstrap})
+        for _ in range(7):
+            producer.produce(f"{topics.name}.events", b"v", partition=1)
+        producer.flush(30)
+        await only.until(lambda: only.source.ends == {0: 0, 1: 7, 2: 0})
+        assert only.source.starts == {}
+        await only.commit({1: Position(3)})
+    async with member(settings(topics)) as later:
+        await later.until(lambda: len(later.listener.notes) == 3)
+        assert later.source.starts == {1: 3}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import socket
 from collections import Counter
@@ -205,6 +206,16 @@ def test_health_and_metrics_say_what_happens(topics: Topics) -> None:
     assert 'rsafe_dead_letters_total{reason="empty"} 0.0' in metrics
     assert "rsafe_assigned_partitions 3.0" in metrics
     assert "rsafe_decision_seconds_count 50.0" in metrics
+    assert "rsafe_verdict_age_seconds_count 50.0" in metrics
+    assert "rsafe_policy_set_info{" in metrics
+    assert 'engine="scripted"' in metrics
+    wait_for(
+        lambda: (
+            worker.get("/metrics").count('rsafe_lag_records{partition="') == 3
+            and not re.search(r"rsafe_lag_records\{.*\} [1-9]", worker.get("/metrics"))
+        ),
+        "the lag of all partitions to be known, and nothing",
+    )
 
 
 def test_deadline_and_trace_context_are_understood(topics: Topics) -> None:
