@@ -119,7 +119,7 @@ class Metrics:
         self.violations = counter(
             "rsafe_violations_total",
             "Judged decisions, by a category that is violated and by the action; one may have several. "
-            f"`{UNNAMED}`: acted on by the overall score. From the {MOST_CATEGORIES}th code on: `other`.",
+            f"`{UNNAMED}`: acted on by the overall score. Codes beyond {MOST_CATEGORIES}: `other`.",
             ("category", ANY),
             ("action", ACTIONS),
         )
@@ -241,7 +241,7 @@ class Metrics:
         )
         self.lookups = counter(
             "rsafe_cache_lookups_total",
-            "Verdicts looked up, a question a batch, in the process (local) and, when it is not there, in "
+            "Verdicts looked up, each question once a batch: in the process (local) and, where it is not, in "
             "Redis (shared).",
             ("tier", TIERS),
             ("result", CACHE),
