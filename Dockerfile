@@ -17,7 +17,8 @@ ARG MORE=
 # A ready wheel of rsafe-stream inside the context (such as dist/rsafe_stream-0.1.0-py3-none-any.whl);
 # empty: it is built from the sources.
 ARG WHEEL=
-ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1 PIP_ROOT_USER_ACTION=ignore
+# Certificates: those that the base trusts, as pip does, so that a proxy of a company works without more settings.
+ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1 UV_SYSTEM_CERTS=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
 COPY requirements requirements
