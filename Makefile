@@ -26,6 +26,7 @@ COMPILE := pip compile pyproject.toml --universal --python-version 3.11 --extra 
 say = @printf '\033[1m→ %s\033[0m\n' "$(1)"
 
 .PHONY: help demo test test-faults test-engines test-image image check venv format lint types unit docs goldens bench fuzz lock clean
+.PHONY: help demo test test-cluster test-faults test-engines test-image image check venv format lint types unit docs bench fuzz lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -43,8 +44,20 @@ else
 	$(call say,tests without services)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ALONE)
 	$(call say,tests with services)
-	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ALONE))
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ALONE) tests/cluster)
 endif
+
+# Exit code 3 of the build: no Go here; then the tests say that they are skipped, or fail in CI.
+test-cluster: venv ## The chart on a real Kubernetes control plane, with Helm 3 and 4; the first run builds it from source
+	$(call say,control plane and Helm)
+	@code=0; folder=$$(bash tests/cluster/build.sh) || code=$$?; \
+	if [ $$code -eq 3 ] && [ "$${CI:-}" != true ]; then exit; fi; [ $$code -eq 0 ] || exit $$code; \
+	for helm in helm3 helm4; do \
+	  printf '\033[1m→ tests of the chart with %s\033[0m\n' $$helm; \
+	  PATH="$$folder/$$helm:$$PATH" $(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit/helm; \
+	done
+	$(call say,tests on the control plane)
+	@$(BIN)/python -m pytest tests/cluster $(ARGS)
 
 test-faults: venv ## The whole fault matrix, for hours; goes on where it was interrupted (ARGS="--row worker-killed")
 	@$(BIN)/python -m tests.acceptance.faults $(ARGS)

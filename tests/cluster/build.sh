@@ -23,6 +23,8 @@ if [ "${1:-}" = --folder ]; then echo "$folder"; exit; fi
 # The last thing that a build makes: with it, neither Go nor the lock is needed.
 if [ -e "$folder/complete" ]; then echo "$folder"; exit; fi
 
+# Where Go's own archive is unpacked, which is not on every PATH.
+PATH=$PATH:/usr/local/go/bin
 if ! command -v go >/dev/null; then
   echo "needed and not here: go, 1.26 or newer (https://go.dev/dl), which builds the control plane for the cluster tests" >&2
   exit 3

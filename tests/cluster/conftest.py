@@ -1,0 +1,95 @@
+"""The control plane that all tests of this folder share, and a namespace of their own for each."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.client import Cluster, Helm, eventually
+from tests.cluster.control_plane import Site, control_plane, environment
+from tests.conftest import require
+from workers.errors import StartError
+
+BUILD = Path(__file__).with_name("build.sh")
+# As platforms label and taint them. The names of the labels are Kubernetes's own.
+NODES = {
+    "gpu-0": {"pool": "gpu", "topology.kubernetes.io/zone": "a", "gpus": "2"},
+    "cpu-0": {"pool": "cpu", "topology.kubernetes.io/zone": "b"},
+}
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """The programs, if they have been built."""
+    folder = subprocess.run(
+        ["bash", str(BUILD), "--folder"], capture_output=True, text=True, check=True
+    ).stdout
+    programs = Path(folder.strip())
+    require(
+        (programs / "complete").exists(), "no control plane has been built; `make test-cluster` builds it"
+    )
+    return Site(programs, tmp_path_factory.mktemp("control-plane"))
+
+
+@pytest.fixture(scope="session")
+def cluster(site: Site) -> Iterator[Cluster]:
+    """A running cluster with a GPU node, a CPU node, and the CRDs of KEDA and of the Prometheus operator."""
+    try:
+        with control_plane(site):
+            asked = Cluster(site.program("kubectl"), environment(site))
+            for folder in ("crds-keda", "crds-prometheus"):
+                # Some of them are too long for the annotation that `apply` would write.
+                asked.run("create", "-f", str(site.programs / folder))
+            asked.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+            asked.create(*(_node(name, **words) for name, words in NODES.items()))
+            asked.run("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
+            yield asked
+    except StartError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+def _node(name: str, *, gpus: str = "", **labels: str) -> dict[str, object]:
+    resources = {"cpu": "32", "memory": "256Gi", "pods": "110"} | ({"nvidia.com/gpu": gpus} if gpus else {})
+    taint = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **labels}},
+        "spec": {"taints": [taint]} if gpus else {},
+        "status": {"allocatable": resources, "capacity": resources},
+    }
+
+
+@pytest.fixture(scope="session")
+def numbered() -> Callable[[str], str]:
+    """Makes names that no other test has."""
+    numbers = itertools.count()
+    return lambda stem: f"{stem}-{next(numbers)}"
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, numbered: Callable[[str], str]) -> Iterator[str]:
+    """An empty namespace in which Pod Security `restricted` is enforced."""
+    name = numbered("restricted")
+    levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": levels}})
+    # Pods are refused until their account is there.
+    eventually(lambda: cluster.names(name), lambda names: "serviceaccount/default" in names)
+    yield name
+    cluster.run("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(params=["helm3", "helm4"])
+def helm(request: pytest.FixtureRequest, site: Site, cluster: Cluster, namespace: str) -> Helm:
+    """Both kept lines of Helm."""
+    return Helm(str(site.programs / request.param / "helm"), cluster.environment, namespace)
+
+
+@pytest.fixture
+def helm3(site: Site, cluster: Cluster, namespace: str) -> Helm:
+    """Where it matters what the server says, not which Helm asks."""
+    return Helm(str(site.programs / "helm3" / "helm"), cluster.environment, namespace)

@@ -1,0 +1,59 @@
+"""GPU requests: scheduled where there is a GPU, and pending with a reason where there is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster.client import CHART, Cluster, Helm, Object, eventually
+
+WORKERS = ("-l", "app.kubernetes.io/component=worker")
+TOLERANT = ("--set-json", 'tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}]')
+
+
+def gpus(number: int) -> tuple[str, str]:
+    return "--set-json", f'resources={{"limits": {{"nvidia.com/gpu": {number}}}}}'
+
+
+def pending(cluster: Cluster, namespace: str) -> list[str]:
+    """Why pods have no node, as the scheduler says it."""
+    return [
+        condition["message"]
+        for pod in cluster.items("pods", "-n", namespace, *WORKERS)
+        for condition in pod["status"].get("conditions", ())
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable"
+    ]
+
+
+def nodes(cluster: Cluster, namespace: str) -> list[str]:
+    pods: list[Object] = cluster.items("pods", "-n", namespace, *WORKERS)
+    return sorted(pod["spec"].get("nodeName", "") for pod in pods)
+
+
+def test_a_worker_with_a_gpu_runs_on_the_gpu_node(cluster: Cluster, helm3: Helm, namespace: str) -> None:
+    helm3.install("demo", *gpus(1), *TOLERANT)
+    assert nodes(cluster, namespace) == ["gpu-0"]
+
+
+def test_a_worker_without_one_stays_off_the_gpu_node(cluster: Cluster, helm3: Helm, namespace: str) -> None:
+    helm3.install("demo", "--set=replicas=2")
+    assert nodes(cluster, namespace) == ["cpu-0", "cpu-0"]
+
+
+def test_more_workers_than_gpus_wait_and_say_why(cluster: Cluster, helm3: Helm, namespace: str) -> None:
+    helm3.run("install", "demo", str(CHART), *gpus(1), *TOLERANT, "--set=replicas=3")
+    # Pods of an earlier test may hold a GPU for a moment.
+    eventually(lambda: nodes(cluster, namespace), lambda found: found == ["", "gpu-0", "gpu-0"])
+    reasons = eventually(lambda: pending(cluster, namespace), lambda found: len(found) == 1)
+    assert "Insufficient nvidia.com/gpu" in reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("pool", "words"), [("cpu", "Insufficient nvidia.com/gpu"), ("gpu", "untolerated taint")]
+)
+def test_a_worker_that_fits_nowhere_says_why(
+    cluster: Cluster, helm3: Helm, namespace: str, pool: str, words: str
+) -> None:
+    """On nodes without GPUs, and on the GPU node without its toleration."""
+    helm3.run("install", "demo", str(CHART), *gpus(1), f"--set=nodeSelector.pool={pool}")
+    reasons = eventually(lambda: pending(cluster, namespace), lambda found: len(found) == 1)
+    assert words in reasons[0]
