@@ -15,6 +15,13 @@ from tests.conftest import require
 from workers.errors import StartError
 
 BUILD = Path(__file__).with_name("build.sh")
+# What a chart can make; the operators' other kinds, some of them very long, are for those who run them.
+CRDS = (
+    *(f"crds-keda/keda.sh_{kind}.yaml" for kind in ("scaledobjects", "scaledjobs", "triggerauthentications")),
+    "crds-keda/keda.sh_clustertriggerauthentications.yaml",
+    *(f"crds-prometheus/monitoring.coreos.com_{kind}.yaml" for kind in ("podmonitors", "servicemonitors")),
+    "crds-prometheus/monitoring.coreos.com_prometheusrules.yaml",
+)
 # As platforms label and taint them. The names of the labels are Kubernetes's own.
 NODES = {
     "gpu-0": {"pool": "gpu", "topology.kubernetes.io/zone": "a", "gpus": "2"},
@@ -41,9 +48,9 @@ def cluster(site: Site) -> Iterator[Cluster]:
     try:
         with control_plane(site):
             asked = Cluster(site.program("kubectl"), environment(site))
-            for folder in ("crds-keda", "crds-prometheus"):
+            for file in CRDS:
                 # Some of them are too long for the annotation that `apply` would write.
-                asked.run("create", "-f", str(site.programs / folder))
+                asked.run("create", "-f", str(site.programs / file))
             asked.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
             asked.create(*(_node(name, **words) for name, words in NODES.items()))
             asked.run("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")

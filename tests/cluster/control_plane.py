@@ -54,7 +54,8 @@ class Part(ServerProcess):
     """One program of the control plane; it is ready when it says so at its port."""
 
     stop_timeout_s: ClassVar[float] = 10.0
-    start_timeout_s: ClassVar[float] = 60.0
+    # A second or two on an idle machine; the API server has taken 36 on a busy one.
+    start_timeout_s: ClassVar[float] = 180.0
 
     def __init__(self, site: Site) -> None:
         super().__init__(site.folder / type(self).__name__.lower())

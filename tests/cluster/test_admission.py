@@ -2,45 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.cluster.client import CHART, Cluster, Helm, Object, Refused
-
-VALUES = sorted(CHART.glob("ci/*.yaml"))
-each_values = pytest.mark.parametrize("values", VALUES, ids=[file.stem for file in VALUES])
-
-
-def pod_templates(objects: list[Object]) -> Iterator[tuple[str, Object]]:
-    """Everything that makes pods, or is one, as `kind/name` and the pod it makes."""
-    for part in objects:
-        spec = part.get("spec", {})
-        template = (
-            part if part["kind"] == "Pod" else spec.get("jobTemplate", part).get("spec", {}).get("template")
-        )
-        if template and "containers" in template.get("spec", {}):
-            yield f"{part['kind']}/{part['metadata']['name']}", template
-
-
-def provide(cluster: Cluster, namespace: str, pods: list[Object]) -> None:
-    """The accounts, priorities and runtimes that pods name, without which admission refuses them."""
-    for pod in (pod["spec"] for pod in pods):
-        kinds: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
-            ("serviceAccountName", "ServiceAccount", "v1", {}),
-            ("priorityClassName", "PriorityClass", "scheduling.k8s.io/v1", {"value": 1000}),
-            ("runtimeClassName", "RuntimeClass", "node.k8s.io/v1", {"handler": "nvidia"}),
-        )
-        for field, kind, version, words in kinds:
-            name = pod.get(field)
-            if (
-                name
-                and not cluster.run("get", kind, name, "-n", namespace, "-o", "name", "--ignore-not-found")[0]
-            ):
-                made = {"apiVersion": version, "kind": kind, "metadata": {"name": name}, **words}
-                cluster.create(made, namespace=namespace)
+from tests.cluster.client import Cluster, Helm, Object, Refused
+from tests.cluster.value_files import each_values, pod_templates, provide
 
 
 @each_values
@@ -57,7 +24,7 @@ def test_every_pod_is_admitted_under_restricted(
 ) -> None:
     templates = dict(pod_templates(helm3.objects("-f", str(values))))
     assert templates
-    provide(cluster, namespace, list(templates.values()))
+    provide(cluster, namespace, templates.values())
     pods = [
         {
             "apiVersion": "v1",
