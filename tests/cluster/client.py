@@ -16,7 +16,7 @@ CHART: Final = Path(__file__).resolve().parents[2] / "helm" / "rsafe-stream"
 # For controllers on a busy machine; each needs a fraction of a second on an idle one.
 PATIENCE_S: Final = 60.0
 # Longer than the patience of anything inside, so that the program's own words end a wait.
-_PROGRAM_S: Final = 240.0
+_PROGRAM_S: Final = 150.0
 
 Object = dict[str, Any]
 Answer = TypeVar("Answer")

@@ -9,6 +9,9 @@ from tests.cluster.client import CHART, Cluster, Helm, Object, eventually
 WORKERS = ("-l", "app.kubernetes.io/component=worker")
 TOLERANT = ("--set-json", 'tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}]')
 
+# It runs before the install, on the same nodes as the workers, and would be waited for.
+WITHOUT_JOB = ("--set=topics.create=false", "--timeout=60s")
+
 
 def gpus(number: int) -> tuple[str, str]:
     return "--set-json", f'resources={{"limits": {{"nvidia.com/gpu": {number}}}}}'
@@ -54,6 +57,6 @@ def test_a_worker_that_fits_nowhere_says_why(
     cluster: Cluster, helm3: Helm, namespace: str, pool: str, words: str
 ) -> None:
     """On nodes without GPUs, and on the GPU node without its toleration."""
-    helm3.run("install", "demo", str(CHART), *gpus(1), f"--set=nodeSelector.pool={pool}")
+    helm3.run("install", "demo", str(CHART), *gpus(1), *WITHOUT_JOB, f"--set=nodeSelector.pool={pool}")
     reasons = eventually(lambda: pending(cluster, namespace), lambda found: len(found) == 1)
     assert words in reasons[0]
