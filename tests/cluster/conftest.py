@@ -22,9 +22,14 @@ CRDS = (
     *(f"crds-prometheus/monitoring.coreos.com_{kind}.yaml" for kind in ("podmonitors", "servicemonitors")),
     "crds-prometheus/monitoring.coreos.com_prometheusrules.yaml",
 )
-# As platforms label and taint them. The names of the labels are Kubernetes's own.
+# Labelled and tainted as platforms and NVIDIA's operator do it; `pool` stands for a platform's own label.
 NODES = {
-    "gpu-0": {"pool": "gpu", "topology.kubernetes.io/zone": "a", "gpus": "2"},
+    "gpu-0": {
+        "pool": "gpu",
+        "nvidia.com/gpu.present": "true",
+        "topology.kubernetes.io/zone": "a",
+        "gpus": "2",
+    },
     "cpu-0": {"pool": "cpu", "topology.kubernetes.io/zone": "b"},
 }
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
 
 from tests.cluster.client import CHART, Cluster, Object
 
 VALUES: Final = sorted(CHART.glob("ci/*.yaml"))
+GOLDENS: Final = Path(__file__).resolve().parents[1] / "unit" / "helm" / "goldens"
 each_values = pytest.mark.parametrize("values", VALUES, ids=[file.stem for file in VALUES])
+
+
+def golden_objects(values: Path) -> list[Object]:
+    """What the kept renders of a value file hold, for all versions of Kubernetes."""
+    files = sorted(GOLDENS.glob(f"{values.stem.removesuffix('-values')}.*.yaml"))
+    return [part for file in files for part in yaml.safe_load_all(file.read_text()) if part]
 
 
 def pod_templates(objects: list[Object]) -> Iterator[tuple[str, Object]]:
