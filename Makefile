@@ -25,8 +25,7 @@ COMPILE := pip compile pyproject.toml --universal --python-version 3.11 --extra 
   --generate-hashes --no-annotate --no-header --quiet
 say = @printf '\033[1m→ %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test test-faults test-engines test-image image check venv format lint types unit docs goldens bench fuzz lock clean
-.PHONY: help demo test test-cluster test-faults test-engines test-image image check venv format lint types unit docs bench fuzz lock clean
+.PHONY: help demo test test-faults test-engines test-image image check venv format lint types unit docs goldens bench fuzz lock clean test-cluster
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
