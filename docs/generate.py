@@ -38,6 +38,10 @@ NOUNS: Final = {
     "verdict": "What the verdict cache keeps. It is not published.",
     "review": "Value of a record of `moderation.reviews`; the record's key is the decision id.",
     "release": "Value of a record of `moderation.checkpoints`; the record's key is the name.",
+    "policy_change": (
+        "Value of a record of `moderation.policies`; the record's key is tenant (empty for everybody's "
+        "policy) and policy id. Unknown fields are refused."
+    ),
 }
 INTRODUCTION: Final = """# Wire schemas
 

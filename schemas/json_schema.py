@@ -15,6 +15,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.decision import Decision
 from schemas.event import Event
 from schemas.policy import Policy
+from schemas.policy_change import PolicyChange
 from schemas.release import Release
 from schemas.review import Review
 from schemas.verdict import Verdict
@@ -47,6 +48,7 @@ NOUNS: Final = (
     Noun("dead_letter", 1, DeadLetter),
     Noun("review", 1, Review),
     Noun("release", 1, Release),
+    Noun("policy_change", 1, PolicyChange),
 )
 
 

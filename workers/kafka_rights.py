@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, get_args
 
 from workers.settings import KafkaSettings
 
-Task = Literal["worker", "redrive", "produce", "decisions", "load", "topics", "export", "announce"]
+Task = Literal["worker", "redrive", "produce", "decisions", "load", "topics", "export", "announce", "policy"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Operation = Literal["Read", "Write", "Create", "DescribeConfigs"]
 """As `kafka-acls` spells them. `Read` and `Write` allow `Describe` as well."""
@@ -27,8 +27,10 @@ def redrive_id(kafka: KafkaSettings) -> str:
     return f"rsafe-redrive-{kafka.dead_letters_topic}"
 
 
-def rights(kafka: KafkaSettings, task: Task = "worker") -> list[Right]:
-    """The least that `task` needs with these settings.
+def rights(
+    kafka: KafkaSettings, task: Task = "worker", policies: Literal["files", "topic"] = "files"
+) -> list[Right]:
+    """The least that `task` needs with these settings; `policies` is where a worker has them from.
 
     Of these only `DescribeConfigs` may be missing: then the limits and the timestamps of the topics are taken
     on trust.
@@ -42,6 +44,8 @@ def rights(kafka: KafkaSettings, task: Task = "worker") -> list[Right]:
                 Right("topic", letters, ("Write", "DescribeConfigs")),
                 Right("group", kafka.group_id, ("Read",)),
             ]
+            if policies == "topic":
+                found.append(Right("topic", kafka.policies_topic, ("Read",)))
             if kafka.delivery == "exactly-once":
                 found.append(Right("transactional-id", f"{kafka.group_id}-", ("Write",), prefixed=True))
             return found
@@ -59,9 +63,12 @@ def rights(kafka: KafkaSettings, task: Task = "worker") -> list[Right]:
             return [*rights(kafka, "produce"), *rights(kafka, "decisions")]
         case "topics":
             every = (events, decisions, letters, kafka.reviews_topic, kafka.checkpoints_topic)
+            every += (kafka.policies_topic,)
             return [Right("topic", name, ("Create", "DescribeConfigs")) for name in every]
         case "export":
             return [Right("topic", kafka.reviews_topic, ("Read",)), Right("topic", events, ("Read",))]
+        case "policy":
+            return [Right("topic", kafka.policies_topic, ("Read", "Write"))]
         case "announce":
             return [Right("topic", kafka.checkpoints_topic, ("Write",))]
 

@@ -61,6 +61,8 @@ class KafkaSettings(_Group):
     """Topic of the reviews, which `rsafe train export` reads."""
     checkpoints_topic: NonEmpty = "moderation.checkpoints"
     """Topic of the releases of checkpoints."""
+    policies_topic: NonEmpty = "moderation.policies"
+    """Topic of the changes of policies."""
     partitions: Positive = 6
     """Partitions of a topic that `rsafe topics create` makes."""
     replication_factor: Positive = 1
@@ -298,12 +300,23 @@ class GuardSettings(_Group):
 
 
 class PoliciesSettings(_Group):
+    source: Literal["files", "topic"] = "files"
+    """Where policies come from: files, read at the start; or `kafka.policies_topic`, which is followed."""
     path: str = ""
-    """Folder or file of policies (YAML); empty: the packs in this package."""
+    """Folder or file of policies (YAML); empty: the packs in this package. Not with the source `topic`."""
     default: str = "community"
     """Id of the policy for tenants without one; empty: such events are dead letters."""
     unknown: Literal["dead_letter", "default"] = "dead_letter"
     """What becomes of an event that names a policy that is not loaded."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PoliciesSettings:
+        if self.source == "topic" and self.path:
+            raise ValueError(
+                "RSAFE_POLICIES__PATH: expected none where RSAFE_POLICIES__SOURCE is `topic`; "
+                "`rsafe policy publish` brings policies of files onto the topic"
+            )
+        return self
 
 
 class LimitsSettings(_Group):

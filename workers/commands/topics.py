@@ -54,8 +54,9 @@ def acls(principal: str, task: Task) -> None:
 
     Under the names and the delivery of the settings in force. Asks no broker and changes nothing.
     """
-    kafka = load_settings().kafka
-    for right in rights(kafka, task):
+    settings = load_settings()
+    kafka = settings.kafka
+    for right in rights(kafka, task, settings.policies.source):
         click.echo(acl_command(right, principal, kafka.bootstrap_servers))
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from schemas.identifiers import CategoryCode, Identifier, Role, Sha256
-from schemas.policy import Band, Category, Policy, PolicyExample
+from schemas.policy import Band, Category, Policy, PolicyExample, judgement_hash, policy_hash
+from schemas.policy_change import PolicyChange
 
 _PATTERNS = {
     name: get_args(kind)[1].pattern
@@ -30,6 +31,8 @@ def instances(struct: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     """Any valid instance of the struct."""
     if struct is Policy:
         return policies()
+    if struct is PolicyChange:
+        return changes()
     return _of(inspect.type_info(struct))
 
 
@@ -53,6 +56,26 @@ def policies(draw: st.DrawFn) -> Policy:
         st.sampled_from([("user",), ("assistant",), ("user", "assistant"), ("assistant", "user")])
     )
     return Policy(**drawn, categories=categories, examples=tuple(examples), surfaces=surfaces)
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> PolicyChange:
+    """Any valid change of a policy."""
+    policy = draw(policies())
+    told = {
+        field.name: draw(_of(field.type))
+        for field in _fields(PolicyChange)
+        if field.name in ("change_id", "change", "changed_by", "why", "changed_at")
+    }
+    return PolicyChange(
+        policy_id=policy.id,
+        tenant=policy.tenant,
+        version=policy.version,
+        policy_hash=policy_hash(policy),
+        judgement_hash=judgement_hash(policy),
+        policy=policy if told["change"] == "published" else None,
+        **told,
+    )
 
 
 @cache

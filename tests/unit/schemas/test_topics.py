@@ -81,6 +81,7 @@ def test_the_product_receives_events_and_reviews_and_sends_the_rest() -> None:
         "sendModerationDeadLetters": "send",
         "receiveModerationReviews": "receive",
         "sendModerationCheckpoints": "send",
+        "receiveModerationPolicies": "receive",
     }
 
 
