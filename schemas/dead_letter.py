@@ -21,6 +21,7 @@ DeadLetterReason = Literal[
     "unknown_policy",  # the event names a policy that is not loaded
     "no_policy",  # no policy for the tenant and no default
     "undeliverable",  # the decision does not fit its topic
+    "invalid_policy",  # a record of the topic of policies that cannot be used; the version before stays
     "poisoned",  # the guard, or the worker's own code, fails on it each time
 ]
 

@@ -12,7 +12,10 @@ import asyncio
 import gc
 import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from guard.calibration import Scales
@@ -26,6 +29,7 @@ from workers.adapters.kafka_options import transactional_id
 from workers.adapters.kafka_outcomes import KafkaOutcomes
 from workers.adapters.kafka_stamps import Published
 from workers.adapters.kafka_transactions import KafkaTransactions
+from workers.adapters.policy_topic import PolicyLetters, PolicyTopic
 from workers.free_memory import giving_back, trimmer
 from workers.health import Health, HealthServer
 from workers.judging import (
@@ -38,7 +42,7 @@ from workers.judging import (
 )
 from workers.logs import attend, configure_logging
 from workers.metrics import Metrics
-from workers.moderation.choose_policy import PolicyBook
+from workers.moderation.choose_policy import PolicyBook, make_ready
 from workers.moderation.fingerprint import TenantFingerprints
 from workers.moderation.pipeline import ModerationPath, PathOptions
 from workers.moderation.publish import Topics
@@ -46,6 +50,7 @@ from workers.moderation.read_event import EventLimits
 from workers.moderation.recall_verdict import VerdictKeys
 from workers.moderation.spans import PathSpans
 from workers.policies import load_policies
+from workers.policy_follower import PolicyFollower
 from workers.ports import Outcomes, Turns, VerdictCache
 from workers.rotation import Rotation, run_streams
 from workers.settings import FAULTS_VARIABLE, KafkaSettings, Settings, fault_hooks, secret_files
@@ -89,6 +94,8 @@ class Checked:
     topic_bytes: int | None
     trusted_keys: list[str]
     """Ids of the keys of which one signed the checkpoint; none: it need not be signed."""
+    follower: PolicyFollower | None = None
+    """Has read the topic of policies to its end; None: policies come from files. To be closed."""
 
 
 def check(settings: Settings) -> Checked:
@@ -96,12 +103,30 @@ def check(settings: Settings) -> Checked:
 
     Raises `SettingsError`, `StartError` or a `GuardError` with one sentence for the operator.
     """
-    policies = load_policies(settings.policies.path, settings.policies.default, settings.policies.unknown)
+    chosen = settings.policies
+    policies = None
+    if chosen.source == "files":
+        policies = load_policies(chosen.path, chosen.default, chosen.unknown)
     checkpoint = stored_checkpoint(settings.guard)
     scales = stored_scales(settings.guard, checkpoint)
     trusted_keys = trusted_key_ids(settings.guard)
-    book = PolicyBook(policies, scales, checkpoint.profile)
-    return Checked(book, checkpoint, scales, check_topics(settings.kafka), trusted_keys)
+    if policies is not None:
+        book = PolicyBook(policies, scales, checkpoint.profile)
+        return Checked(book, checkpoint, scales, check_topics(settings.kafka), trusted_keys)
+    topic_bytes = check_topics(settings.kafka)
+    follower = PolicyFollower(
+        settings.kafka,
+        chosen,
+        records=PolicyTopic(),
+        letters=PolicyLetters(),
+        ready=lambda policy: make_ready(policy, scales, checkpoint.profile),
+    )
+    try:
+        book = follower.load()
+    except BaseException:
+        follower.close()
+        raise
+    return Checked(book, checkpoint, scales, topic_bytes, trusted_keys, follower)
 
 
 async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
@@ -124,9 +149,30 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
             telemetry.warn("RSAFE_SECRETS__CONTENT_KEY is not set; a development key is used.")
         if fault_hooks():
             telemetry.warn(f"{FAULTS_VARIABLE} is set: messages may break the guard. Never where it matters.")
-        await _run(settings, checked, telemetry, health, clock, stopping)
+        async with _following(checked.follower, telemetry, stopping):
+            await _run(settings, checked, telemetry, health, clock, stopping)
     finally:
         await server.close()
+
+
+@asynccontextmanager
+async def _following(
+    follower: PolicyFollower | None, telemetry: Telemetry, stopping: asyncio.Event
+) -> AsyncIterator[None]:
+    """The topic of policies is followed within the block; a failure stops the worker and is raised after."""
+    if follower is None:
+        yield
+        return
+    follower.observer = telemetry
+    following = asyncio.create_task(follower.follow())
+    following.add_done_callback(lambda _: stopping.set())
+    try:
+        yield
+    finally:
+        follower.stop()
+        await asyncio.wait({following})
+        follower.close()
+    following.result()
 
 
 async def _run(
@@ -172,8 +218,12 @@ async def _run(
         _spare_the_collector()
         outage.watch(judge.gone)
 
+        streams = count()
+
         def stream(kafka: KafkaSettings) -> tuple[StreamLoop, KafkaSource]:
             used = settings.model_copy(update={"kafka": kafka})
+            if checked.follower is not None and next(streams):  # other certificates than at the start
+                checked.follower.renew(kafka)
             loop, source = make_stream(used, checked, judge, shared, outage, telemetry, clock, turns, tracing)
             telemetry.watch(loop)
             return loop, source
@@ -269,7 +319,11 @@ def make_stream(
         turns=turns,
         spans=None if tracing is None else PathSpans(tracing, broker_clock, group=kafka.group_id),
     )
+    if checked.follower is not None:
+        checked.follower.attach(path.use)
     source = KafkaSource(kafka)
+    if checked.follower is not None:
+        source.at_log_in(checked.follower.log_in)
     outcomes = _outcomes(
         kafka,
         source,

@@ -47,6 +47,7 @@ STAGES: Final[tuple[str, ...]] = (*get_args(Stage), NOTHING)
 LINKS: Final = ("kafka", "redis")
 RENEWALS: Final = ("used", "refused")
 SPANS: Final = ("exported", "failed", "dropped")
+POLICY_RECORDS: Final = ("published", "retired", "refused")
 RESTARTS: Final = ("answers", "failed")
 UNNAMED: Final = "unnamed"
 """In place of a category where a decision acts on the overall score and the guard named none."""
@@ -262,6 +263,15 @@ class Metrics:
             "rsafe_cache_leases_total",
             "Questions that only one worker at a time asks, by what came of that.",
             ("outcome", LEASES),
+        )
+        self.policy_records = counter(
+            "rsafe_policy_records_total",
+            "Records of the topic of policies, by what they did; a refused one leaves the version before.",
+            ("outcome", POLICY_RECORDS),
+        )
+        self.policies_age = gauge(
+            "rsafe_policies_age_seconds",
+            "Seconds since the policies in force were last changed, or loaded.",
         )
         self.link_renewals = counter(
             "rsafe_link_renewals_total",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field as made_field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
@@ -36,10 +37,23 @@ class PolicySet:
     default: Policy | None
     unknown: Literal["dead_letter", "default"] = "dead_letter"
     """What becomes of an id that is not loaded; `default`: as though the event had named none."""
+    own: Mapping[tuple[str, str], Policy] = made_field(default_factory=lambda: MappingProxyType({}))
+    """Where tenants may give ids that others have, too: their policies by tenant and id, none in `by_id`."""
+
+    @property
+    def all(self) -> list[Policy]:
+        """Every policy once, in order of ids within `by_id` and `own`."""
+        return [
+            *(policy for _, policy in sorted(self.by_id.items())),
+            *(policy for _, policy in sorted(self.own.items())),
+        ]
 
     def choose(self, tenant: str, policy_id: str | None) -> Policy | NoPolicy:
-        """The policy that the event names, else its tenant's, else the default."""
+        """The policy that the event names, the tenant's own before everybody's; else its tenant's; else the
+        default."""
         if policy_id is not None:
+            if (mine := self.own.get((tenant, policy_id))) is not None:
+                return mine
             policy = self.by_id.get(policy_id)
             if policy is None and self.unknown == "dead_letter":
                 return NoPolicy("unknown_policy", "policy", "expected the id of a policy that is loaded")
@@ -55,7 +69,7 @@ class PolicySet:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the ids and hashes: equal sets are equal, whatever their files are called."""
-        lines = [f"{name} {policy_hash(policy)}" for name, policy in sorted(self.by_id.items())]
+        lines = [f"{policy.id} {policy_hash(policy)}" for policy in self.all]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

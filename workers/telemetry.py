@@ -19,6 +19,7 @@ from schemas.verdict import Unjudged, Verdict
 from workers.health import Health
 from workers.logs import places
 from workers.metrics import MOST_POLICIES, UNNAMED, USES, Metrics
+from workers.moderation.choose_policy import PolicyBook
 from workers.moderation.injection_signs import Sign
 from workers.moderation.outcome import Violated, violated_of
 from workers.ports import Lag, Oldest
@@ -49,6 +50,8 @@ class Telemetry:
         self._stream: StreamView | None = None
         self._guard_down_at: float | None = clock()
         metrics.guard_down_seconds.set_function(self._guard_down_s)
+        self._policies_at = clock()
+        metrics.policies_age.set_function(lambda: self._clock() - self._policies_at)
 
     # the path
 
@@ -296,6 +299,34 @@ class Telemetry:
 
     def leased(self, outcome: str) -> None:
         self._metrics.leases.labels(outcome).inc()
+
+    # the policies
+
+    def policy_record(self, outcome: str) -> None:
+        self._metrics.policy_records.labels(outcome).inc()
+
+    def policy_refused(self, partition: int, offset: int, field: str, why: str) -> None:
+        self._metrics.dead_letters.labels("invalid_policy").inc()
+        self._log.error(
+            "A record of the topic of policies is refused; the version before stays in force.",
+            partition=partition,
+            offset=offset,
+            field=field,
+            why=why,
+        )
+
+    def policies_changed(self, book: PolicyBook) -> None:
+        """Another snapshot is in force, or the first one."""
+        self._policies_at = self._clock()
+        self._log.info(
+            "The policies in force changed.",
+            policies=len(book.policies.all),
+            fingerprint=book.policies.fingerprint,
+        )
+
+    def policies_not_followed(self, why: str) -> None:
+        if self._may_tell("policies"):
+            self._log.warning("The topic of policies is not followed now; it is tried again.", why=why)
 
     # the links
 

@@ -219,7 +219,9 @@ class RecordWriter:
         """Records that are acknowledged so far."""
         self._failure = ""
 
-    def send(self, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes | None]] = ()) -> None:
+    def send(
+        self, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]] = ()
+    ) -> None:
         """Queue one record; waits while the queue is full. Raises as `finish` does, and `UsageError`."""
         while True:
             try:
@@ -229,7 +231,9 @@ class RecordWriter:
             except BufferError:
                 self._producer.poll(_POLL_S)
             except KafkaException as error:
-                raise UsageError(f"{self._topic}: {error.args[0].str()} ({len(value)} bytes)") from error
+                raise UsageError(
+                    f"{self._topic}: {error.args[0].str()} ({len(value or b'')} bytes)"
+                ) from error
             else:
                 self._producer.poll(0)
                 return self._raise_failure()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -30,13 +32,29 @@ class PolicyBook:
 
     `scales` say how scores are read, and `profile` how the guard is asked. Raises `SettingsError` naming the
     policy and the field for a false-positive rate that they cannot resolve, an uncertain band that neither of
-    them gives, or a mode or category that the guard does not have.
+    them gives, or a mode or category that the guard does not have. `ready`: what `make_ready` gave of
+    policies before, by `id`.
     """
 
-    def __init__(self, policies: PolicySet, scales: Scales = RAW, profile: Profile = DEFAULT) -> None:
+    def __init__(
+        self,
+        policies: PolicySet,
+        scales: Scales = RAW,
+        profile: Profile = DEFAULT,
+        *,
+        ready: Mapping[int, ChosenPolicy] = MappingProxyType({}),
+    ) -> None:
         self._policies = policies
-        self._ready = {id(policy): make_ready(policy, scales, profile) for policy in _all(policies)}
+        self._ready = {
+            id(policy): ready.get(id(policy)) or make_ready(policy, scales, profile)
+            for policy in _all(policies)
+        }
         self._chosen: dict[tuple[str, str | None], ChosenPolicy] = {}
+
+    @property
+    def policies(self) -> PolicySet:
+        """The snapshot."""
+        return self._policies
 
     def choose(self, event: Event) -> ChosenPolicy | Rejection:
         """The policy for an event, or why there is none."""
@@ -65,7 +83,7 @@ class PolicyBook:
 
 def _all(policies: PolicySet) -> list[Policy]:
     more = [policies.default] if policies.default is not None else []
-    return [*policies.by_id.values(), *policies.by_tenant.values(), *more]
+    return [*policies.all, *policies.by_tenant.values(), *more]
 
 
 def make_ready(policy: Policy, scales: Scales, profile: Profile = DEFAULT) -> ChosenPolicy:

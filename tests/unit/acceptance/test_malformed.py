@@ -18,11 +18,12 @@ def test_there_are_at_least_fifty_with_names_of_their_own() -> None:
 
 
 def test_every_reason_of_an_input_is_among_them() -> None:
-    # No policy at all and undeliverable decisions are about settings, not about the record.
+    # No policy at all and undeliverable decisions are about settings, and changes of policies no events.
     assert {one.due.reason for one in RECORDS} == set(get_args(DeadLetterReason)) - {
         "no_policy",
         "undeliverable",
         "poisoned",
+        "invalid_policy",
     }
 
 
