@@ -29,8 +29,9 @@ from workers.moderation.fingerprint import TenantFingerprints
 from workers.moderation.normalise_event import as_read
 from workers.moderation.outcome import ChosenPolicy, Rejection
 from workers.moderation.recall_verdict import KEY_PREFIX, VerdictKeys, key_pattern, read_key
-from workers.policies import PolicySet, load_policies
+from workers.policies import PolicySet
 from workers.ports import CachedVerdict
+from workers.published_policies import loaded_policies
 from workers.settings import Settings, load_settings
 from workers.terminal import harmless
 
@@ -171,14 +172,13 @@ def _progress(clock: Callable[[], float], how_far: Callable[[], str]) -> Callabl
 
 
 def _policies(settings: Settings) -> PolicySet:
-    policies = settings.policies
-    return load_policies(policies.path, policies.default, policies.unknown)
+    return loaded_policies(settings)
 
 
 def _policies_by_hash(settings: Settings) -> dict[str, list[str]]:
     names: dict[str, list[str]] = defaultdict(list)
-    for name, policy in _policies(settings).by_id.items():
-        names[judgement_hash(policy)].append(name)
+    for policy in _policies(settings).all:
+        names[judgement_hash(policy)].append(policy.id)
     return names
 
 

@@ -32,8 +32,9 @@ from workers.lines.read import Line, LineSplitter, Source, read_line
 from workers.lines.results import Results, Tally, go_on, open_results
 from workers.lines.run import answer_lines
 from workers.moderation.read_event import EventLimits
-from workers.policies import PolicySet, load_policies
+from workers.policies import PolicySet
 from workers.progress import ProgressLine
+from workers.published_policies import loaded_policies
 from workers.settings import Settings
 from workers.stream.budget import GuardBudget
 from workers.terminal import harmless
@@ -97,12 +98,10 @@ def judge_file(settings: Settings, options: FileOptions) -> int:
 
 
 def _policies(settings: Settings, options: FileOptions, scales: Scales, profile: Profile) -> LinePolicies:
-    chosen = settings.policies
     if options.policy is not None:
         only = named_policy(settings, options.policy)
         return LinePolicies(PolicySet({}, {}, None), scales, only=only, mode=options.mode, profile=profile)
-    loaded = load_policies(chosen.path, chosen.default, chosen.unknown)
-    return LinePolicies(loaded, scales, only=None, mode=options.mode, profile=profile)
+    return LinePolicies(loaded_policies(settings), scales, only=None, mode=options.mode, profile=profile)
 
 
 def run_digest(

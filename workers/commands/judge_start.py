@@ -14,8 +14,8 @@ import click
 from guard.serving.judge import Judge
 from schemas.policy import Policy
 from workers.errors import UsageError
-from workers.policies import load_policies
 from workers.policy_files import read_policy_file
+from workers.published_policies import loaded_policies
 from workers.settings import Settings
 
 # Beside the codes of `workers.errors`: asked about, and no verdict.
@@ -31,7 +31,7 @@ def named_policy(settings: Settings, name: str) -> Policy:
                 f"{name} holds {len(found)} policies; expected one, or the id of a loaded policy"
             )
         return found[0].policy
-    loaded = load_policies(settings.policies.path, default="").by_id
+    loaded = loaded_policies(settings, default="").by_id
     if name not in loaded:
         raise UsageError(f"no policy {name!r}; expected a .yaml file or one of {', '.join(sorted(loaded))}")
     return loaded[name]

@@ -24,8 +24,8 @@ from workers.judging import content_key, guards_used, make_judge, stored_checkpo
 from workers.moderation.choose_policy import make_ready
 from workers.moderation.make_decision import weigh
 from workers.moderation.outcome import ChosenPolicy, Judged, NotJudged, Weighed
-from workers.policies import load_policies
 from workers.policy_files import read_policy_file
+from workers.published_policies import loaded_policies
 from workers.rederive import Rebuilt, prompt_digest, rebuild, require_guard
 from workers.settings import Settings, load_settings
 from workers.terminal import harmless
@@ -188,4 +188,4 @@ def _read_decision(path: Path) -> Decision:
 def _policies(settings: Settings, path: Path | None) -> list[Policy]:
     if path is not None:
         return [found.policy for found in read_policy_file(path)]
-    return list(load_policies(settings.policies.path, default="").by_id.values())
+    return loaded_policies(settings, default="").all

@@ -21,8 +21,8 @@ from workers.adapters.origins import fetch_records
 from workers.adapters.topics_io import STALLED, read_records
 from workers.errors import UsageError, WorkerError
 from workers.judging import content_key
-from workers.policies import load_policies
 from workers.progress import ProgressLine
+from workers.published_policies import loaded_policies
 from workers.redrive_account import by_reason
 from workers.review_export import Account, Reviews, Row, RowForm, join
 from workers.settings import Settings, load_settings
@@ -80,9 +80,8 @@ def rows(
     settings: Settings, account: Account, progress: ProgressLine, *, dev_share: float, licence: str
 ) -> Iterator[Row]:
     """The rows, in order of topic, partition and offset of the events. Raises as the readers of topics do."""
-    policies, kafka = settings.policies, settings.kafka
-    found_policies = load_policies(policies.path, policies.default, policies.unknown)
-    form = RowForm(found_policies, licence, dev_share, content_key(settings.secrets))
+    kafka = settings.kafka
+    form = RowForm(loaded_policies(settings), licence, dev_share, content_key(settings.secrets))
     options, reviews = client_options(kafka), Reviews()
     for batch in read_records(
         options,
