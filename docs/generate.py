@@ -163,6 +163,7 @@ LABEL_VALUES: Final = {
     ("rsafe_link_renewals_total", "link"): worker_metrics.LINKS,
     ("rsafe_spans_total", "outcome"): worker_metrics.SPANS,
     ("rsafe_link_renewals_total", "outcome"): worker_metrics.RENEWALS,
+    ("rsafe_policy_records_total", "outcome"): worker_metrics.POLICY_RECORDS,
     ("rsafe_oldest_uncommitted_seconds", "waiting_for"): worker_metrics.STAGES,
     ("rsafe_guard_servers", "state"): STATES,
     ("rsafe_guard_server_ejections_total", "why"): EJECTIONS,

@@ -176,7 +176,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     content_mac: Sha256
     """HMAC of the text as it came, keyed per tenant: equal texts have equal values."""
     message_revision: Count | None = None
-    """Revision of the message that was judged."""
+    """Revision of the message that was judged; of the decisions about one message the highest counts."""
     language: Annotated[str, Meta(max_length=35)] | None = None
     """BCP 47 tag that the event gave."""
     coverage: Coverage
@@ -214,7 +214,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     epoch: Count = 0
     """0; a replay counts up."""
     supersedes: Sha256 | None = None
-    """Id of the decision that this one replaces."""
+    """Id of the decision that this one replaces; of an edited message `message_revision` says it."""
     cache: Annotated[CacheUse, Meta(extra_json_schema=VOLATILE)]
     """Whether the verdict was remembered."""
     timings: Annotated[Timings, Meta(extra_json_schema=VOLATILE)]
@@ -234,3 +234,21 @@ def decision_id(*, origin: Origin, event_id: str, lane: Lane = "live", epoch: in
     """
     content = [origin.topic, origin.partition, origin.offset, event_id, lane, epoch]
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
+
+
+def replaces(new: Decision, old: Decision) -> bool:
+    """Whether `new` takes the place of `old`: both are about one message in one lane, and `new` is of a later
+    revision of it, or names `old` in `supersedes`.
+
+    A message without a revision is older than all of its revisions. Needs no more than the two decisions, so
+    that whoever reads them in another order, or twice, comes to the same.
+    """
+    if (new.tenant, new.conversation_id, new.message_id, new.lane) != (
+        old.tenant,
+        old.conversation_id,
+        old.message_id,
+        old.lane,
+    ):
+        return False
+    later, earlier = (-1 if one.message_revision is None else one.message_revision for one in (new, old))
+    return later > earlier or (later == earlier and new.supersedes == old.decision_id)

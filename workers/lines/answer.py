@@ -98,10 +98,10 @@ class LinePolicies:
         profile: Profile = DEFAULT,
     ) -> None:
         self._loaded, self._only = loaded, only
-        policies = [only] if only is not None else list(loaded.by_id.values())
+        policies = self._policies = [only] if only is not None else loaded.all
         self._ready = MappingProxyType(
             {
-                policy.id: make_ready(
+                id(policy): make_ready(
                     msgspec.structs.replace(policy, mode=mode or policy.mode), scales, profile
                 )
                 for policy in policies
@@ -111,19 +111,24 @@ class LinePolicies:
     def choose(self, message: Message) -> ChosenPolicy | Rejection:
         """The policy, or why there is none."""
         if self._only is not None:
-            return self._ready[self._only.id]
+            return self._ready[id(self._only)]
         named = None
         if message.tenant is None and message.policy is not None:
             named = self._loaded.by_id.get(message.policy)
         chosen = named or self._loaded.choose(message.tenant or "", message.policy)
         if isinstance(chosen, NoPolicy):
             return Rejection(chosen.reason, f"$.{chosen.field}", chosen.sentence)
-        return self._ready[chosen.id]
+        return self._ready[id(chosen)]
 
     @property
     def hashes(self) -> dict[str, str]:
         """By id, the hash of each policy as it is used, its mode included."""
-        return {name: one.used.policy_hash for name, one in self._ready.items()}
+        return {self._name(one): self._ready[id(one)].used.policy_hash for one in self._policies}
+
+    def _name(self, policy: Policy) -> str:
+        """The id; behind its tenant where others may have it, too. No id has a line break."""
+        owned = policy.tenant is not None and (policy.tenant, policy.id) in self._loaded.own
+        return f"{policy.tenant}\n{policy.id}" if owned else policy.id
 
 
 class Answering:
