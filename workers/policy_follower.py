@@ -55,8 +55,8 @@ class PolicyObserver(Protocol):
 
     def policy_record(self, outcome: Literal["published", "retired", "refused"]) -> None: ...
 
-    def policy_refused(self, partition: int, offset: int, field: str, why: str) -> None:
-        """A record changes nothing; `why` quotes nothing of it."""
+    def policy_refused(self, letter: DeadLetter) -> None:
+        """A record changes nothing, and is a dead letter; `letter` quotes nothing of it."""
         ...
 
     def policies_changed(self, book: PolicyBook) -> None:
@@ -216,7 +216,7 @@ class PolicyFollower:
             self._unsent.popleft()
             if self.observer is not None:
                 self.observer.policy_record("refused")
-                self.observer.policy_refused(letter.partition, letter.offset, letter.field, letter.sentence)
+                self.observer.policy_refused(letter)
 
     def _snapshot(self) -> PolicyBook:
         self._changed = False

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 
 from guard.serving.fleet_view import FleetView
+from schemas.dead_letter import DeadLetter
 from schemas.decision import Decision, GuardUsed, PolicyUsed
 from schemas.identifiers import Action, Mode
 from schemas.verdict import Unjudged, Verdict
@@ -305,14 +306,14 @@ class Telemetry:
     def policy_record(self, outcome: str) -> None:
         self._metrics.policy_records.labels(outcome).inc()
 
-    def policy_refused(self, partition: int, offset: int, field: str, why: str) -> None:
-        self._metrics.dead_letters.labels("invalid_policy").inc()
+    def policy_refused(self, letter: DeadLetter) -> None:
+        self.dead_lettered(letter.reason)
         self._log.error(
             "A record of the topic of policies is refused; the version before stays in force.",
-            partition=partition,
-            offset=offset,
-            field=field,
-            why=why,
+            partition=letter.partition,
+            offset=letter.offset,
+            field=letter.field,
+            why=letter.sentence,
         )
 
     def policies_changed(self, book: PolicyBook) -> None:

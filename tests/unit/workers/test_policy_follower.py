@@ -65,7 +65,7 @@ class Observer:
     def policy_record(self, outcome: str) -> None:
         self.outcomes.append(outcome)
 
-    def policy_refused(self, partition: int, offset: int, field: str, why: str) -> None: ...
+    def policy_refused(self, letter: DeadLetter) -> None: ...
 
     def policies_changed(self, book: PolicyBook) -> None:
         self.books.append(book)

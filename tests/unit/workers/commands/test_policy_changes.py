@@ -163,10 +163,10 @@ def test_a_difference_is_shown_and_told_by_the_exit_code(topic: Topic, tmp_path:
 
 @pytest.mark.usefixtures("bare_guard")
 def test_examples_pass_or_fail_by_what_the_policy_makes_of_them(topic: Topic, tmp_path: Path) -> None:
-    def examples(label: str) -> str:
-        return (
-            f'examples: [{{text: "come to the casino now", label: {label}}}, {{text: "good day", label: safe}}]'
-        )
+    # The scripted engine gives 0.44 and 0.12, whatever the texts mean.
+    def examples(first: str) -> str:
+        other = '{text: "good day", label: safe}'
+        return f'threshold: 0.3\nexamples: [{{text: "come to the casino", label: {first}}}, {other}]'
 
     good = file(tmp_path, "1", more=examples("unsafe"))
     shown = run("test", good).output
@@ -174,7 +174,9 @@ def test_examples_pass_or_fail_by_what_the_policy_makes_of_them(topic: Topic, tm
     assert "come to" not in shown
     rows = json.loads(run("test", good, "--json").stdout)
     assert [row["got"] for row in rows] == ["unsafe", "safe"]
-    assert rows[0]["codes"] == ["C1"]
+    assert rows[0]["score"] > rows[0]["threshold"] > rows[1]["score"]
+    unnamed = file(tmp_path, "3", more=examples("unsafe, codes: [C1]"))
+    assert "missing C1" in run("test", unnamed, code=1).output
     bad = file(tmp_path, "2", more=examples("safe"))
     assert "FAIL" in run("test", bad, code=1).output
     with pytest.raises(UsageError, match="an example failed; nothing is published"):
