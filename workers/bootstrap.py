@@ -12,8 +12,6 @@ import asyncio
 import gc
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -50,7 +48,7 @@ from workers.moderation.read_event import EventLimits
 from workers.moderation.recall_verdict import VerdictKeys
 from workers.moderation.spans import PathSpans
 from workers.policies import load_policies
-from workers.policy_follower import PolicyFollower
+from workers.policy_follower import PolicyFollower, following
 from workers.ports import Outcomes, Turns, VerdictCache
 from workers.rotation import Rotation, run_streams
 from workers.settings import FAULTS_VARIABLE, KafkaSettings, Settings, fault_hooks, secret_files
@@ -149,30 +147,10 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
             telemetry.warn("RSAFE_SECRETS__CONTENT_KEY is not set; a development key is used.")
         if fault_hooks():
             telemetry.warn(f"{FAULTS_VARIABLE} is set: messages may break the guard. Never where it matters.")
-        async with _following(checked.follower, telemetry, stopping):
+        async with following(checked.follower, telemetry, stopping):
             await _run(settings, checked, telemetry, health, clock, stopping)
     finally:
         await server.close()
-
-
-@asynccontextmanager
-async def _following(
-    follower: PolicyFollower | None, telemetry: Telemetry, stopping: asyncio.Event
-) -> AsyncIterator[None]:
-    """The topic of policies is followed within the block; a failure stops the worker and is raised after."""
-    if follower is None:
-        yield
-        return
-    follower.observer = telemetry
-    following = asyncio.create_task(follower.follow())
-    following.add_done_callback(lambda _: stopping.set())
-    try:
-        yield
-    finally:
-        follower.stop()
-        await asyncio.wait({following})
-        follower.close()
-    following.result()
 
 
 async def _run(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, Literal, Protocol
 
 from pydantic import SecretStr
@@ -222,3 +223,23 @@ class PolicyFollower:
         self._changed = False
         policies = self._state.snapshot(self._policies.default, self._policies.unknown)
         return PolicyBook(policies, ready={id(one.policy): one.ready for one in self._state.standing()})
+
+
+@asynccontextmanager
+async def following(
+    follower: PolicyFollower | None, observer: PolicyObserver, stopping: asyncio.Event
+) -> AsyncIterator[None]:
+    """The topic of policies is followed within the block; a failure stops the worker and is raised after."""
+    if follower is None:
+        yield
+        return
+    follower.observer = observer
+    task = asyncio.create_task(follower.follow())
+    task.add_done_callback(lambda _: stopping.set())
+    try:
+        yield
+    finally:
+        follower.stop()
+        await asyncio.wait({task})
+        follower.close()
+    task.result()

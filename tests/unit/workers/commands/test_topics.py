@@ -13,7 +13,7 @@ from workers.settings import KafkaSettings, Settings
 
 
 def test_the_topics_bear_the_names_of_the_settings() -> None:
-    names = ("events", "decisions", "dead_letters", "reviews", "checkpoints")
+    names = ("events", "decisions", "dead_letters", "reviews", "checkpoints", "policies")
     settings = Settings(kafka=KafkaSettings.model_validate({f"{name}_topic": f"my-{name}" for name in names}))
     assert [topic.name for topic in wanted_topics(settings)] == [f"my-{name}" for name in names]
 
@@ -25,7 +25,7 @@ def test_the_defaults_of_the_settings_are_the_names_of_the_contracts() -> None:
 
 def test_planned_topics_are_made_on_request() -> None:
     names = [topic.name for topic in wanted_topics(Settings(), planned=True)]
-    assert names[5:] == ["moderation.policies", "moderation.escalations"]
+    assert names[6:] == ["moderation.escalations"]
 
 
 def test_partitions_and_copies_come_from_the_settings_unless_given() -> None:
@@ -84,11 +84,12 @@ def test_every_command_has_its_rights_over_the_names_in_force(task: Task) -> Non
         dead_letters_topic="x",
         reviews_topic="r",
         checkpoints_topic="c",
+        policies_topic="p",
         group_id="g",
     )
     found = rights(kafka, task)
     assert found
     names = {right.name for right in found if right.kind == "topic"}
-    assert names <= {"e", "d", "x", "r", "c"}
+    assert names <= {"e", "d", "x", "r", "c", "p"}
     for right in found:
         assert acl_command(right, "User:u", "b:1").count("--operation") == len(right.operations)
