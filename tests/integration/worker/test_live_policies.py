@@ -80,8 +80,7 @@ def changes(worker: Worker) -> int:
 def test_a_new_version_is_in_force_on_every_worker_within_two_seconds(live: LiveTopics) -> None:
     live.publish("1")
     workers = [live.start(), live.start()]
-    for worker in workers:
-        wait_for(lambda worker=worker: worker.partitions(), "partitions")
+    wait_for(lambda: all(worker.partitions() for worker in workers), "partitions")
     wait_for(lambda: sum(len(worker.partitions() or []) for worker in workers) == 3, "a division")
     live.send("before", "good day")
     assert live.version_of("before") == "1"
@@ -160,8 +159,8 @@ def test_tenants_have_their_own_and_a_retired_policy_is_unknown(live: LiveTopics
 def test_a_changed_policy_is_never_answered_by_an_old_verdict(live: LiveTopics) -> None:
     """The same texts over and over, so that every verdict is remembered, while the policy changes."""
     live.publish("1", "casino 1")
-    for _ in range(2):
-        live.start()
+    workers = [live.start(), live.start()]
+    wait_for(lambda: all(worker.partitions() for worker in workers), "partitions")
     hashes, sent = {}, 0
     for version in range(1, 6):
         if version > 1:
@@ -169,8 +168,9 @@ def test_a_changed_policy_is_never_answered_by_an_old_verdict(live: LiveTopics) 
         (found,) = find_policies(str(live.folder / f"house-{version}.yaml"))
         hashes[str(version)] = judgement_hash(found.policy)
         for _ in range(60):
-            live.send(f"load-{sent}", f"text {sent % 5}")
+            live.send(f"load-{sent}", f"text {sent % 5} of {live.name}")
             sent += 1
+        live.wait_decided(sent - 20)  # the next version comes while the rest is on its way
     live.wait_decided(sent)
     wait_for(lambda: live.committed() == sent, "everything committed")
     decisions = {one.decision_id: one for one in live.decisions()}
