@@ -343,3 +343,10 @@ def test_sentinels_are_taken_with_their_service() -> None:
         }
     )
     assert settings.redis.sentinel_service == "verdicts"
+
+
+def test_policies_of_files_and_of_the_topic_are_not_mixed() -> None:
+    with pytest.raises(SettingsError, match="RSAFE_POLICIES__PATH: expected none where") as refused:
+        load_settings({"RSAFE_POLICIES__SOURCE": "topic", "RSAFE_POLICIES__PATH": "/etc/policies"})
+    assert "rsafe policy publish" in str(refused.value)
+    assert load_settings({"RSAFE_POLICIES__SOURCE": "topic"}).policies.source == "topic"

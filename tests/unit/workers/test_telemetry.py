@@ -8,8 +8,9 @@ from structlog.testing import capture_logs
 
 from guard.errors import EngineNotReady
 from guard.serving.fleet_view import EndpointView, FleetView
+from schemas.dead_letter import DeadLetter
 from schemas.verdict import Step, Unjudged
-from tests.unit.workers.moderation.builders import GUARD, make_asked, make_verdict
+from tests.unit.workers.moderation.builders import GUARD, make_asked, make_book, make_policy, make_verdict
 from workers.health import Health
 from workers.metrics import Metrics
 from workers.moderation.make_decision import make_decision, weigh
@@ -239,3 +240,31 @@ def test_verdicts_are_counted_by_the_way_they_went(parts: Any) -> None:
     assert 'rsafe_guard_verdicts_total{answered_in="think",mode="adaptive"} 1.0' in shown
     assert 'rsafe_guard_verdicts_total{answered_in="fast",mode="fast"} 1.0' in shown
     assert 'rsafe_guard_answers_total{answer="unjudged"} 1.0' in shown
+
+
+def test_changes_of_policies_are_counted_and_their_age_is_shown(
+    parts: tuple[Telemetry, Metrics, Health, Time],
+) -> None:
+    telemetry, metrics, _, time = parts
+    time.now = 50.0
+    assert "rsafe_policies_age_seconds 50.0" in text(metrics)
+    book = make_book(default=make_policy())
+    with capture_logs() as logs:
+        telemetry.policies_changed(book)
+        telemetry.policy_record("published")
+        letter = DeadLetter(
+            topic="policies", partition=1, offset=7, reason="invalid_policy", sentence="a sentence", field="$"
+        )
+        telemetry.policy_record("refused")
+        telemetry.policy_refused(letter)
+        for _ in range(3):
+            telemetry.policies_not_followed("no broker")
+    time.now = 53.0
+    shown = text(metrics)
+    assert "rsafe_policies_age_seconds 3.0" in shown
+    assert 'rsafe_policy_records_total{outcome="published"} 1.0' in shown
+    assert 'rsafe_policy_records_total{outcome="refused"} 1.0' in shown
+    assert 'rsafe_dead_letters_total{reason="invalid_policy"} 1.0' in shown
+    assert [line["log_level"] for line in logs] == ["info", "error", "warning"]
+    assert (logs[0]["policies"], logs[0]["fingerprint"]) == (1, book.policies.fingerprint)
+    assert (logs[1]["offset"], logs[1]["why"]) == (7, "a sentence")
