@@ -147,27 +147,6 @@ bounded sets of values: no tenant, no conversation, no text. What they are for:
 |---|---|---|---|
 """
 # By metric and label: a label may mean something else in another metric. Reasons have a page of their own.
-LABEL_VALUES: Final = {
-    ("rsafe_decisions_total", "status"): worker_metrics.STATUSES,
-    ("rsafe_decisions_total", "action"): worker_metrics.ACTIONS,
-    ("rsafe_decisions_total", "cache"): worker_metrics.CACHE,
-    ("rsafe_guard_answers_total", "answer"): worker_metrics.ANSWERS,
-    ("rsafe_guard_verdicts_total", "mode"): worker_metrics.MODES,
-    ("rsafe_guard_verdicts_total", "answered_in"): worker_metrics.WAYS,
-    ("rsafe_guard_restarts_total", "outcome"): worker_metrics.RESTARTS,
-    ("rsafe_commits_total", "outcome"): worker_metrics.COMMITS,
-    ("rsafe_discarded_records_total", "why"): worker_metrics.WHY_DISCARDED,
-    ("rsafe_unexpected_errors_total", "where"): worker_metrics.UNEXPECTED,
-    ("rsafe_cache_failures_total", "operation"): worker_metrics.OPERATIONS,
-    ("rsafe_cache_leases_total", "outcome"): worker_metrics.LEASES,
-    ("rsafe_link_renewals_total", "link"): worker_metrics.LINKS,
-    ("rsafe_spans_total", "outcome"): worker_metrics.SPANS,
-    ("rsafe_link_renewals_total", "outcome"): worker_metrics.RENEWALS,
-    ("rsafe_policy_records_total", "outcome"): worker_metrics.POLICY_RECORDS,
-    ("rsafe_oldest_uncommitted_seconds", "waiting_for"): worker_metrics.STAGES,
-    ("rsafe_guard_servers", "state"): STATES,
-    ("rsafe_guard_server_ejections_total", "why"): EJECTIONS,
-}
 METRICS_END: Final = """
 The process's own, of prometheus-client: `process_cpu_seconds_total`, `process_resident_memory_bytes`,
 `process_virtual_memory_bytes`, `process_start_time_seconds`, `process_open_fds`, `process_max_fds`. They are
