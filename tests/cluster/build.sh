@@ -84,7 +84,13 @@ done
 binary bin/kwok kwok sigs.k8s.io/kwok/cmd/kwok
 # A folder each, so that either can be `helm` on the PATH.
 helm3=helm.sh/helm/v3 helm4=helm.sh/helm/v4
-binary helm3/helm helm3 $helm3/cmd/helm "-X $helm3/internal/version.version=$(version helm3 $helm3)"
+client=$(version helm3 k8s.io/client-go) # v0.36.1 belongs to Kubernetes 1.36; without these Helm 3 renders for 1.20
+client=${client#v0.}
+renders_for=
+for package in chartutil lint/rules; do
+  renders_for+=" -X $helm3/pkg/$package.k8sVersionMajor=1 -X $helm3/pkg/$package.k8sVersionMinor=${client%%.*}"
+done
+binary helm3/helm helm3 $helm3/cmd/helm "-X $helm3/internal/version.version=$(version helm3 $helm3)$renders_for"
 binary helm4/helm helm4 $helm4/cmd/helm "-X $helm4/internal/version.version=$(version helm4 $helm4)"
 touch "$folder/complete"
 echo "$folder"

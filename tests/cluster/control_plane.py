@@ -130,6 +130,8 @@ class ApiServer(Part):
             f"--cert-dir={self.folder}",
             f"--token-auth-file={tokens}",
             "--authorization-mode=RBAC",
+            # On by default from 1.35.
+            "--feature-gates=ImageVolume=true",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={public}",
             f"--service-account-signing-key-file={self.accounts_key}",

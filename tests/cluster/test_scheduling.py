@@ -13,8 +13,9 @@ TOLERANT = ("--set-json", 'tolerations=[{"key": "nvidia.com/gpu", "operator": "E
 WITHOUT_JOB = ("--set=topics.create=false", "--timeout=60s")
 
 
-def gpus(number: int) -> tuple[str, str]:
-    return "--set-json", f'resources={{"limits": {{"nvidia.com/gpu": {number}}}}}'
+def gpus(number: int) -> tuple[str, str, str]:
+    resources = f'resources={{"limits": {{"nvidia.com/gpu": {number}}}}}'
+    return "--set=image.variant=gpu", "--set-json", resources
 
 
 def pending(cluster: Cluster, namespace: str) -> list[str]:

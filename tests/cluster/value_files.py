@@ -11,7 +11,8 @@ import yaml
 
 from tests.cluster.client import CHART, Cluster, Object
 
-VALUES: Final = sorted(CHART.glob("ci/*.yaml"))
+# Beside the chart's own, two that make every kind of object between them.
+VALUES: Final = sorted([*CHART.glob("ci/*.yaml"), *Path(__file__).parent.glob("values/*.yaml")])
 GOLDENS: Final = Path(__file__).resolve().parents[1] / "unit" / "helm" / "goldens"
 each_values = pytest.mark.parametrize("values", VALUES, ids=[file.stem for file in VALUES])
 
