@@ -5,36 +5,89 @@ from __future__ import annotations
 from typing import Any, Final
 
 import pytest
+import yaml
 
-from tests.unit.helm.chart import FULL, VALUES, merged
+from tests.unit.helm.chart import FULL, SCHEMA, VALUES, merged
 from tests.unit.helm.leaves import LEAVES, Path, another, at, with_leaf
 from tests.unit.helm.many import Render, renders
-from tests.unit.helm.rendering import needs_helm
+from tests.unit.helm.rendering import needs_helm, template
 
 pytestmark = needs_helm
 
+GPU: Final = {"limits": {"nvidia.com/gpu": 1}}
+NO_BUDGET: Final = {"podDisruptionBudget": {"minAvailable": "", "maxUnavailable": 1}}
+KEDA: Final = {
+    "replicas": 1,
+    "autoscaling": {"kind": "keda", "keda": {"guardQueue": {"serverAddress": "http://prometheus:9090"}}},
+}
+HPA: Final = {"replicas": 1, "autoscaling": {"kind": "hpa"}, "resources": {"requests": {"cpu": "1"}}}
+# Servers of the chart's own instead of those that the full values name.
+GUARD: Final = {"guard": {"enabled": True, "resources": GPU}}
+IMAGE: Final = {"existingClaim": "", "image": {"reference": "registry.example/guard:1"}}
+
 # Where a leaf's feature is on; the longest prefix that is here counts, else the full values.
 BASES: Final[dict[str, dict[str, Any]]] = {
+    "autoscaling": merged(FULL, NO_BUDGET | KEDA),
+    "autoscaling.hpa": merged(FULL, NO_BUDGET | HPA),
+    "checkpoint.image": merged(FULL, {"checkpoint": IMAGE}),
+    "guard": merged(with_leaf(FULL, ("settings", "guard"), {}), GUARD),
     "image.tag": merged(FULL, {"image": {"digest": ""}}),
+    "monitoring.rules": merged(FULL, {"monitoring": {"rules": {"enabled": True}}}),
+    "monitoring.serviceMonitor": merged(
+        FULL, {"monitoring": {"podMonitor": {"enabled": False}, "serviceMonitor": {"enabled": True}}}
+    ),
+    "networkPolicy.traces": merged(FULL, {"settings": {"tracing": {"export": "http"}}}),
+    "podDisruptionBudget.maxUnavailable": merged(FULL, NO_BUDGET),
     "policies.existingConfigMap": with_leaf(FULL, ("policies", "files"), {}),
+    "serviceAccount": merged(FULL, {"serviceAccount": {"create": True}}),
+    "shutdownMarginSeconds": merged(FULL, {"terminationGracePeriodSeconds": 0}),
+    "trainer.image.variant": merged(FULL, {"trainer": {"image": {"variant": "gpu"}, "resources": GPU}}),
 }
-# Values of leaves that are maps or lists, or whose form the schema does not tell.
+PEER: Final = [{"podSelector": {"matchLabels": {"app": "another"}}}]
+CONSTRAINT: Final = {
+    "maxSkew": 7,
+    "topologyKey": "another",
+    "whenUnsatisfiable": "DoNotSchedule",
+    "labelSelector": {},
+}
+RESOURCE: Final = {"name": "memory", "target": {"type": "Utilization", "averageUtilization": 7}}
+# Values of leaves that are maps or lists, or whose form the schema does not tell; by path or its last word.
 OTHERS: Final[dict[str, Any]] = {
-    "imagePullSecrets": [{"name": "another"}],
-    "policies.files": {"another.yaml": "id: another"},
-    "service.annotations": {"another": "true"},
-    "podAnnotations": {"another": "true"},
-    "podLabels": {"another": "true"},
-    "nodeSelector": {"another": "true"},
-    "tolerations": [{"key": "another", "operator": "Exists"}],
     "affinity": {"nodeAffinity": {}},
-    "resources": {"limits": {"cpu": "7"}},
-    "tmpSizeLimit": "7Gi",
-    "topologySpreadConstraints": [],
+    "annotations": {"another": "true"},
+    "args": ["another"],
+    "autoscaling.hpa.metrics": [{"type": "Resource", "resource": RESOURCE}],
+    "checkpoint.digest": "7" * 64,
+    "extraEgress": [{"to": PEER}],
     "extraEnv": [{"name": "ANOTHER", "value": "1"}],
-    "extraVolumes": [{"name": "ca", "configMap": {"name": "another"}}],
+    "extraIngress": [{"from": PEER}],
+    "extraObjects": [],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/another"}],
+    "extraVolumes": [{"name": "ca", "configMap": {"name": "another"}}],
+    "guard.resources": {"limits": {"nvidia.com/gpu": 2}},
+    "imagePullSecrets": [{"name": "another"}],
+    "labels": {"another": "true"},
+    "metricsFrom": PEER,
+    "nodeSelector": {"another": "true"},
+    "podAnnotations": {"another": "true"},
+    "podDisruptionBudget.minAvailable": 1,
+    "podLabels": {"another": "true"},
+    "policies.files": {"another.yaml": "id: another"},
+    "ports": [7777],
+    "resources": {"limits": {"cpu": "7"}},
+    "to": PEER,
+    "tolerations": [{"key": "another", "operator": "Exists"}],
+    "topologySpreadConstraints": [CONSTRAINT],
 }
+# What the image was built for is rendered nowhere: it decides what is refused.
+REFUSED: Final = {"image.variant", "guard.image.variant", "trainer.image.variant"}
+# Traces are let through where the worker has settings for them.
+TRACES: Final = "tracing" in SCHEMA["properties"]["settings"]["properties"]
+SHOWN: Final = [
+    path
+    for path in LEAVES
+    if ".".join(path) not in REFUSED and (TRACES or path[:2] != ("networkPolicy", "traces"))
+]
 
 
 def base_of(path: Path) -> dict[str, Any]:
@@ -49,7 +102,8 @@ def values_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     base = base_of(path)
     name = ".".join(path)
     now = at(merged(VALUES, base), path)
-    value = OTHERS[name] if name in OTHERS else another(path, now)
+    listed = next((word for word in (name, path[-1]) if word in OTHERS), None)
+    value = OTHERS[listed] if listed else another(path, now)
     assert value != now, f"{name}: {value!r} is what stands there already"
     return base, with_leaf(base, path, value)
 
@@ -57,12 +111,12 @@ def values_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, tuple[Render, Render]]:
     """Of every leaf the render of its base, and the one with the leaf changed."""
-    values = [part for path in LEAVES for part in values_of(path)]
+    values = [part for path in SHOWN for part in values_of(path)]
     made = renders(tmp_path_factory.mktemp("many"), values)
-    return dict(zip(LEAVES, zip(made[::2], made[1::2], strict=True), strict=True))
+    return dict(zip(SHOWN, zip(made[::2], made[1::2], strict=True), strict=True))
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=[".".join(path) for path in LEAVES])
+@pytest.mark.parametrize("path", SHOWN, ids=[".".join(path) for path in SHOWN])
 def test_the_leaf_changes_a_render(path: Path, pairs: dict[Path, tuple[Render, Render]]) -> None:
     before, after = pairs[path]
     assert before, "nothing was rendered"
@@ -73,3 +127,12 @@ def test_equal_values_have_equal_renders(pairs: dict[Path, tuple[Render, Render]
     """Else every leaf would seem to change something."""
     of_full = {before for path, (before, _) in pairs.items() if base_of(path) is FULL}
     assert len(of_full) == 1
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_the_leaf_makes_a_refusal(name: str) -> None:
+    base, changed = (yaml.safe_dump(values) for values in values_of(tuple(name.split("."))))
+    assert template(values=base).returncode == 0
+    run = template(values=changed)
+    assert run.returncode != 0
+    assert name in run.stderr
