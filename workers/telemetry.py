@@ -319,6 +319,7 @@ class Telemetry:
     def policies_changed(self, book: PolicyBook) -> None:
         """Another snapshot is in force, or the first one."""
         self._policies_at = self._clock()
+        self.policies_in_force(book.fingerprint, book.used())
         self._log.info(
             "The policies in force changed.",
             policies=len(book.policies.all),

@@ -198,7 +198,7 @@ def _address(endpoint: str) -> str:
 
 def _resource() -> Resource:
     """What sends the spans; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win."""
-    ours = {
+    ours: dict[str, str | int] = {
         "service.name": "rsafe-stream",
         "service.version": version("rsafe-stream"),
         "host.name": socket.gethostname(),

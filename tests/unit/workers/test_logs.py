@@ -64,7 +64,7 @@ def test_a_logger_that_was_used_before_follows_the_level(log: Lines) -> None:
 
 def test_a_change_of_level_is_told_whichever_way_it_goes(log: Lines) -> None:
     for level in ("debug", "error", "info"):
-        change_level(level)  # type: ignore[arg-type]
+        change_level(level)
     assert [line["log_level"] for line in log.all] == ["debug", "error", "info"]
 
 

@@ -92,7 +92,7 @@ def test_a_topic_is_described_with_rights_as_kafka_spells_them(client: Client) -
     assert (found.brokers, found.cluster_id) == (2, "abc")
     topic = found.topics["t"]
     assert (topic.partitions, topic.copies, topic.without_leader, topic.behind) == (3, 3, 1, 1)
-    assert topic.operations == {"Read", "DescribeConfigs"}
+    assert topic.operations == frozenset({"Read", "DescribeConfigs"})
     assert topic.config == CONFIG
 
 

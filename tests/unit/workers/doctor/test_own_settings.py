@@ -53,7 +53,7 @@ def test_trouble_is_a_warning_with_a_remedy(groups: dict[str, Any], word: str) -
 
 
 def test_links_within_this_machine_may_be_plain() -> None:
-    groups = {
+    groups: dict[str, Any] = {
         "kafka": {"bootstrap_servers": "127.0.0.1:9092,[::1]:9092", "security_protocol": "PLAINTEXT"},
         "redis": {"url": "redis://localhost:6379/0"},
         "guard": {"engine": "remote", "endpoints": "http://127.0.0.1:8000"},
