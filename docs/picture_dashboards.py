@@ -39,7 +39,12 @@ LOAD_S: Final = 150
 RATE: Final = "60"
 STEP_S: Final = 2
 # Of Grafana's variables in queries. A rate over ten scrapes is smooth enough for a picture of minutes.
-VARIABLES: Final = {"__rate_interval": "20s", "__interval": "20s", "__range": f"{LOAD_S}s"}
+VARIABLES: Final = {
+    "__rate_interval": "20s",
+    "__interval": "20s",
+    "__range": f"{LOAD_S}s",
+    "price_per_hour": "2.50",
+}
 COLUMNS: Final = 24  # of Grafana's grid
 _CELL_INCHES: Final = (0.62, 0.34)
 _TEXT: Final = 7

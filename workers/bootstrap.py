@@ -161,6 +161,7 @@ async def _run(
     clock: SystemClock,
     stopping: asyncio.Event,
 ) -> None:
+    telemetry.policies_in_force(checked.policies.fingerprint, checked.policies.used())
     shared = await open_shared_cache(settings, telemetry, clock)
     if shared is not None:
         telemetry.watch_shared_cache(shared.left_alone)
@@ -269,7 +270,6 @@ def make_stream(
     budget = GuardBudget(
         calls=settings.guard.max_concurrency, tokens=stream.in_flight_tokens, clock=clock.monotonic_s
     )
-    telemetry.policies_in_force(checked.policies.fingerprint, checked.policies.used())
     telemetry.guard_in_force(guards["fast"])
     telemetry.watch_guard(lambda: judge.calls_in_flight, lambda: budget.waiting)
     path = ModerationPath(

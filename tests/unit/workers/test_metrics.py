@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.decision import CategoryDecision, Decision, PolicyUsed
 from schemas.verdict import Unjudged
-from tests.unit.workers.moderation.builders import GUARD, make_asked, make_verdict
+from tests.unit.workers.moderation.builders import GUARD, make_asked, make_book, make_policy, make_verdict
 from workers.health import Health
 from workers.metrics import MOST_CATEGORIES, MOST_POLICIES, Metrics
 from workers.moderation.make_decision import make_decision, weigh
@@ -248,3 +248,13 @@ def test_the_process_itself_is_shown(parts: Parts) -> None:
     shown = generate_latest(parts.metrics.registry).decode()
     assert "\nprocess_start_time_seconds " in shown
     assert "\nprocess_cpu_seconds_total " in shown
+
+
+def test_changed_policies_are_the_ones_in_force(parts: Parts) -> None:
+    first, second = make_book(default=make_policy()), make_book(make_policy(id="p-2"), default=make_policy())
+    for book, count in ((first, 1), (second, 2)):
+        parts.telemetry.policies_changed(book)
+        found = parts.samples()
+        assert found["rsafe_policies", ()] == count
+        assert ("rsafe_policy_set_info", (("fingerprint", book.fingerprint),)) in found
+    assert len([name for name, _ in found if name == "rsafe_policy_set_info"]) == 1
