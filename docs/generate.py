@@ -146,7 +146,6 @@ bounded sets of values: no tenant, no conversation, no text. What they are for:
 | Metric | Kind | Labels | Meaning |
 |---|---|---|---|
 """
-# By metric and label: a label may mean something else in another metric. Reasons have a page of their own.
 METRICS_END: Final = """
 The process's own, of prometheus-client: `process_cpu_seconds_total`, `process_resident_memory_bytes`,
 `process_virtual_memory_bytes`, `process_start_time_seconds`, `process_open_fds`, `process_max_fds`. They are
