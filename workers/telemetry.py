@@ -323,8 +323,9 @@ class Telemetry:
         self._log.info(
             "The policies in force changed.",
             policies=len(book.policies.all),
-            fingerprint=book.policies.fingerprint,
+            fingerprint=book.fingerprint,
         )
+        self.policies_in_force(book.fingerprint, book.used())
 
     def policies_not_followed(self, why: str) -> None:
         if self._may_tell("policies"):

@@ -67,8 +67,8 @@ class PolicyBook:
         return self._policies.fingerprint
 
     def used(self) -> list[PolicyUsed]:
-        """Every policy that may be chosen, by its id."""
-        used = {ready.used.id: ready.used for ready in self._ready.values()}
+        """Every policy that may be chosen, by its id; tenants may have some of one id, with other hashes."""
+        used = {(ready.used.id, ready.used.policy_hash): ready.used for ready in self._ready.values()}
         return [used[name] for name in sorted(used)]
 
     def _choose(self, place: tuple[str, str | None]) -> ChosenPolicy | Rejection:
