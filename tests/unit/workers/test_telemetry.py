@@ -265,6 +265,7 @@ def test_changes_of_policies_are_counted_and_their_age_is_shown(
     assert 'rsafe_policy_records_total{outcome="published"} 1.0' in shown
     assert 'rsafe_policy_records_total{outcome="refused"} 1.0' in shown
     assert 'rsafe_dead_letters_total{reason="invalid_policy"} 1.0' in shown
-    assert [line["log_level"] for line in logs] == ["info", "error", "warning"]
-    assert (logs[0]["policies"], logs[0]["fingerprint"]) == (1, book.policies.fingerprint)
-    assert (logs[1]["offset"], logs[1]["why"]) == (7, "a sentence")
+    told = [line for line in logs if line["log_level"] != "debug"]
+    assert [line["log_level"] for line in told] == ["info", "error", "warning"]
+    assert (told[0]["policies"], told[0]["fingerprint"]) == (1, book.policies.fingerprint)
+    assert (told[1]["offset"], told[1]["why"]) == (7, "a sentence")
