@@ -204,4 +204,4 @@ def _resource() -> Resource:
         "host.name": socket.gethostname(),
         "process.pid": os.getpid(),
     }
-    return Resource(ours).merge(OTELResourceDetector().detect())
+    return Resource({**ours}).merge(OTELResourceDetector().detect())
