@@ -20,7 +20,8 @@ FIELDS = frozenset(
         "action", "after_s", "asked", "deaths_alone", "decision_id", "error", "event_id", "events", "field",
         "fingerprint", "health_port", "link", "log_level", "offset", "operation", "outcome", "partition",
         "partitions", "pause_s", "places", "policies", "reason", "records", "remembered", "scores",
-        "seconds", "server", "spans", "status", "total_ms", "trace_id", "trusted_keys", "waiting_for", "where", "why",
+        "seconds", "server", "spans", "status", "total_ms", "trace_id", "trusted_keys", "waiting_for",
+        "where", "why",
     }
 )  # fmt: skip
 CLIENT_VALUES = frozenset({"error.name()", "what.reason", "result.why"})
