@@ -117,6 +117,10 @@ CASES: Final[dict[str, Case]] = {
         "{settings: {policies: {path: /elsewhere}}, policies: {existingConfigMap: mine}}",
         "settings.policies.path",
     ),
+    "policies-of-a-topic-and-of-files": Case(
+        "{settings: {policies: {source: topic}}, policies: {existingConfigMap: mine}}",
+        "settings.policies.source",
+    ),
     "certificate-beside-a-mounted-one": Case(
         "{settings: {kafka: {ssl_ca_location: /elsewhere}}, tls: {kafka: {existingSecret: mine}}}",
         "settings.kafka.ssl_ca_location",
@@ -153,10 +157,6 @@ CASES: Final[dict[str, Case]] = {
 BEHIND_THE_SCHEMA: Final[dict[str, Case]] = {
     "setting-among-the-variables": Case(
         "{extraEnv: [{name: RSAFE_GUARD__ENGINE, value: scripted}]}", "extraEnv"
-    ),
-    "policies-of-a-topic-and-of-files": Case(
-        "{settings: {policies: {source: topic}}, policies: {existingConfigMap: mine}}",
-        "settings.policies.source",
     ),
 }
 
