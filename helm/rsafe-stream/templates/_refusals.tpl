@@ -118,6 +118,26 @@
 {{- fail "settings.kafka.delivery: exactly-once with topics of one copy promises what one lost broker breaks; set settings.kafka.replication_factor: 3, or topics.create: false where the topics are yours" }}
 {{- end }}
 
+{{- if eq (dig "kafka" "delivery" "at-least-once" $s) "exactly-once" }}
+{{- $commit := dig "stream" "commit_interval_ms" 500 $s | float64 }}
+{{- $delivery := dig "kafka" "delivery_timeout_ms" 120000 $s | float64 }}
+{{- if ge $commit $delivery }}
+{{- fail (printf "settings.stream.commit_interval_ms: with settings.kafka.delivery exactly-once a transaction lasts %v ms and settings.kafka.delivery_timeout_ms gives up after %v; expected a shorter interval" $commit $delivery) }}
+{{- end }}
+{{- end }}
+{{- if or (hasPrefix "127." (dig "health" "host" "127.0.0.1" $s)) (has (dig "health" "host" "127.0.0.1" $s) (list "localhost" "::1")) }}
+{{- fail "settings.health.host: neither probes nor Prometheus reach a loopback address in a pod; expected 0.0.0.0" }}
+{{- end }}
+{{- if $v.guard.enabled }}
+{{- range $v.guard.args }}
+{{- if hasPrefix "--ssl" . }}
+{{- fail (printf "guard.args: %s: workers and probes ask the chart's servers by http; leave it out, or run the servers yourself and set settings.guard.endpoints" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and $v.trainer.schedule (not $v.trainer.enabled) }}
+{{- fail "trainer.schedule: nothing is trained while trainer.enabled is false; set it, or make the schedule empty" }}
+{{- end }}
 {{- if and $v.networkPolicy.enabled (not $v.networkPolicy.kafka.ports) (eq (include "rsafe.portsOf" (dig "kafka" "bootstrap_servers" "" $s)) "[]") }}
 {{- fail "networkPolicy.kafka.ports: settings.kafka.bootstrap_servers names no port that could be allowed; set the ports" }}
 {{- end }}

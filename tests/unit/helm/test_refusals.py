@@ -143,6 +143,17 @@ CASES: Final[dict[str, Case]] = {
     "monitor-without-service": Case(
         "{service: {enabled: false}, monitoring: {serviceMonitor: {enabled: true}}}", "service.enabled"
     ),
+    "transaction-longer-than-its-time": Case(
+        "{settings: {kafka: {delivery: exactly-once, delivery_timeout_ms: 1000}, "
+        "stream: {commit_interval_ms: 1000}}}",
+        "settings.stream.commit_interval_ms",
+    ),
+    "health-on-loopback": Case("{settings: {health: {host: 127.0.0.1}}}", "settings.health.host"),
+    "certificate-of-the-guard": Case(
+        f"{{image: {{variant: gpu}}, guard: {{enabled: true, args: [--ssl-keyfile=/k], resources: {GPU}}}}}",
+        "guard.args",
+    ),
+    "schedule-of-no-trainer": Case("{trainer: {schedule: '0 3 * * 0'}}", "trainer.schedule"),
     "trainer-without-place": Case("{trainer: {enabled: true}}", "trainer.output.existingClaim"),
     "trainer-without-image": Case(
         "{trainer: {enabled: true, output: {existingClaim: training}}}", "trainer.image"

@@ -1,0 +1,226 @@
+"""What each component of the chart does, beside the worker: values in, and what they mean for the cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.helm.rendering import Object, containers, needs_helm, parse, pod_templates, template
+
+pytestmark = needs_helm
+
+GUARD = """
+image: {variant: gpu}
+guard: {enabled: true, replicas: 2, port: 8100, resources: {limits: {nvidia.com/gpu: 1}}}
+secrets: {guardEndpointApiKey: {existingSecret: key}}
+"""
+SASL = """
+autoscaling: {kind: keda, minReplicas: 2, maxReplicas: 12}
+settings:
+  kafka:
+    bootstrap_servers: a:9093,b:9093
+    group_id: mine
+    events_topic: chat
+    security_protocol: SASL_SSL
+    sasl_mechanism: SCRAM-SHA-512
+    sasl_username: rsafe
+secrets: {kafkaSaslPassword: {existingSecret: kafka, key: password}}
+tls: {kafka: {existingSecret: kafka-tls, ca: ca.crt}}
+"""
+TRAINER = """
+trainer: {enabled: true, image: {tag: train}, output: {existingClaim: training, path: guards}}
+"""
+
+
+def objects(values: str, *arguments: str) -> dict[str, Object]:
+    """The objects by `Kind/name`."""
+    run = template(*arguments, values=values)
+    assert run.returncode == 0, run.stderr
+    return {f"{part['kind']}/{part['metadata']['name']}": part for part in parse(run.stdout)}
+
+
+def environment(part: Object) -> dict[str, str]:
+    (_, pod), *_ = pod_templates([part])
+    (container,) = containers(pod)
+    return {entry["name"]: entry["value"] for entry in container["env"]}
+
+
+def worker(found: dict[str, Object]) -> Object:
+    return found["Deployment/demo-rsafe-stream"]
+
+
+def test_workers_ask_every_server_behind_the_guards_name() -> None:
+    found = objects(GUARD)
+    given = environment(worker(found))
+    service = found["Service/demo-rsafe-stream-guard"]
+    (port,) = service["spec"]["ports"]
+    assert given["RSAFE_GUARD__ENGINE"] == "remote"
+    assert given["RSAFE_GUARD__ENDPOINTS"] == f"http://{service['metadata']['name']}:{port['port']}"
+    assert given["RSAFE_GUARD__ENDPOINT_ADDRESSES"] == "all"
+    assert service["spec"]["clusterIP"] == "None"
+
+
+def test_the_guards_service_selects_the_guards_pods_alone() -> None:
+    found = objects(GUARD)
+    selector = found["Service/demo-rsafe-stream-guard"]["spec"]["selector"]
+    chosen = [
+        part["metadata"]["name"]
+        for part, pod in pod_templates(list(found.values()))
+        if selected(selector, pod)
+    ]
+    assert chosen == ["demo-rsafe-stream-guard"]
+
+
+def selected(selector: dict[str, str], pod: Object) -> bool:
+    return selector.items() <= pod["metadata"].get("labels", {}).items()
+
+
+def test_the_guard_is_not_told_to_ask_itself_and_has_one_secret() -> None:
+    given = environment(objects(GUARD)["Deployment/demo-rsafe-stream-guard"])
+    assert not {"RSAFE_GUARD__ENGINE", "RSAFE_GUARD__ENDPOINTS"} & set(given)
+    assert [name for name in given if name.endswith("_FILE")] == ["RSAFE_GUARD__ENDPOINT_API_KEY_FILE"]
+
+
+@pytest.mark.parametrize(("gpu", "rollout"), [(False, (1, 0)), (True, (0, 1))], ids=["cpu", "gpu"])
+def test_where_a_gpu_is_asked_for_an_old_pod_leaves_first(gpu: bool, rollout: tuple[int, int]) -> None:
+    values = "{image: {variant: gpu}, resources: {limits: {nvidia.com/gpu: 1}}}" if gpu else "{}"
+    given = worker(objects(values))["spec"]["strategy"]["rollingUpdate"]
+    assert (given["maxSurge"], given["maxUnavailable"]) == rollout
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "checkpoint: {{existingClaim: guards, path: seven, digest: '{}'}}",
+        "checkpoint: {{image: {{reference: 'registry.example/guard:1'}}, digest: '{}'}}",
+    ],
+    ids=["claim", "image"],
+)
+def test_another_digest_of_the_checkpoint_makes_other_pods(values: str) -> None:
+    old, new = (worker(objects(values.format(digit * 64)))["spec"]["template"] for digit in "12")
+    assert old != new
+    assert worker(objects(values.format("1" * 64)))["spec"]["template"] == old  # what a rollback brings back
+
+
+def test_a_checkpoint_image_is_mounted_where_the_worker_looks() -> None:
+    found = worker(objects("checkpoint: {image: {reference: 'registry.example/guard:1'}, path: seven}"))
+    spec = found["spec"]["template"]["spec"]
+    (volume,) = [volume for volume in spec["volumes"] if "image" in volume]
+    (mount,) = [mount for mount in spec["containers"][0]["volumeMounts"] if mount["name"] == volume["name"]]
+    assert volume["image"]["reference"] == "registry.example/guard:1"
+    assert environment(found)["RSAFE_GUARD__CHECKPOINT"] == f"{mount['mountPath']}/seven"
+
+
+def test_with_an_autoscaler_the_deployment_has_no_number_of_its_own() -> None:
+    assert "replicas" not in worker(objects(SASL))["spec"]
+    assert worker(objects("replicas: 3"))["spec"]["replicas"] == 3
+
+
+def test_keda_measures_the_group_that_the_workers_are() -> None:
+    found = objects(SASL)
+    scaled = found["ScaledObject/demo-rsafe-stream"]["spec"]
+    (trigger,) = scaled["triggers"]
+    given = environment(worker(found))
+    assert trigger["metadata"]["bootstrapServers"] == given["RSAFE_KAFKA__BOOTSTRAP_SERVERS"]
+    assert trigger["metadata"]["consumerGroup"] == given["RSAFE_KAFKA__GROUP_ID"]
+    assert trigger["metadata"]["topic"] == given["RSAFE_KAFKA__EVENTS_TOPIC"]
+    assert (trigger["metadata"]["sasl"], trigger["metadata"]["tls"]) == ("scram_sha512", "enable")
+    assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (2, 12)
+    assert scaled["scaleTargetRef"]["name"] == worker(found)["metadata"]["name"]
+
+
+def test_keda_logs_in_with_the_workers_secrets() -> None:
+    found = objects(SASL)
+    (trigger,) = found["ScaledObject/demo-rsafe-stream"]["spec"]["triggers"]
+    login = found[f"TriggerAuthentication/{trigger['authenticationRef']['name']}"]["spec"]
+    assert {one["parameter"]: (one["name"], one["key"]) for one in login["secretTargetRef"]} == {
+        "password": ("kafka", "password"),
+        "ca": ("kafka-tls", "ca.crt"),
+    }
+    (user,) = login["env"]
+    assert environment(worker(found))[user["name"]] == "rsafe"
+
+
+def test_scale_to_zero_has_to_be_asked_for() -> None:
+    zero = "autoscaling: {kind: keda, keda: {scaleToZero: true}}"
+    least = [
+        objects(values)["ScaledObject/demo-rsafe-stream"]["spec"]["minReplicaCount"]
+        for values in ("autoscaling: {kind: keda}", zero)
+    ]
+    assert least == [1, 0]
+
+
+@pytest.mark.parametrize("kind", ["hpa", "keda"])
+def test_workers_leave_one_at_a_time_and_late(kind: str) -> None:
+    found = objects(f"{{autoscaling: {{kind: {kind}}}, resources: {{requests: {{cpu: 2}}}}}}")
+    if kind == "hpa":
+        behavior = found["HorizontalPodAutoscaler/demo-rsafe-stream"]["spec"]["behavior"]
+    else:
+        advanced = found["ScaledObject/demo-rsafe-stream"]["spec"]["advanced"]
+        behavior = advanced["horizontalPodAutoscalerConfig"]["behavior"]
+    (policy,) = behavior["scaleDown"]["policies"]
+    assert (policy["type"], policy["value"]) == ("Pods", 1)
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] >= 300
+
+
+def test_a_trainer_writes_where_its_claim_is_mounted() -> None:
+    found = objects(TRAINER)
+    (job,) = [part for name, part in found.items() if name.startswith("Job/") and "trainer" in name]
+    spec = job["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    output = container["args"][container["args"].index("--output") + 1]
+    (mount,) = [mount for mount in container["volumeMounts"] if output.startswith(mount["mountPath"])]
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
+    assert volume["persistentVolumeClaim"]["claimName"] == "training"
+    assert output == "/training/guards"
+
+
+def test_a_schedule_makes_the_trainer_a_cron_job_that_never_overlaps() -> None:
+    values = yaml.safe_load(TRAINER)
+    values["trainer"]["schedule"] = "0 3 * * 0"
+    found = objects(yaml.safe_dump(values))
+    (job,) = [part for part in found.values() if part["kind"] == "CronJob"]
+    assert (job["spec"]["schedule"], job["spec"]["concurrencyPolicy"]) == ("0 3 * * 0", "Forbid")
+    assert not [name for name in found if name.startswith("Job/") and "trainer" in name]
+
+
+def test_every_pod_is_under_a_network_policy_of_both_directions() -> None:
+    found = list(objects(GUARD + TRAINER + "networkPolicy: {enabled: true}").values())
+    policies = [part["spec"] for part in found if part["kind"] == "NetworkPolicy"]
+    for part, pod in pod_templates(found):
+        rules = [rule for rule in policies if selected(rule["podSelector"]["matchLabels"], pod)]
+        assert rules, part["metadata"]["name"]
+        assert all(set(rule["policyTypes"]) == {"Ingress", "Egress"} for rule in rules)
+
+
+def test_an_account_of_the_chart_is_not_asked_for_before_it_is_there() -> None:
+    found = objects("serviceAccount: {create: true}")
+    names: dict[str, Any] = {
+        part["metadata"]["name"]: pod["spec"].get("serviceAccountName")
+        for part, pod in pod_templates(list(found.values()))
+    }
+    assert names["demo-rsafe-stream"] == "demo-rsafe-stream"
+    assert names["demo-rsafe-stream-topics"] is None  # a hook that runs before the install
+    assert found["ServiceAccount/demo-rsafe-stream"]["automountServiceAccountToken"] is False
+
+
+def test_a_mirror_stands_before_every_image() -> None:
+    values = (
+        GUARD
+        + TRAINER
+        + "checkpoint: {image: {reference: 'guard:1'}}\nglobal: {imageRegistry: mirror:5000}\n"
+    )
+    found = list(objects(values).values())
+    for _, pod in pod_templates(found):
+        assert all(container["image"].startswith("mirror:5000/") for container in containers(pod))
+        for volume in pod["spec"]["volumes"]:
+            assert volume.get("image", {"reference": "mirror:5000/"})["reference"].startswith("mirror:5000/")
+
+
+def test_extra_objects_are_templates() -> None:
+    text = (
+        "extraObjects: ['{apiVersion: v1, kind: ConfigMap, metadata: {name: \"{{ .Release.Name }}-more\"}}']"
+    )
+    assert "ConfigMap/demo-more" in objects(text)
