@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "redrive": ("workers.commands.redrive:redrive", "Put dead letters back onto their topic."),
     "cache": ("workers.commands.cache:cache", "Look at, and empty, the verdict cache in Redis."),
     "load": ("workers.commands.load:load", "A load like a client's, and how long it took."),
+    "plan": ("workers.commands.plan:plan", "How many workers, GPUs and partitions a traffic needs."),
     "checkpoint": (
         "workers.commands.checkpoint:checkpoint",
         "Verify, show, compare, sign and announce checkpoints.",
