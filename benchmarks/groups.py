@@ -3,8 +3,8 @@
     python -m benchmarks.groups [--members 20 50 100] [--partitions 1000] [--rounds 3]
 
 Members are consumers with the worker's own options (cooperative-sticky, and KIP-848), many in one process,
-each polled by a thread and on no records: what is seen is the group's coordinator and the clients, not the work
-of workers. Measured: all members start at once; one more joins; one leaves. For each: seconds until every
+each polled by a thread and on no records: what is seen is the group's coordinator and the clients, not the
+work of workers. Measured: all members start at once; one more joins; one leaves. For each: seconds until every
 partition has one owner and no two members differ by more than one partition, and how many partitions changed
 hands, beside the fewest that can.
 
