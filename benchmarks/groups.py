@@ -4,9 +4,9 @@
 
 Members are consumers with the worker's own options (cooperative-sticky, and KIP-848), many in one process,
 each polled by a thread and on no records: what is seen is the group's coordinator and the clients, not the
-work of workers. Measured: all members start at once; one more joins; one leaves. For each: seconds until every
-partition has one owner and no two members differ by more than one partition, and how many partitions changed
-hands, beside the fewest that can.
+work of workers. Measured: all members start at once; one more joins; one leaves. For each: seconds until
+every partition has one owner and no two members differ by more than one partition, and how many partitions
+changed hands, beside the fewest that can.
 
 Then each member commits as fast as the broker answers, so many partitions at a time. Workers commit once in
 `stream.commit_interval_ms` (500), so that 500 of them ask for 1,000 commits a second. That many workers are
