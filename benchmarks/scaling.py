@@ -141,6 +141,8 @@ class Bench:
                 "RSAFE_KAFKA__GROUP_ID": run,
                 "RSAFE_GUARD__ENGINE": "scripted",
                 "RSAFE_SECRETS__CONTENT_KEY": key,
+                # More workers than cores wait for each other; a late answer must not make a miss of a hit.
+                "RSAFE_REDIS__TIMEOUT_MS": "5000",
             },
             health_port=FIRST_PORT + number,
             log=self._folder / f"worker-{number}.log",
