@@ -14,7 +14,7 @@ from workers.capacity.figures import Figures
 from workers.capacity.formulas import Plan
 
 _UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
-_NAME_WIDTH: Final = 32
+_NAME_WIDTH: Final = 34
 
 
 def lines(plan: Plan, demand: Demand, figures: Figures) -> Iterator[str]:
