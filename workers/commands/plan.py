@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
@@ -23,11 +24,14 @@ _DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.field
 _MODES: Final = ("fast", "think", "adaptive")
 
 
-def _option(name: str, text: str, **more: Any) -> Any:
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _option(name: str, text: str, **more: Any) -> Decorator:
     """A number of the demand; its bounds are the demand's own."""
     default = _DEFAULTS[name.removeprefix("--").replace("-", "_")]
-    shown = {} if default in (None, msgspec.NODEFAULT) else {"show_default": True}
-    return click.option(name, default=None if not shown else default, help=text, **shown, **more)
+    shown: dict[str, Any] = {} if default is None else {"show_default": True, "default": default}
+    return click.option(name, help=text, **shown, **more)
 
 
 @click.command()
@@ -90,10 +94,10 @@ def plan(
         policy_tokens, found = _measured(policy_path, settings)
         mode = mode or found
     retention = _retention_s()
+    given_of_these = {**numbers, "policy_tokens": policy_tokens, "mode": mode}
+    wanted: dict[str, Any] = {name: value for name, value in given_of_these.items() if value is not None}
     demand = Demand(
-        **{name: value for name, value in numbers.items() if value is not None},
-        **({} if policy_tokens is None else {"policy_tokens": policy_tokens}),
-        **({} if mode is None else {"mode": mode}),
+        **wanted,
         ttl_s=settings.cache.ttl_s if ttl_s is None else ttl_s,
         in_process=engine == "vllm",
         events_retention_s=retention["kafka.events_topic"],

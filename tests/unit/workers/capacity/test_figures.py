@@ -32,14 +32,14 @@ def middle(field: str, table: str) -> Callable[[dict[str, Any]], float]:
         rounds = content[table]["1"]
         for name in field.split("."):
             rounds = [one[name] for one in rounds]
-        return statistics.median(rounds)
+        return float(statistics.median(rounds))
 
     return read
 
 
 def thought(content: dict[str, Any]) -> float:
     rounds = [one for one in content["rounds"] if one["mode"] == "adaptive"]
-    return statistics.median(one["thought"] for one in rounds) / content["rows"]
+    return float(statistics.median(one["thought"] for one in rounds) / content["rows"])
 
 
 # How each figure comes out of its file.
