@@ -46,7 +46,6 @@ NOTHING: Final = "nothing"
 STAGES: Final[tuple[str, ...]] = (*get_args(Stage), NOTHING)
 LINKS: Final = ("kafka", "redis")
 RENEWALS: Final = ("used", "refused")
-POLICY_RECORDS: Final = ("published", "retired", "refused")
 SPANS: Final = ("exported", "failed", "dropped")
 POLICY_RECORDS: Final = ("published", "retired", "refused")
 RESTARTS: Final = ("answers", "failed")

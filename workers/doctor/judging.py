@@ -12,10 +12,11 @@ from guard.serving.judge import Judge
 from guard.serving.question import MODES
 from schemas.policy import Policy, judgement_hash, policy_hash
 from workers.doctor.findings import Finding, not_checked, ok, problem, warning
-from workers.errors import WorkerError
+from workers.errors import StartError, StreamStopped, WorkerError
 from workers.judging import content_key, make_judge, stored_checkpoint, stored_scales, trusted_key_ids
 from workers.moderation.choose_policy import PolicyBook
-from workers.policies import PolicySet, load_policies
+from workers.policies import PolicySet
+from workers.published_policies import loaded_policies
 from workers.settings import Settings
 
 # The share of the guard's length that a policy may take before messages of usual length need text windows.
@@ -23,18 +24,23 @@ _LONG_POLICY: Final = 0.5
 
 
 def policy_findings(settings: Settings) -> tuple[list[Finding], PolicySet | None]:
-    """What is wrong with the policy files, a line each; and the policies where nothing is."""
-    where = settings.policies
+    """What is wrong with the policies of the settings' source, a line each; and they where nothing is."""
+    files = settings.policies.source == "files"
     try:
-        loaded = load_policies(where.path, where.default, where.unknown)
+        loaded = loaded_policies(settings)
+    except (StartError, StreamStopped) as error:  # of the topic alone: its broker is checked for itself
+        why = f"the topic {settings.kafka.policies_topic} cannot be read: {error}"
+        return [not_checked("policies", why, "look again when the broker answers")], None
     except WorkerError as error:
-        mend = "mend the file and look with `rsafe policy check`"
+        mend = "mend the file and look with `rsafe policy check`" if files else "publish the policy"
         return [problem("policies", line, mend) for line in str(error).splitlines()], None
     return list(_of_policies(loaded, settings)), loaded
 
 
 def _of_policies(loaded: PolicySet, settings: Settings) -> Iterator[Finding]:
     source = settings.policies.path or "the packs of this package"
+    if settings.policies.source == "topic":
+        source = f"the topic {settings.kafka.policies_topic}"
     yield ok("policies", f"{len(loaded.by_id)} loaded from {source}, fingerprint {loaded.fingerprint[:12]}")
     for name, policy in sorted(loaded.by_id.items()):
         tenant = f" of tenant {policy.tenant}" if policy.tenant is not None else ""

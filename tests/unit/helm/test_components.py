@@ -74,7 +74,8 @@ def test_the_guards_service_selects_the_guards_pods_alone() -> None:
 
 
 def selected(selector: dict[str, str], pod: Object) -> bool:
-    return selector.items() <= pod["metadata"].get("labels", {}).items()
+    labels: dict[str, str] = pod["metadata"].get("labels", {})
+    return selector.items() <= labels.items()
 
 
 def test_the_guard_is_not_told_to_ask_itself_and_has_one_secret() -> None:

@@ -65,6 +65,7 @@ class Vllm:
         yield SimpleNamespace(
             outputs=[SimpleNamespace(token_ids=[5], logprobs=None, finish_reason=self.finish)],
             num_cached_tokens=self.cached,
+            metrics=None,
         )
 
 
