@@ -135,9 +135,6 @@
 {{- end }}
 {{- end }}
 {{- end }}
-{{- if and $v.trainer.schedule (not $v.trainer.enabled) }}
-{{- fail "trainer.schedule: nothing is trained while trainer.enabled is false; set it, or make the schedule empty" }}
-{{- end }}
 {{- if and $v.networkPolicy.enabled (not $v.networkPolicy.kafka.ports) (eq (include "rsafe.portsOf" (dig "kafka" "bootstrap_servers" "" $s)) "[]") }}
 {{- fail "networkPolicy.kafka.ports: settings.kafka.bootstrap_servers names no port that could be allowed; set the ports" }}
 {{- end }}

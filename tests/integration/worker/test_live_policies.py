@@ -12,7 +12,7 @@ from confluent_kafka import Producer
 
 from schemas.dead_letter import read_dead_letter
 from schemas.decision import replaces
-from schemas.keys import record_key
+from schemas.keys import PARTITIONER, record_key
 from schemas.policy import judgement_hash
 from tests.integration.worker.harness import Topics, Worker, event, topics_of, wait_for
 from workers.adapters.admin import WantedTopic, create_topics
@@ -117,7 +117,7 @@ def test_a_bad_record_leaves_the_version_before_and_is_a_dead_letter(live: LiveT
     worker = live.start()
     live.send("first", "good day")
     assert live.version_of("first") == "1"
-    producer = Producer({"bootstrap.servers": live.bootstrap})
+    producer = Producer({"bootstrap.servers": live.bootstrap, "partitioner": PARTITIONER})
     producer.produce(f"{live.name}.policies", b'{"change": "published"}', b"/house")
     assert producer.flush(30) == 0
     (letter,) = wait_for(lambda: live.records("dead"), "a dead letter")

@@ -153,7 +153,6 @@ CASES: Final[dict[str, Case]] = {
         f"{{image: {{variant: gpu}}, guard: {{enabled: true, args: [--ssl-keyfile=/k], resources: {GPU}}}}}",
         "guard.args",
     ),
-    "schedule-of-no-trainer": Case("{trainer: {schedule: '0 3 * * 0'}}", "trainer.schedule"),
     "trainer-without-place": Case("{trainer: {enabled: true}}", "trainer.output.existingClaim"),
     "trainer-without-image": Case(
         "{trainer: {enabled: true, output: {existingClaim: training}}}", "trainer.image"
