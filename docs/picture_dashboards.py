@@ -174,7 +174,7 @@ def draw_panel(axes: Axes, panel: dict[str, Any], lines: list[Series], began: fl
         axes.text(0.5, 0.5, "no data", ha="center", va="center", fontsize=_TEXT, transform=axes.transAxes)
         axes.set_axis_off()
     elif panel["type"] in ("stat", "gauge", "table", "bargauge"):
-        said = "\n".join(f"{line.name}  {line.values[-1][1]:.3g}".strip() for line in lines[:6])
+        said = "\n".join(f"{line.name[:48]}  {line.values[-1][1]:.3g}".strip() for line in lines[:6])
         axes.text(0.5, 0.5, said, ha="center", va="center", fontsize=_TEXT + 2, transform=axes.transAxes)
         axes.set_axis_off()
     else:
