@@ -93,7 +93,7 @@ def run_repeat(site: Site, row: Row, number: int, seed: str) -> Repeat:
         site.watch.wait_answered(ends, timeout_s=row.patience_s, each=site.assert_alive)
         return _verdict(site, row, number, seed, began, site.watch.take(ends))
     except _TROUBLE as error:
-        return _stuck(row, number, seed, began, error)
+        return _stuck(site, row, number, seed, began, error)
 
 
 def closing(site: Site, row: Row, seed: str) -> Repeat:
@@ -110,7 +110,7 @@ def closing(site: Site, row: Row, seed: str) -> Repeat:
             found.append(Violation("missing", site.topics.events, f"commits of {left} answered events"))
         return _with(repeat, found)
     except _TROUBLE as error:
-        return _stuck(row, 0, seed, began, error)
+        return _stuck(site, row, 0, seed, began, error)
 
 
 def is_stuck(repeat: Repeat) -> bool:
@@ -151,7 +151,7 @@ def _opening(site: Site, row: Row, seed: str) -> Repeat:
     try:
         prepare(site, row)
     except _TROUBLE as error:
-        return _stuck(row, 0, seed, began, error)
+        return _stuck(site, row, 0, seed, began, error)
     return Repeat(
         row=row.name, number=0, seed=seed, began=_now(), commit=_commit(), lasted_s=time.monotonic() - began
     )
@@ -240,7 +240,7 @@ def _with(repeat: Repeat, found: list[Violation]) -> Repeat:
     )
 
 
-def _stuck(row: Row, number: int, seed: str, began: float, error: Exception) -> Repeat:
+def _stuck(site: Site, row: Row, number: int, seed: str, began: float, error: Exception) -> Repeat:
     return Repeat(
         row=row.name,
         number=number,
@@ -249,7 +249,11 @@ def _stuck(row: Row, number: int, seed: str, began: float, error: Exception) -> 
         commit=_commit(),
         lasted_s=time.monotonic() - began,
         most_duplicates=row.most_duplicates(WINDOW),
-        violations=(f"{_STUCK}{str(error) or type(error).__name__}"[:_STUCK_CHARS],),
+        violations=(
+            f"{_STUCK}{str(error) or type(error).__name__}"[:_STUCK_CHARS],
+            # What the workers said last is all that is left when the folder has gone.
+            *(f"the log of a worker ends:\n{worker.last_lines()}" for worker in site.workers),
+        ),
         violation_count=1,
     )
 
