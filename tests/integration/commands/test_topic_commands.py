@@ -37,7 +37,7 @@ def names(
     local_stack: Addresses, fresh_name: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     """Fresh names of the topics, in force for the commands."""
-    stems = ("events", "decisions", "dead_letters", "reviews", "checkpoints")
+    stems = [field.removesuffix("_topic") for field in KafkaSettings.model_fields if field.endswith("_topic")]
     found = {name: fresh_name(name) for name in stems}
     monkeypatch.setenv("RSAFE_KAFKA__BOOTSTRAP_SERVERS", local_stack.bootstrap_servers)
     for name, topic in found.items():
