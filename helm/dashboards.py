@@ -324,7 +324,7 @@ QUALITY: Final = Board(
                 Panel(
                     "p(unsafe)",
                     "percentunit",
-                    (("sum by (le) (increase(rsafe_guard_score_bucket{%}[$__interval]))", "{{le}}"),),
+                    (("sum by (le) (increase(rsafe_guard_score_bucket{%}[rate]))", "{{le}}"),),
                     "Scores of new verdicts, raw. A heap in the middle is a guard that does not know.",
                     "heat",
                 ),

@@ -312,7 +312,10 @@ def make_stream(
     loop = StreamLoop(
         source=source,
         path=path,
-        outcomes=outcomes if tracing is None else TellingOutcomes(outcomes, stream.in_flight_records),
+        # Transactions tell it themselves, when they are committed.
+        outcomes=outcomes
+        if tracing is None or kafka.delivery == "exactly-once"
+        else TellingOutcomes(outcomes, stream.in_flight_records),
         window=Window(
             total=Caps(stream.in_flight_records, stream.in_flight_bytes, stream.in_flight_tokens),
             partition=Caps(

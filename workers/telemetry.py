@@ -325,7 +325,6 @@ class Telemetry:
             policies=len(book.policies.all),
             fingerprint=book.fingerprint,
         )
-        self.policies_in_force(book.fingerprint, book.used())
 
     def policies_not_followed(self, why: str) -> None:
         if self._may_tell("policies"):

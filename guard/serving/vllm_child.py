@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from typing import Final
 
@@ -28,4 +29,8 @@ def _end_with_parent() -> None:
 
 
 if multiprocessing.current_process().name.startswith(_CORE):
+    if threading.current_thread() is threading.main_thread():
+        # For the worker, whose log level they change; a whole unit may be told, and their default is to end.
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="EndWithParent", daemon=True).start()

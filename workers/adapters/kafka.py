@@ -200,19 +200,22 @@ class KafkaSource:
     async def _follow_ends(self) -> None:
         """Know where the partitions end until the group is left, whether they are read or paused."""
         loop = asyncio.get_running_loop()
-        known_at = loop.time()
+        known_at, pause_s = loop.time(), _ENDS_EVERY_S
         while not self._leaving.is_set():
             try:
                 places = await self._consumer.assignment()
                 asked = [TopicPartition(place.topic, place.partition, OFFSET_END) for place in places]
                 found = await self._consumer.offsets_for_times(asked, timeout=_ENDS_TRY_S) if asked else []
                 self.ends = {at.partition: at.offset for at in found if at.error is None and at.offset >= 0}
-                known_at = loop.time()
+                known_at, pause_s = loop.time(), _ENDS_EVERY_S
             except KafkaException:  # the broker is away, or busy; what it said holds for a while
+                pause_s = min(
+                    _ENDS_KNOWN_S, pause_s * 2
+                )  # nothing else is asked while this waits for an answer
                 if loop.time() - known_at > _ENDS_KNOWN_S:
                     self.ends = {}
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._leaving.wait(), _ENDS_EVERY_S)
+                await asyncio.wait_for(self._leaving.wait(), pause_s)
 
     def _followed(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

@@ -185,9 +185,12 @@ class KafkaTransactions:
                     self._clock.reported(stamp, running.begun_s)
             for number, shelf in running.shelves.items():
                 at = running.positions[number].offset
+                sent = [outcome for o, outcome in shelf.outcomes.items() if o < at]
+                for outcome in sent:
+                    if outcome.publication.settled is not None:
+                        outcome.publication.settled(True)
                 if self._published is not None:
-                    sent = [outcome.record for o, outcome in shelf.outcomes.items() if o < at]
-                    self._published([record.timestamp_ms for record in sent])
+                    self._published([outcome.record.timestamp_ms for outcome in sent])
                 shelf.outcomes = {o: outcome for o, outcome in shelf.outcomes.items() if o >= at}
         elif result.refused:
             self._sort_out(result.refused)
@@ -202,6 +205,8 @@ class KafkaTransactions:
                 outcome.alone = True
             else:
                 outcome.refused = True
+                if outcome.publication.settled is not None:
+                    outcome.publication.settled(False)
                 outcome.ticket.record = outcome.record  # given up when the outcome was ready
                 publication = outcome.publication
                 letter = publication if publication.line is None else None

@@ -62,7 +62,7 @@ class OtlpExporter:
         """`endpoint` as in the settings. Raises `SettingsError` when it is no address."""
         sender = _http(endpoint) if protocol == "http" else _grpc(endpoint)
         self._counting = _Counting(sender, observer)
-        self._observer, self._most, self._held = observer, queue_spans, 0
+        self._observer, self._most = observer, queue_spans
         self._ids = _ChosenIds()
         self._processor = BatchSpanProcessor(
             self._counting,
@@ -189,7 +189,8 @@ def _grpc(endpoint: str) -> SpanExporter:
 
 def _address(endpoint: str) -> str:
     parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    # A password in it would be in the exporter's own lines.
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise SettingsError(
             "RSAFE_TRACING__ENDPOINT: expected an address such as http://collector:4318, or nothing"
         )

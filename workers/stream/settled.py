@@ -1,8 +1,12 @@
-"""Tells publications what became of them, where traces ask for that; in front of any `Outcomes`."""
+"""Tells publications what became of them, where traces ask for that.
+
+In front of `Outcomes` that report an outcome when the broker has it; transactions, which report it before,
+tell it themselves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from workers.ports import Outcomes, Position, Publication, Refused
@@ -18,14 +22,14 @@ class TellingOutcomes:
     def __init__(self, outcomes: Outcomes, most: int) -> None:
         """`most`: records that may be in flight."""
         self._outcomes, self._most = outcomes, most
-        self._waiting: dict[Any, Publication] = {}
+        self._waiting: dict[Any, Callable[[bool], None]] = {}
 
     def publish(self, ticket: Any, publication: Publication) -> None:
         self._waiting.pop(ticket, None)
         if publication.settled is not None:
             if len(self._waiting) >= self._most:
                 del self._waiting[next(iter(self._waiting))]
-            self._waiting[ticket] = publication
+            self._waiting[ticket] = publication.settled
         self._outcomes.publish(ticket, publication)
 
     def collect(self) -> tuple[Sequence[Any], Sequence[Refused]]:
@@ -38,9 +42,9 @@ class TellingOutcomes:
         return delivered, refused
 
     def _tell(self, ticket: Any, *, taken: bool) -> None:
-        publication = self._waiting.pop(ticket, None)
-        if publication is not None and publication.settled is not None:
-            publication.settled(taken)
+        settled = self._waiting.pop(ticket, None)
+        if settled is not None:
+            settled(taken)
 
     async def commit(self, positions: Mapping[int, Position]) -> Collection[int]:
         return await self._outcomes.commit(positions)
