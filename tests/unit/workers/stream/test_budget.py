@@ -263,6 +263,8 @@ class World:
         what, which, size = step
         match what:
             case "patient" | "urgent" | "alone":
+                if what == "patient":  # who was given a place notes it before the next one takes one
+                    await turns()
                 self.come(what, size)
             case "leave" if self.inside:
                 list(self.inside.values())[which % len(self.inside)].set()
