@@ -38,7 +38,8 @@ def test_a_sampled_event_is_one_trace_and_what_is_held_is_sent_at_sigterm(topics
         assert worker.stop() == 0
     spans = collector.of_trace(TRACE)
     process, send = spans[f"process {topics.name}.events"], spans[f"send {topics.name}.decisions"]
-    assert len(spans) == len(collector.spans)
+    # By trace, not by count: an unsafe verdict has a second call, for its categories.
+    assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
     assert {"recall verdict", "wait for the guard", "ask the guard"} < set(spans)
     assert process.parent_span_id.hex() == PARENT
     assert attributes_of(process)["messaging.consumer.group.name"] == topics.name
