@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -13,6 +13,8 @@ from tests.acceptance.faults.row import Row
 
 class NoSite:
     """Stands for a site that was opened."""
+
+    workers: ClassVar[list[Any]] = []
 
     opened = 0
 
