@@ -23,6 +23,7 @@ from tests.acceptance.faults.ledger import Ledger, Repeat, commit_of
 from tests.acceptance.faults.row import Row
 from tests.acceptance.faults.seen import Slice, due_of, longest_pause_s
 from tests.acceptance.faults.site import WINDOW, Site
+from tests.acceptance.faults.standstill import facts
 from tests.acceptance.faults.traffic import SECRETS
 from workers.adapters.embedded import LocalStack
 from workers.errors import StartError
@@ -253,6 +254,7 @@ def _stuck(site: Site, row: Row, number: int, seed: str, began: float, error: Ex
             f"{_STUCK}{str(error) or type(error).__name__}"[:_STUCK_CHARS],
             # What the workers said last is all that is left when the folder has gone.
             *(f"the log of a worker ends:\n{worker.last_lines()}" for worker in site.workers),
+            *facts(site),
         ),
         violation_count=1,
     )

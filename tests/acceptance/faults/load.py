@@ -101,6 +101,11 @@ class Load:
             assert time.monotonic() < end, f"{left} records were not acknowledged in time"
             time.sleep(_TICK_S)
 
+    def state(self) -> str:
+        """How much was handed to the client and how much the broker took."""
+        with self._lock:
+            return f"{self._sent} sent, {self._delivered} acknowledged, ends {self._ends} {self._failure}"
+
     def ends(self) -> dict[int, int]:
         """Partition → offset behind the last record that is acknowledged."""
         with self._lock:

@@ -223,6 +223,22 @@ class Site:
         """Partition of the events topic → the offset that the group has committed; negative: none."""
         return committed(self.stack.addresses.bootstrap_servers, self.group, self.topics.events)
 
+    def topic_ends(self) -> dict[str, int]:
+        """Topic and partition → the offset behind its last record, committed or not."""
+        names = (self.topics.events, self.topics.decisions, self.topics.dead_letters)
+        asked = {TopicPartition(name, n): OffsetSpec.latest() for name in names for n in range(PARTITIONS)}
+        answers = self._asking.list_offsets(asked, request_timeout=_ADMIN_S)
+        return {
+            f"{at.topic}/{at.partition}": future.result(_ADMIN_S).offset for at, future in answers.items()
+        }
+
+    def members(self) -> str:
+        """State of the group, and the partitions of each member."""
+        (found,) = self._asking.describe_consumer_groups([self.group], request_timeout=_ADMIN_S).values()
+        group = found.result(_ADMIN_S)
+        held = [sorted(at.partition for at in one.assignment.topic_partitions) for one in group.members]
+        return f"{group.state.name} {held}"
+
     def open_transactions(self) -> bool:
         """Whether decisions stand on their topic that a reader of committed records does not see yet."""
         written = patiently(lambda: self._output_ends(IsolationLevel.READ_UNCOMMITTED))

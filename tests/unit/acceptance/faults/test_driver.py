@@ -104,10 +104,14 @@ def test_a_row_whose_worker_does_not_start_is_noted(
         raise AssertionError("the worker ended with exit code 3")
 
     monkeypatch.setattr(driver, "prepare", refuse)
+    monkeypatch.setattr(driver, "facts", lambda _site: ["load: 3 sent"])
     ledger = Ledger(tmp_path)
     assert not run(ledger)
     assert numbers(ledger) == [0, 0, 0]
-    assert ledger.read(ROW.name)[0].violations == ("stuck: the worker ended with exit code 3",)
+    assert ledger.read(ROW.name)[0].violations == (
+        "stuck: the worker ended with exit code 3",
+        "load: 3 sent",
+    )
 
 
 def test_time_that_is_up_ends_the_row_between_two_repeats(
