@@ -336,7 +336,9 @@ def make_stream(
         clock=clock,
         observer=telemetry,
     )
-    telemetry.watch_lags(lambda: lags(loop.reaches(), source.starts, source.ends, broker_clock.now_ms()))
+    telemetry.watch_lags(
+        lambda: lags(loop.reaches(), source.starts, source.ends, broker_clock.now_ms()), source.silent_s
+    )
     return loop, source
 
 

@@ -186,6 +186,11 @@ class Metrics:
             AGE_BUCKETS,
         )
         self.lags = described(Lags(registry))
+        self.broker_silent = gauge(
+            "rsafe_broker_silent_seconds",
+            "For how many seconds no broker has answered; asked every few seconds, and once a minute after "
+            "some failures.",
+        )
         self.in_flight = gauge("rsafe_in_flight_records", "Records read whose outcome is not delivered yet.")
         self.window_records = gauge(
             "rsafe_window_records", "Records read and not yet committed: what a crash would repeat."

@@ -170,9 +170,10 @@ class Telemetry:
         self._metrics.guard_calls.set_function(calls)
         self._metrics.guard_waiting.set_function(waiting)
 
-    def watch_lags(self, lags: Callable[[], Sequence[Lag]]) -> None:
-        """Show how far behind the partitions are."""
+    def watch_lags(self, lags: Callable[[], Sequence[Lag]], silent_s: Callable[[], float]) -> None:
+        """Show how far behind the partitions are, and for how many seconds no broker has answered."""
         self._metrics.lags.ask = lags
+        self._metrics.broker_silent.set_function(silent_s)
 
     def watch_local_cache(self, entries: Callable[[], int], size: Callable[[], int]) -> None:
         """Show how much the process remembers; `size` in bytes."""

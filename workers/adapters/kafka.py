@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -59,6 +60,7 @@ class KafkaSource:
         """What the group had committed of each partition when it was assigned; absent: nothing."""
         self.ends: Mapping[int, int] = {}
         """The next offset that the broker will give, of the partitions of which it told lately."""
+        self._heard_at = time.monotonic()
         self._leaving = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._consumer = AIOConsumer(consumer_options(kafka), max_workers=_WORKERS)
@@ -197,25 +199,34 @@ class KafkaSource:
         """Call this when the password changes."""
         self._log_ins.append(log_in)
 
+    def silent_s(self) -> float:
+        """For how long no broker has answered what it is asked every few seconds, up to a minute too much."""
+        return time.monotonic() - self._heard_at
+
     async def _follow_ends(self) -> None:
         """Know where the partitions end until the group is left, whether they are read or paused."""
-        loop = asyncio.get_running_loop()
-        known_at, pause_s = loop.time(), _ENDS_EVERY_S
+        pause_s = _ENDS_EVERY_S
         while not self._leaving.is_set():
             try:
-                places = await self._consumer.assignment()
-                asked = [TopicPartition(place.topic, place.partition, OFFSET_END) for place in places]
-                found = await self._consumer.offsets_for_times(asked, timeout=_ENDS_TRY_S) if asked else []
-                self.ends = {at.partition: at.offset for at in found if at.error is None and at.offset >= 0}
-                known_at, pause_s = loop.time(), _ENDS_EVERY_S
+                self.ends = await self._ask_ends()
+                self._heard_at, pause_s = time.monotonic(), _ENDS_EVERY_S
             except KafkaException:  # the broker is away, or busy; what it said holds for a while
-                pause_s = min(
-                    _ENDS_KNOWN_S, pause_s * 2
-                )  # nothing else is asked while this waits for an answer
-                if loop.time() - known_at > _ENDS_KNOWN_S:
+                # Nothing else is asked while this waits for an answer.
+                pause_s = min(_ENDS_KNOWN_S, pause_s * 2)
+                if self.silent_s() > _ENDS_KNOWN_S:
                     self.ends = {}
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), pause_s)
+
+    async def _ask_ends(self) -> dict[int, int]:
+        """Raises `KafkaException` when no broker answers, also where no partition is assigned."""
+        places = await self._consumer.assignment()
+        if not places:
+            await self._consumer.list_topics(self._topic, _ENDS_TRY_S)
+            return {}
+        asked = [TopicPartition(place.topic, place.partition, OFFSET_END) for place in places]
+        found = await self._consumer.offsets_for_times(asked, timeout=_ENDS_TRY_S)
+        return {at.partition: at.offset for at in found if at.error is None and at.offset >= 0}
 
     def _followed(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

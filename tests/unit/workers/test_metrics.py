@@ -184,8 +184,9 @@ def test_signs_of_injection_are_counted_by_kind(parts: Parts) -> None:
 
 
 def test_lags_are_shown_where_they_are_known(parts: Parts) -> None:
-    parts.telemetry.watch_lags(lambda: [Lag(0, 12, 3.5), Lag(1, None, None), Lag(2, 0, 0.0)])
+    parts.telemetry.watch_lags(lambda: [Lag(0, 12, 3.5), Lag(1, None, None), Lag(2, 0, 0.0)], lambda: 41.5)
     found = parts.samples()
+    assert found["rsafe_broker_silent_seconds", ()] == 41.5
     lags = {key: value for key, value in found.items() if key[0].startswith("rsafe_lag")}
     assert lags == {
         ("rsafe_lag_records", (("partition", "0"),)): 12,

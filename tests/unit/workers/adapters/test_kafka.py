@@ -92,6 +92,9 @@ class Consumer:
     async def assignment(self) -> list[TopicPartition]:
         return self.held
 
+    async def list_topics(self, topic: str, timeout_s: float) -> Any:
+        return await self.offsets_for_times([])
+
     async def offsets_for_times(self, asked: Sequence[TopicPartition], **_: float) -> Any:
         self.asked_for_ends.append([place.partition for place in asked])
         answer = self.ends.pop(0) if len(self.ends) > 1 else next(iter(self.ends), [])  # the last one stays
@@ -376,6 +379,23 @@ async def test_the_ends_of_partitions_are_known_until_the_broker_is_silent_for_l
     count = len(consumer.asked_for_ends)
     await asyncio.sleep(0)
     assert len(consumer.asked_for_ends) == count
+
+
+async def test_without_partitions_the_broker_is_asked_for_its_topic_so_that_its_silence_is_seen(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ENDS_EVERY_S", 0.001)
+    consumer.held = []
+    consumer.ends = [[], KafkaException(KafkaError(KafkaError._TRANSPORT))]
+    source = KafkaSource(SETTINGS)
+    await source.join(Listener())
+    await until(lambda: len(consumer.asked_for_ends) > 1)
+    silent_s = source.silent_s()
+    await until(lambda: source.silent_s() > silent_s)
+    heard_at = source._heard_at
+    consumer.ends = [[]]
+    await until(lambda: source._heard_at > heard_at)
+    await source.leave()
 
 
 async def test_an_error_of_our_own_while_ends_are_followed_stops_the_stream(consumer: Consumer) -> None:
