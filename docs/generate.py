@@ -18,6 +18,7 @@ if str(ROOT) not in sys.path:
 
 from schemas.json_schema import Noun, wire_schema  # noqa: E402 (the repository's root comes first)
 from workers import metrics as worker_metrics  # noqa: E402
+from workers.conduct.metrics import ConductMetrics  # noqa: E402
 from workers.load.figures import LoadReport  # noqa: E402
 
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -37,6 +38,7 @@ NOUNS: Final = {
     ),
     "verdict": "What the verdict cache keeps. It is not published.",
     "review": "Value of a record of `moderation.reviews`; the record's key is the decision id.",
+    "escalation": "Value of a record of `moderation.escalations`.",
     "release": "Value of a record of `moderation.checkpoints`; the record's key is the name.",
     "policy_change": (
         "Value of a record of `moderation.policies`; the record's key is tenant (empty for everybody's "
@@ -156,7 +158,7 @@ of the worker's process, not of the child that holds the model.
 def metrics_page() -> str:
     """The page with one row per metric, in the order of their declaration."""
     rows = [NOTE, METRICS_INTRODUCTION]
-    for row in worker_metrics.Metrics().rows:
+    for row in (*worker_metrics.Metrics().rows, *ConductMetrics().rows):
         labels = "; ".join(_label(label, values) for label, values in row.labels.items())
         rows.append(f"| `{row.name}` | {row.kind} | {labels} | {_cell(row.documentation)} |\n")
     rows.append(METRICS_END)

@@ -13,7 +13,7 @@ _KAFKA_BINDING: Final = "0.5.0"
 # header → meaning, of a record that we write
 _CLOUDEVENTS: Final = {
     "ce_specversion": "1.0",
-    "ce_id": "id of the record's content: its `decision_id` or `release_id`",
+    "ce_id": "id of the record's content: its `decision_id`, `release_id` or `escalation_id`",
     "ce_type": "kind of content, with the version of its schema",
     "ce_source": "which service wrote it",
     "ce_causationid": "`ce_id` of the event that led to it, else the `event_id`",
@@ -82,9 +82,10 @@ def _operation(topic: Topic) -> dict[str, Any]:
 
 
 def _received(topic: Topic) -> bool:
-    ours = [name for name in topic.writers if name == "moderation worker" or name.startswith("rsafe ")]
-    # Commands write events, too, in the place of chat systems.
-    return "moderation worker" in topic.readers or not ours
+    apps = {"moderation worker", "conduct app"}
+    ours = [name for name in topic.writers if name in apps or name.startswith("rsafe ")]
+    # Commands write events and reviews, too, in the place of chat systems and review tools.
+    return not ours or (not apps.isdisjoint(topic.readers) and apps.isdisjoint(topic.writers))
 
 
 def _message(topic: Topic) -> dict[str, Any]:
@@ -108,6 +109,8 @@ def _message(topic: Topic) -> dict[str, Any]:
         message["headers"] = _texts({"ce_id": "kept as the cause of what follows", **_TRACEPARENT}, [])
     if topic.value == "bytes":
         message["contentType"] = "application/octet-stream"
+    elif topic.value == "internal":
+        message["contentType"] = "application/json"
     elif topic.value is not None:
         noun = _BY_NAME[topic.value]
         message["payload"] = {"schemaFormat": SCHEMA_FORMAT, "schema": {"$ref": f"./wire/{noun.file_name}"}}

@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.dead_letter import DeadLetter
 from schemas.decision import Decision
+from schemas.escalation import Escalation
 from schemas.event import Event
 from schemas.policy import Policy
 from schemas.policy_change import PolicyChange
@@ -49,6 +50,7 @@ NOUNS: Final = (
     Noun("review", 1, Review),
     Noun("release", 1, Release),
     Noun("policy_change", 1, PolicyChange),
+    Noun("escalation", 1, Escalation),
 )
 
 

@@ -19,6 +19,7 @@ import msgspec
 import rfc8785
 from msgspec import Meta
 
+from schemas.conduct import Conduct
 from schemas.identifiers import (
     CategoryCode,
     Count,
@@ -144,6 +145,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """After how many milliseconds from the broker's timestamp a message is not judged any more."""
     cache_ttl: Annotated[Count | None, Meta(extra_json_schema=_POLICY)] = None
     """How many seconds a verdict is kept, 0 keeps none; absent: the setting says."""
+    conduct: Annotated[Conduct | None, Meta(extra_json_schema=_POLICY)] = None
+    """What authors and conversations come to when decisions add up; absent: nothing is counted."""
     examples: Annotated[tuple[PolicyExample, ...], Meta(extra_json_schema=_NEITHER)] = ()
     """Messages by which the author explains and tests the policy; the model does not read them."""
 
@@ -161,6 +164,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             seen.add(category.code.casefold())
         if len(set(self.surfaces)) != len(self.surfaces):
             raise FieldError("a role stands twice", "surfaces")
+        if self.conduct is not None:
+            self.conduct.require_codes(seen)
         for number, example in enumerate(self.examples):
             if example.label == "safe" and example.codes:
                 raise FieldError("a safe example violates no category", "examples", number, "codes")
@@ -197,6 +202,8 @@ def policy_hash(policy: Policy) -> str:
             del category["crosswalk"]["qwen3guard"]
     if content["uncertain_band"] is None:
         del content["uncertain_band"]
+    if content["conduct"] is None:
+        del content["conduct"]
     content["surfaces"] = sorted(policy.surfaces)
     return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
 

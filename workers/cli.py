@@ -22,6 +22,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "topics": ("workers.commands.topics:topics", "Create the topics; what a user of Kafka must be allowed."),
     "produce": ("workers.commands.produce:produce", "Publish events from a JSON lines file."),
     "decisions": ("workers.commands.decisions:decisions", "Show the decisions."),
+    "review": ("workers.commands.review:review", "Publish a person's word on a decision."),
+    "conduct": ("workers.commands.conduct:conduct", "Count decisions over time; show, forget."),
     "redrive": ("workers.commands.redrive:redrive", "Put dead letters back onto their topic."),
     "cache": ("workers.commands.cache:cache", "Look at, and empty, the verdict cache in Redis."),
     "load": ("workers.commands.load:load", "A load like a client's, and how long it took."),

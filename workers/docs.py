@@ -103,7 +103,9 @@ def _default(value: object) -> str:
 
 def _topic(topic: Topic) -> str:
     planned = " *Planned: nothing of this version writes or reads it.*" if topic.planned else ""
-    value = {None: "not fixed yet", "bytes": "the original bytes"}.get(topic.value, f"`{topic.value}`")
+    value = {None: "not fixed yet", "bytes": "the original bytes", "internal": "the app's own"}.get(
+        topic.value, f"`{topic.value}`"
+    )
     headers = {
         "written": "CloudEvents 1.0 (binary mode); `traceparent` of the event, or of our last span",
         "original": "CloudEvents 1.0 (binary mode), without a cause",

@@ -60,7 +60,11 @@ class HealthServer:
 
     @classmethod
     async def start(
-        cls, settings: HealthSettings, health: Health, registry: CollectorRegistry
+        cls,
+        settings: HealthSettings,
+        health: Health,
+        registry: CollectorRegistry,
+        more: Sequence[web.RouteDef] = (),
     ) -> HealthServer:
         """Raises `StartError` when the port cannot be had; `port` is the one in use."""
 
@@ -79,6 +83,7 @@ class HealthServer:
         app.add_routes(
             [web.get("/health/live", live), web.get("/health/ready", ready), web.get("/metrics", metrics)]
         )
+        app.add_routes(more)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, settings.host, settings.port)

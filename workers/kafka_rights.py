@@ -63,7 +63,7 @@ def rights(
             return [*rights(kafka, "produce"), *rights(kafka, "decisions")]
         case "topics":
             every = [events, decisions, letters, kafka.reviews_topic, kafka.checkpoints_topic]
-            every.append(kafka.policies_topic)
+            every += [kafka.policies_topic, kafka.escalations_topic]
             return [Right("topic", name, ("Create", "DescribeConfigs")) for name in every]
         case "export":
             return [Right("topic", kafka.reviews_topic, ("Read",)), Right("topic", events, ("Read",))]

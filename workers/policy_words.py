@@ -9,6 +9,16 @@ from typing import Final, get_args
 
 import msgspec
 
+from schemas.conduct import (
+    ActionWeights,
+    Conduct,
+    ConductRule,
+    Counts,
+    Level,
+    Recommendation,
+    Scope,
+    WindowKind,
+)
 from schemas.identifiers import Label, Mode, Role
 from schemas.policy import (
     Band,
@@ -30,12 +40,17 @@ _OUT_OF_BOUNDS: Final = re.compile(
 )
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "action": get_args(CategoryAction),
+    "counts": get_args(Counts),
     "label": get_args(Label),
     "mode": get_args(Mode),
     "on_unavailable": get_args(OnUnavailable),
     "on_unjudged": get_args(OnUnjudged),
+    "per": get_args(Scope),
+    "recommend": get_args(Recommendation),
     "role": get_args(Role),
+    "roles": get_args(Role),
     "surfaces": get_args(Role),
+    "window": get_args(WindowKind),
 }
 # msgspec's names of types, in words of YAML.
 _WANTED: Final = {
@@ -61,9 +76,13 @@ _QUOTABLE: Final = frozenset({"int", "float", "bool", "date", "datetime"})
 # The struct whose fields stand below a name.
 _STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
     "": Policy,
+    "actions": ActionWeights,
     "categories": Category,
+    "conduct": Conduct,
     "crosswalk": Crosswalk,
     "examples": PolicyExample,
+    "levels": Level,
+    "rules": ConductRule,
     "uncertain_band": Band,
 }
 

@@ -63,6 +63,8 @@ class KafkaSettings(_Group):
     """Topic of the releases of checkpoints."""
     policies_topic: NonEmpty = "moderation.policies"
     """Topic of the changes of policies."""
+    escalations_topic: NonEmpty = "moderation.escalations"
+    """Topic of the escalations, which `rsafe conduct` writes."""
     partitions: Positive = 6
     """Partitions of a topic that `rsafe topics create` makes."""
     replication_factor: Positive = 1
@@ -379,6 +381,21 @@ class SecretsSettings(_Group):
     """How often the files of passwords and certificates are looked at for a change; 0: never."""
 
 
+class ConductSettings(_Group):
+    group_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = "rsafe-conduct"
+    """Consumer group of `rsafe conduct`."""
+    entries_topic: NonEmpty = "moderation.conduct"
+    """Topic by which decisions come together by author; its partitions are as many as the state topic's."""
+    state_topic: NonEmpty = "moderation.conduct-state"
+    """Changelog of what is remembered; compacted."""
+    state_folder: NonEmpty = "conduct-state"
+    """Folder of the store of one process; made anew from the state topic where it is empty."""
+    allowed_lateness_s: Annotated[int, Field(ge=0, le=2_592_000)] = 3_600
+    """How much older than the newest decision of its author one may be and still count."""
+    sweep_s: Seconds = 300.0
+    """How often what has expired is looked for and deleted."""
+
+
 class HealthSettings(_Group):
     host: str = "127.0.0.1"
     """Address of `/health/live`, `/health/ready` and `/metrics`."""
@@ -415,6 +432,7 @@ class Settings(_Group):
     cache: CacheSettings = CacheSettings()
     stream: StreamSettings = StreamSettings()
     decisions: DecisionsSettings = DecisionsSettings()
+    conduct: ConductSettings = ConductSettings()
     secrets: SecretsSettings = SecretsSettings()
     health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import Counter, Gauge
 
 from tests.unit.docs.pages import ROOT
+from workers.conduct.metrics import ConductMetrics
 from workers.metrics import Metrics
 
 PAGE = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
@@ -42,7 +43,7 @@ def labels_on_page(metric: str) -> dict[str, set[str]]:
 
 
 def counters() -> dict[str, Counter]:
-    made = vars(Metrics())
+    made = vars(Metrics()) | vars(ConductMetrics())
     return {name: metric for name, metric in made.items() if isinstance(metric, Counter)}
 
 
@@ -60,7 +61,11 @@ def literals(node: ast.expr) -> Iterator[str]:
 def used() -> Iterator[tuple[str, int, str]]:
     """Metric, place of the label, value: as written in the worker's code."""
     names = {name: f"{family.name}_total" for name, one in counters().items() for family in one.describe()}
-    gauges = {name: one for name, one in vars(Metrics()).items() if isinstance(one, Gauge)}
+    gauges = {
+        name: one
+        for name, one in (vars(Metrics()) | vars(ConductMetrics())).items()
+        if isinstance(one, Gauge)
+    }
     names |= {name: family.name for name, one in gauges.items() for family in one.describe()}
     for path in sorted(WORKERS.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -17,6 +17,7 @@ from schemas.policy import Policy
 from tests.unit.docs.pages import ROOT, Page, pages
 from tests.unit.helm.chart import SCHEMA, VALUES, merged
 from workers.cli import COMMANDS, rsafe
+from workers.conduct.metrics import ConductMetrics
 from workers.metrics import Metrics
 from workers.settings import FOREIGN_VARIABLES, setting_fields
 
@@ -105,7 +106,7 @@ def test_variables_exist(page: Page) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_metrics_exist(page: Page) -> None:
-    families = list(Metrics().registry.collect())
+    families = [*Metrics().registry.collect(), *ConductMetrics().registry.collect()]
     known = {f.name for f in families} | {f"{f.name}_total" for f in families if f.type == "counter"}
     parts = ("bucket", "count", "sum")
     known |= {f"{f.name}_{part}" for f in families if f.type == "histogram" for part in parts}

@@ -10,13 +10,14 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from schemas.conduct import Conduct, ConductRule, Level, Name
 from schemas.identifiers import CategoryCode, Identifier, Role, Sha256
 from schemas.policy import Band, Category, Policy, PolicyExample, judgement_hash, policy_hash
 from schemas.policy_change import PolicyChange
 
 _PATTERNS = {
     name: get_args(kind)[1].pattern
-    for name, kind in (("identifier", Identifier), ("code", CategoryCode), ("sha", Sha256))
+    for name, kind in (("identifier", Identifier), ("code", CategoryCode), ("sha", Sha256), ("name", Name))
 }
 printable = st.characters(codec="utf-8", exclude_characters=[chr(c) for c in (*range(32), 127)])
 _IDENTIFIERS = st.text(printable, min_size=1, max_size=40)
@@ -49,12 +50,13 @@ def policies(draw: st.DrawFn) -> Policy:
     drawn = {
         name: draw(strategy)
         for name, strategy in fields.items()
-        if name not in ("categories", "examples", "surfaces")
+        if name not in ("categories", "conduct", "examples", "surfaces")
     }
     drawn[draw(st.sampled_from(_ONE_OF_TWO))] = None
     surfaces: tuple[Role, ...] = draw(
         st.sampled_from([("user",), ("assistant",), ("user", "assistant"), ("assistant", "user")])
     )
+    drawn["conduct"] = draw(st.none() | conducts(names))
     return Policy(**drawn, categories=categories, examples=tuple(examples), surfaces=surfaces)
 
 
@@ -80,7 +82,38 @@ def changes(draw: st.DrawFn) -> PolicyChange:
 
 @cache
 def _policy_fields() -> dict[str, st.SearchStrategy[Any]]:
-    return {field.name: _of(field.type) for field in _fields(Policy)}
+    return {field.name: _of(field.type) for field in _fields(Policy) if field.name != "conduct"}
+
+
+@st.composite
+def conducts(draw: st.DrawFn, names: list[str]) -> Conduct:
+    """Any valid conduct of a policy with these categories."""
+    rules = []
+    for name in draw(
+        st.lists(st.from_regex(r"[a-z][a-z0-9-]{0,9}", fullmatch=True), min_size=1, max_size=3, unique=True)
+    ):
+        per = draw(st.sampled_from(["author", "conversation", "text", "tenant"]))
+        counts = draw(st.sampled_from(["weight"] if per == "author" else ["weight", "authors"]))
+        scores = draw(st.lists(st.floats(0.1, 900), min_size=1, max_size=4, unique=True))
+        words = draw(st.permutations(["warn", "mute", "suspend", "human_review"]))
+        levels = tuple(
+            Level(score=score, recommend=word, for_s=draw(st.none() | st.integers(1, 31_536_000)))
+            for score, word in zip(sorted(scores), words, strict=False)
+        )
+        rules.append(
+            ConductRule(
+                id=name,
+                per=per,
+                counts=counts,
+                levels=levels,
+                window_s=draw(st.integers(1, 31_536_000)),
+                window=draw(st.sampled_from(["sliding", "tumbling"])),
+                half_life_s=draw(st.none() | st.integers(1, 9999)) if counts == "weight" else None,
+                categories=draw(st.dictionaries(st.sampled_from(names), st.floats(0, 100), max_size=2)),
+                roles=draw(st.sampled_from([("user",), ("assistant",), ("user", "assistant")])),
+            )
+        )
+    return Conduct(rules=tuple(rules))
 
 
 def _fields(struct: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
@@ -130,6 +163,8 @@ def _text(kind: inspect.StrType) -> st.SearchStrategy[str]:
         return _IDENTIFIERS
     if kind.pattern == _PATTERNS["code"]:
         return codes
+    if kind.pattern == _PATTERNS["name"]:
+        return st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True)
     if kind.pattern == _PATTERNS["sha"]:
         return st.text("0123456789abcdef", min_size=64, max_size=64)
     assert kind.pattern is None

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.conduct import Conduct, ConductRule, Level
 from schemas.identifiers import FieldError
 from schemas.json_schema import NOUNS, wire_schema
 from schemas.policy import (
@@ -46,6 +47,9 @@ POLICY_CHANGES: dict[str, Any] = {
     "uncertain_band": Band(low=0.2, high=0.8),
     "on_unjudged": "block",
     "on_unavailable": "allow",
+    "conduct": Conduct(
+        rules=(ConductRule(id="r", per="author", window_s=60, levels=(Level(score=3, recommend="warn"),)),)
+    ),
     "deadline_ms": 5,
     "cache_ttl": 5,
     "examples": (PolicyExample(text="hello", label="safe"),),

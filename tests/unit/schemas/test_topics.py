@@ -19,7 +19,7 @@ topics = pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 def test_the_topics_of_the_design_are_there() -> None:
     names = [topic.name for topic in TOPICS]
     assert names[:3] == ["chat.events", "moderation.decisions", "moderation.dead-letters"]
-    assert len(set(names)) == len(names) == 7
+    assert len(set(names)) == len(names) == 9
 
 
 @topics
@@ -35,7 +35,7 @@ def test_a_contract_says_who_what_and_how_long(topic: Topic) -> None:
 @topics
 def test_a_contract_names_schemas_that_exist(topic: Topic) -> None:
     nouns = {noun.name for noun in NOUNS}
-    assert topic.value in {*nouns, "bytes", None}
+    assert topic.value in {*nouns, "bytes", "internal", None}
     assert topic.headers in {*nouns, None}
     assert topic.planned or topic.value is not None
 
@@ -82,6 +82,9 @@ def test_the_product_receives_events_and_reviews_and_sends_the_rest() -> None:
         "receiveModerationReviews": "receive",
         "sendModerationCheckpoints": "send",
         "receiveModerationPolicies": "receive",
+        "sendModerationEscalations": "send",
+        "sendModerationConduct": "send",
+        "sendModerationConductState": "send",
     }
 
 

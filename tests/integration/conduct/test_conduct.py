@@ -1,0 +1,156 @@
+"""`rsafe conduct` on a real broker: the same escalations whatever happens to its processes."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import UTC, datetime
+
+import pytest
+
+from schemas.decision import Decision
+from schemas.escalation import Escalation
+from schemas.review import Review
+from tests.integration.conduct.conftest import POLICY
+from tests.integration.conduct.harness import Site
+from tests.integration.worker.harness import wait_for
+from tests.unit.workers.conduct.world import START_S, World, decision
+from workers.conduct.entries import Subject
+
+pytestmark = pytest.mark.timeout(280)
+
+
+def traffic(count: int) -> list[Decision]:
+    """Decisions of 40 authors in 12 conversations; the same every time. One in ten comes twice."""
+    seeded = random.Random(7)
+    made = [
+        decision(
+            number,
+            number * 0.5,
+            author=f"author-{seeded.randrange(40)}",
+            conversation_id=f"room-{seeded.randrange(12)}",
+            action=seeded.choice(["block", "flag", "allow"]),
+        )
+        for number in range(1, count + 1)
+    ]
+    return [one for single in made for one in [single] * (2 if seeded.random() < 0.1 else 1)]
+
+
+def expected(decisions: list[Decision]) -> set[str]:
+    """Ids of one undisturbed run, without Kafka."""
+    world = World([POLICY], allowed_lateness_s=3600)
+    world.decide(*decisions)
+    return {one.escalation_id for one in world.escalations}
+
+
+def steady(one: Escalation) -> tuple[object, ...]:
+    """What all records of one id agree in."""
+    return one.change, one.tenant, one.per, one.subject, one.rule.rule, one.recommend, one.window_start
+
+
+def test_kills_and_joins_change_no_escalation(site: Site) -> None:
+    decisions = traffic(600)
+    ids = expected(decisions)
+    first = site.start("store-1")
+    first.await_ready()
+    site.decide(decisions[:300])
+    wait_for(lambda: len(site.records("state")) > 100, "state to be written")
+    first.kill()
+    second = site.start("store-1")
+    third = site.start("store-3")
+    second.await_ready()
+    third.await_ready()
+    site.decide(decisions[300:450])
+    wait_for(lambda: len(site.records("state")) > 400, "more state")
+    assert third.stop() == 0
+    site.decide(decisions[450:])
+    wait_for(lambda: len(site.records("state")) > 600, "more state")
+    second.kill()
+    site.start("store-of-its-own").await_ready()  # all it knows is the changelog
+    site.await_end()
+    told = site.escalations()
+    assert {one.escalation_id for one in told} == ids
+    assert len({(one.escalation_id, steady(one)) for one in told}) == len(ids)
+
+
+def test_a_replay_of_changelog_and_decisions_tells_nothing_new(site: Site) -> None:
+    decisions = traffic(120)
+    process = site.start("store-1")
+    site.decide(decisions)
+    process.await_ready()
+    site.await_end()
+    before = [one.escalation_id for one in site.escalations()]
+    assert set(before) == expected(decisions)
+    assert len(before) == len(set(before))  # undisturbed: none twice
+    assert process.stop() == 0
+    site.decide(decisions)
+    site.start("store-2").await_ready()
+    site.await_end()
+    assert [one.escalation_id for one in site.escalations()] == before
+
+
+def test_a_review_takes_back_and_people_see_it(site: Site) -> None:
+    site.decide(decision(number, number) for number in (1, 2, 3))
+    site.produce("decisions", [(b"k", b"no json"), (b"k", b'{"a": 1}')])
+    process = site.start("store-1")
+    process.await_ready()
+    wait_for(lambda: len(site.escalations()) == 1, "the warning")
+    reply = site.command("review", f"{2:064x}", "--label", "safe", "--reviewer", "r", "--note", "a quotation")
+    assert reply.endswith("safe\n")
+    wait_for(lambda: len(site.escalations()) == 2, "its withdrawal")
+    assert [one.change for one in site.escalations()] == ["raised", "withdrawn"]
+    site.await_end()
+    shown = json.loads(site.command("conduct", "show", "--tenant", "acme", "--author", "a", "--json"))
+    assert [(one["taken_back"]) for one in shown["decisions"]] == [False, True, False]
+    assert [one["in_force"] for one in shown["recommendations"]] == [False]
+    status, text = process.get("/conduct/author?tenant=acme&id=a")
+    assert status == 200
+    assert json.loads(text)["decisions"] == shown["decisions"]
+    assert process.get("/conduct/author?tenant=acme")[0] == 400
+    letters = site.records("dead")
+    assert sorted(dict(one.headers)["rsafe-reason"] for one in letters) == [b"invalid", b"undecodable"]
+    assert {one.value for one in letters} == {b"no json", b'{"a": 1}'}
+    assert "rsafe_conduct_escalations_total" in process.get("/metrics")[1]
+
+
+def test_a_forgotten_author_does_not_come_back(site: Site) -> None:
+    old = [decision(number, number) for number in (1, 2, 3)]
+    site.decide(old)
+    process = site.start("store-1")
+    process.await_ready()
+    wait_for(lambda: len(site.escalations()) == 1, "the warning")
+    site.command("conduct", "forget", "--tenant", "acme", "--author", "a")
+    site.await_end()
+    site.decide(old)
+    site.await_end()
+    assert process.stop() == 0
+    site.start("store-2").await_ready()  # from the changelog
+    site.decide(old)
+    site.await_end()
+    assert len(site.escalations()) == 1
+    shown = json.loads(site.command("conduct", "show", "--tenant", "acme", "--author", "a", "--json"))
+    assert shown["decisions"] == []
+    assert "forgotten_until" in shown
+    key = Subject("author", "acme", "a").key
+    (last,) = [one for one in site.records("state") if one.key == key][-1:]
+    assert b'"a"' not in last.value and f"{1:064x}".encode() not in last.value
+
+
+def test_a_review_before_its_decision_counts(site: Site) -> None:
+    made = Review(
+        review_id="r1",
+        decision_id=f"{2:064x}",
+        origin=decision(2, 2).origin,
+        reviewer="r",
+        label="safe",
+        reviewed_at=datetime.fromtimestamp(START_S + 50, UTC),
+    )
+    site.review(made)
+    process = site.start("store-1")
+    process.await_ready()
+    site.await_end()
+    site.decide(decision(number, number) for number in (1, 2))
+    site.await_end()
+    site.decide([decision(3, 3)])
+    site.await_end()
+    assert site.escalations() == []

@@ -1,0 +1,210 @@
+"""State and entry → new state, further entries and escalations. Pure and deterministic: no clock, no Kafka.
+
+What makes a second delivery harmless: decisions are kept by id, corrections by version, and the id of an
+escalation hashes what it is about. The caller publishes a change's entries and escalations first, and keeps
+its state when they are acknowledged: a crash between the two repeats them with the same ids.
+
+What order does to it: nothing, as long as a decision is at most `allowed_lateness_s` older, by event time,
+than the newest one under its key. Which levels are reached is asked again at every decision that a late one
+may have lifted. Only `turn` may differ where corrections and decisions overtake each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, assert_never
+
+import msgspec
+
+from schemas.conduct import MOST_STRIKES, ConductRule
+from schemas.escalation import Escalation
+from schemas.policy import Policy
+from workers.conduct.entries import Correction, Drop, Entry, Forget, Strike, Subject, Sweep
+from workers.conduct.levels import Draft, PolicyOf, look
+from workers.conduct.state import Kept, Mark, State
+
+Result = Literal["counted", "repeated", "late", "forgotten", "corrected", "dropped", "swept", "unchanged"]
+NOTHING: Final = State()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an entry leads to."""
+
+    result: Result
+    state: State | None
+    """What is to be kept under the key; None: nothing."""
+    entries: tuple[Entry, ...] = ()
+    escalations: tuple[Escalation, ...] = ()
+
+
+class Engine:
+    """The transitions under one set of policies. `allowed_lateness_s` is the bound on disorder."""
+
+    def __init__(self, policies: Iterable[Policy], policy_of: PolicyOf, *, allowed_lateness_s: int) -> None:
+        self._policy_of = policy_of
+        self._late_ms = allowed_lateness_s * 1000
+        self.keep_ms = self._late_ms + 1000 * max(
+            (_kept_s(rule) for one in policies if one.conduct is not None for rule in one.conduct.rules),
+            default=0,
+        )
+        """How much older than the newest decision under its key one is kept, in milliseconds."""
+
+    def apply(self, state: State | None, entry: Entry) -> Step:
+        """One step. The same state and entry always give the same."""
+        before = NOTHING if state is None else state
+        match entry:
+            case Strike() if entry.subject.kind == "decision":
+                return self._place(before, state, entry)
+            case Strike():
+                return self._strike(before, state, entry)
+            case Correction() if entry.subject.kind == "decision":
+                return self._pass_on(before, state, entry)
+            case Correction():
+                return self._correct(before, state, entry)
+            case Forget():
+                return self._forget(before, state, entry)
+            case Drop():
+                return self._drop(before, state, entry)
+            case Sweep():
+                return self._sweep(state, entry)
+            case _:
+                assert_never(entry)
+
+    def _strike(self, before: State, state: State | None, entry: Strike) -> Step:
+        if before.forgotten_ms is not None and entry.seen_ms <= before.forgotten_ms:
+            return Step("forgotten", state)
+        if entry.decision in before.strikes:
+            return Step("repeated", state)
+        if entry.at_ms < before.newest_ms - self._late_ms:
+            return Step("late", state)
+        draft = Draft.of(before, entry.subject)
+        draft.newest_ms = max(draft.newest_ms, entry.at_ms)
+        draft.strikes[entry.decision] = _kept(entry)
+        self._prune(draft)
+        mark = draft.marks.get(entry.decision)
+        if mark is None or not mark.void:
+            look(self._policy_of, self.keep_ms, draft, entry.policy, entry.at_ms, correcting=False)
+        return _done(draft, "counted", _passed_on(entry) if entry.subject.kind == "author" else ())
+
+    def _place(self, before: State, state: State | None, entry: Strike) -> Step:
+        """Remember where a decision was counted, and tell those places of corrections that came before."""
+        if entry.decision in before.strikes:
+            return Step("repeated", state)
+        draft = Draft.of(before, entry.subject)
+        draft.newest_ms = max(draft.newest_ms, entry.at_ms)
+        kept = draft.strikes[entry.decision] = _kept(entry)
+        mark = draft.marks.get(entry.decision)
+        return _done(draft, "counted", () if mark is None else _told(entry.decision, mark, kept))
+
+    def _pass_on(self, before: State, state: State | None, entry: Correction) -> Step:
+        mark = _newer(before, entry)
+        if mark is None:
+            return Step("repeated", state)
+        draft = Draft.of(before, entry.subject)
+        draft.marks[entry.decision] = mark
+        draft.newest_ms = max(draft.newest_ms, entry.at_ms)
+        kept = draft.strikes.get(entry.decision)
+        return _done(draft, "corrected", () if kept is None else _told(entry.decision, mark, kept))
+
+    def _correct(self, before: State, state: State | None, entry: Correction) -> Step:
+        mark = _newer(before, entry)
+        if mark is None:
+            return Step("repeated", state)
+        draft = Draft.of(before, entry.subject)
+        draft.marks[entry.decision] = mark
+        # It does not move the newest time: it is about a decision, and not one itself.
+        draft.newest_ms = draft.newest_ms or entry.at_ms
+        kept = draft.strikes.get(entry.decision)
+        if kept is not None:
+            look(self._policy_of, self.keep_ms, draft, kept.policy, kept.at_ms, correcting=True)
+        return _done(draft, "corrected")
+
+    def _forget(self, before: State, state: State | None, entry: Forget) -> Step:
+        if before.forgotten_ms is not None and before.forgotten_ms >= entry.until_ms:
+            return Step("repeated", state)
+        drops: dict[Subject, list[str]] = {}
+        for decision, kept in sorted(before.strikes.items()):
+            for place in (*kept.places, Subject("decision", "", decision)):
+                drops.setdefault(place, []).append(decision)
+        entries = tuple(Drop(subject=place, decisions=tuple(names)) for place, names in drops.items())
+        return Step("forgotten", State(forgotten_ms=entry.until_ms), entries)
+
+    def _drop(self, before: State, state: State | None, entry: Drop) -> Step:
+        if state is None or not any(
+            name in before.strikes or name in before.marks for name in entry.decisions
+        ):
+            return Step("unchanged", state)
+        draft = Draft.of(before, entry.subject)
+        for name in entry.decisions:
+            draft.strikes.pop(name, None)
+            draft.marks.pop(name, None)
+        if not draft.strikes and not draft.raised and draft.forgotten_ms is None:
+            return Step("dropped", None)
+        return _done(draft, "dropped")
+
+    def _sweep(self, state: State | None, entry: Sweep) -> Step:
+        if state is None or not self.expired(state, entry.by_ms):
+            return Step("unchanged", state)
+        marker = None if state.forgotten_ms is None else State(forgotten_ms=state.forgotten_ms)
+        return Step("swept", marker)
+
+    def expired(self, state: State, by_ms: int) -> bool:
+        """Whether nothing that comes from then on could be counted together with what is kept."""
+        return state.subject is not None and state.newest_ms + self.keep_ms < by_ms
+
+    def _prune(self, draft: Draft) -> None:
+        oldest_ms = draft.newest_ms - self.keep_ms
+        draft.strikes = {name: kept for name, kept in draft.strikes.items() if kept.at_ms > oldest_ms}
+        draft.marks = {name: mark for name, mark in draft.marks.items() if mark.at_ms > oldest_ms}
+        draft.raised = {name: one for name, one in draft.raised.items() if one.start_ms > oldest_ms}
+        if len(draft.strikes) > MOST_STRIKES:
+            newest = sorted(draft.strikes.items(), key=lambda item: (item[1].at_ms, item[0]))
+            draft.strikes = dict(newest[-MOST_STRIKES:])
+
+
+def _done(draft: Draft, result: Result, entries: Iterable[Entry] = ()) -> Step:
+    return Step(result, draft.state(), tuple(entries), tuple(draft.escalations))
+
+
+def _kept_s(rule: ConductRule) -> int:
+    """Two windows, so that a score at the start of one is whole; and as long as a recommendation lasts, so
+    that a review within that time withdraws it."""
+    return 2 * rule.window_s + max(level.for_s or 0 for level in rule.levels)
+
+
+def _kept(entry: Strike) -> Kept:
+    places = entry.places if entry.subject.kind in ("author", "decision") else ()
+    return Kept(entry.at_ms, entry.policy, entry.action, entry.role, entry.author, entry.codes, places)
+
+
+def _passed_on(entry: Strike) -> list[Entry]:
+    """The author's decision for the other places where it counts, and for its own record."""
+    replace = msgspec.structs.replace
+    own = replace(
+        entry, subject=Subject("decision", "", entry.decision), places=(entry.subject, *entry.places)
+    )
+    return [own, *(replace(entry, subject=place, places=()) for place in entry.places)]
+
+
+def _newer(before: State, entry: Correction) -> Mark | None:
+    """The mark to set, or None where the one in force is as new."""
+    found = before.marks.get(entry.decision)
+    if found is not None and (entry.version, entry.id) <= (found.version, found.id):
+        return None
+    return Mark(entry.version, entry.id, entry.void, entry.at_ms)
+
+
+def _told(decision: str, mark: Mark, kept: Kept) -> list[Entry]:
+    return [
+        Correction(
+            subject=place,
+            decision=decision,
+            void=mark.void,
+            version=mark.version,
+            id=mark.id,
+            at_ms=kept.at_ms,
+        )
+        for place in kept.places
+    ]

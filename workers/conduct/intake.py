@@ -1,0 +1,125 @@
+"""Record of the decisions or of the reviews topic → entries, none, or why it cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import msgspec
+
+from schemas.conduct import Scope
+from schemas.dead_letter import DeadLetterReason
+from schemas.decision import Decision
+from schemas.policy import Policy
+from schemas.review import Review
+from workers.conduct.entries import SUPERSEDED, Correction, Entry, Strike, Subject, author_digest
+from workers.conduct.levels import PolicyOf
+from workers.conduct.score import weight_of
+
+T = TypeVar("T")
+_DECISION: Final = msgspec.json.Decoder(Decision)
+_REVIEW: Final = msgspec.json.Decoder(Review)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why a record goes to the dead letters. No message text in `sentence`."""
+
+    reason: DeadLetterReason
+    field: str
+    sentence: str
+
+
+def read_decision(value: bytes | None, policy_of: PolicyOf) -> Sequence[Entry] | Unreadable:
+    """What a record of the decisions topic leads to; often nothing. Never raises."""
+    decision = _read(_DECISION, value, "a decision")
+    if isinstance(decision, Unreadable):
+        return decision
+    if decision.lane == "shadow":  # a second opinion, which enforces nothing
+        return ()
+    entries: list[Entry] = []
+    at_ms = event_time_ms(decision)
+    if decision.supersedes is not None:
+        entries.append(
+            Correction(
+                subject=Subject("decision", "", decision.supersedes),
+                decision=decision.supersedes,
+                void=True,
+                version=SUPERSEDED,
+                at_ms=at_ms,
+            )
+        )
+    # What was not judged says nothing of its author, whatever is done with the message.
+    if decision.status != "judged":
+        return entries
+    policy = policy_of(decision.tenant, decision.policy.id)
+    if policy is None:
+        return Unreadable("unknown_policy", "policy.id", "expected the id of a policy that is loaded")
+    strike = _strike(decision, policy, at_ms)
+    return entries if strike is None else [*entries, strike]
+
+
+def read_review(value: bytes | None) -> Sequence[Entry] | Unreadable:
+    """What a record of the reviews topic leads to. Never raises."""
+    review = _read(_REVIEW, value, "a review")
+    if isinstance(review, Unreadable):
+        return review
+    version = int(review.reviewed_at.timestamp() * 1000)
+    return [
+        Correction(
+            subject=Subject("decision", "", review.decision_id),
+            decision=review.decision_id,
+            void=review.label == "safe",
+            version=version,
+            id=review.review_id,
+            at_ms=version,
+        )
+    ]
+
+
+def event_time_ms(decision: Decision) -> int:
+    """When the message was sent, but never later than the broker had it: a clock that is ahead, of a chat
+    system or of a forger, must not make what others send look late."""
+    return int(min(decision.sent_at.timestamp(), decision.received_at.timestamp()) * 1000)
+
+
+def _strike(decision: Decision, policy: Policy, at_ms: int) -> Strike | None:
+    if policy.conduct is None:
+        return None
+    codes = tuple(one.code for one in decision.categories if one.violated)
+    scopes: list[Scope] = []
+    for rule in policy.conduct.rules:
+        if weight_of(rule, decision.action, decision.role, codes) > 0 and rule.per not in scopes:
+            scopes.append(rule.per)
+    if not scopes:
+        return None
+    ids: dict[Scope, str] = {
+        "conversation": decision.conversation_id,
+        "text": decision.content_mac,
+        "tenant": decision.tenant,
+    }
+    return Strike(
+        subject=Subject("author", decision.tenant, decision.author),
+        decision=decision.decision_id,
+        at_ms=at_ms,
+        seen_ms=int(decision.received_at.timestamp() * 1000),
+        policy=policy.id,
+        action=decision.action,
+        role=decision.role,
+        author=author_digest(decision.tenant, decision.author),
+        codes=codes,
+        places=tuple(Subject(scope, decision.tenant, ids[scope]) for scope in scopes if scope != "author"),
+    )
+
+
+def _read(decoder: msgspec.json.Decoder[T], value: bytes | None, what: str) -> T | Unreadable:
+    if not value:
+        return Unreadable("empty", "$", f"expected {what}, found no value")
+    try:
+        return decoder.decode(value)
+    except msgspec.ValidationError:
+        # The library's own sentence may quote a value.
+        return Unreadable("invalid", "$", f"expected {what} as its schema has it")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Unreadable("undecodable", "$", "expected JSON in UTF-8")

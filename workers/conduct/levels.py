@@ -1,0 +1,157 @@
+"""Which levels are reached after a change of what is counted, and the escalations that say so. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from schemas.conduct import ConductRule, Level
+from schemas.escalation import MOST_NAMED, Change, Escalation, RuleUsed, escalation_id
+from schemas.policy import Policy
+from workers.conduct.entries import Subject
+from workers.conduct.score import Reached, counted, reached_in, start_of
+from workers.conduct.state import Kept, Mark, Raised, State
+
+PolicyOf = Callable[[str, str], Policy | None]
+"""Tenant and policy id → the policy whose rules are in force; None: there is none for this tenant."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """A state while it is changed."""
+
+    subject: Subject
+    newest_ms: int
+    strikes: dict[str, Kept]
+    marks: dict[str, Mark]
+    raised: dict[str, Raised]
+    forgotten_ms: int | None
+    escalations: list[Escalation] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, state: State, subject: Subject) -> Draft:
+        return cls(
+            subject,
+            state.newest_ms,
+            dict(state.strikes),
+            dict(state.marks),
+            dict(state.raised),
+            state.forgotten_ms,
+        )
+
+    def state(self) -> State:
+        """As it is now."""
+        return State(
+            subject=self.subject,
+            newest_ms=self.newest_ms,
+            strikes=self.strikes,
+            marks=self.marks,
+            raised=self.raised,
+            forgotten_ms=self.forgotten_ms,
+        )
+
+    def counting(self) -> dict[str, Kept]:
+        """The decisions that no correction took back."""
+        return {
+            name: kept
+            for name, kept in self.strikes.items()
+            if not ((mark := self.marks.get(name)) is not None and mark.void)
+        }
+
+
+def look(
+    policy_of: PolicyOf, keep_ms: int, draft: Draft, policy_id: str, at_ms: int, *, correcting: bool
+) -> None:
+    """Ask again for every level that a decision of this time may have lifted, or may lift no more."""
+    policy = policy_of(draft.subject.tenant, policy_id)
+    if policy is None or policy.conduct is None:
+        return
+    for rule in policy.conduct.rules:
+        if rule.per != draft.subject.kind:
+            continue
+        starts = [start_of(rule, at_ms)]
+        if rule.window == "sliding":
+            starts.append(starts[0] + rule.window_s * 1000)
+        for start_ms in starts:
+            # Of windows before, decisions may be gone that belong to their scores.
+            if start_ms - rule.window_s * 1000 > draft.newest_ms - keep_ms:
+                _window(draft, policy, rule, start_ms, at_ms, correcting=correcting)
+
+
+def _window(
+    draft: Draft, policy: Policy, rule: ConductRule, start_ms: int, at_ms: int, *, correcting: bool
+) -> None:
+    names = [f"{rule.id}|{level.recommend}|{start_ms}|{policy.id}" for level in rule.levels]
+    if not correcting and all((one := draft.raised.get(name)) and one.in_force for name in names):
+        return  # one decision more takes nothing back
+    # What one decision more lifts lies at its time or after it; what is taken back may lie anywhere.
+    from_ms = 0 if correcting else at_ms
+    reached = reached_in(rule, counted(rule, policy.id, draft.counting()), start_ms, from_ms)
+    for number, (name, level) in enumerate(zip(names, rule.levels, strict=True)):
+        before = draft.raised.get(name)
+        if number < len(reached) - 1:
+            if before is None or not before.in_force:
+                turn = 0 if before is None else before.turn + 1
+                _escalate(draft, policy, rule, level, start_ms, reached[number], name, turn, None)
+        elif before is not None and before.in_force and correcting:
+            last = reached[-1]
+            _escalate(draft, policy, rule, level, start_ms, last, name, before.turn, before.id)
+
+
+def _escalate(
+    draft: Draft,
+    policy: Policy,
+    rule: ConductRule,
+    level: Level,
+    start_ms: int,
+    reached: Reached,
+    name: str,
+    turn: int,
+    replaces: str | None,
+) -> None:
+    change: Change = "raised" if replaces is None else "withdrawn"
+    subject = draft.subject
+    assert subject.kind != "decision"
+    made = Escalation(
+        escalation_id=escalation_id(
+            tenant=subject.tenant,
+            per=subject.kind,
+            subject=subject.id,
+            policy=policy.id,
+            rule=rule.id,
+            recommend=level.recommend,
+            window_start_ms=start_ms,
+            turn=turn,
+            change=change,
+        ),
+        change=change,
+        tenant=subject.tenant,
+        per=subject.kind,
+        subject=subject.id,
+        rule=RuleUsed(policy=policy.id, version=policy.version, rule=rule.id),
+        recommend=level.recommend,
+        window_start=moment(start_ms),
+        turn=turn,
+        replaces=replaces,
+        for_s=level.for_s,
+        reached_at=moment(reached.at_ms),
+        score=reached.score,
+        level=level.score,
+        counts=rule.counts,
+        decisions=reached.decisions[-MOST_NAMED:],
+    )
+    draft.escalations.append(made)
+    draft.raised[name] = Raised(
+        turn=turn,
+        in_force=change == "raised",
+        id=made.escalation_id,
+        start_ms=start_ms,
+        reached_ms=reached.at_ms,
+        ends_ms=None if level.for_s is None else reached.at_ms + level.for_s * 1000,
+    )
+
+
+def moment(at_ms: int) -> datetime:
+    """Milliseconds since 1970 as a time in UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
