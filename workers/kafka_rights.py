@@ -5,9 +5,23 @@ from __future__ import annotations
 import shlex
 from typing import Literal, NamedTuple, get_args
 
-from workers.settings import KafkaSettings
+from workers.settings import ConductSettings, KafkaSettings
 
-Task = Literal["worker", "redrive", "produce", "decisions", "load", "topics", "export", "announce", "policy"]
+Task = Literal[
+    "worker",
+    "conduct",
+    "conduct-show",
+    "conduct-forget",
+    "redrive",
+    "produce",
+    "decisions",
+    "load",
+    "topics",
+    "review",
+    "export",
+    "announce",
+    "policy",
+]
 TASKS: tuple[Task, ...] = get_args(Task)
 Operation = Literal["Read", "Write", "Create", "DescribeConfigs"]
 """As `kafka-acls` spells them. `Read` and `Write` allow `Describe` as well."""
@@ -28,9 +42,13 @@ def redrive_id(kafka: KafkaSettings) -> str:
 
 
 def rights(
-    kafka: KafkaSettings, task: Task = "worker", policies: Literal["files", "topic"] = "files"
+    kafka: KafkaSettings,
+    task: Task = "worker",
+    policies: Literal["files", "topic"] = "files",
+    conduct: ConductSettings = ConductSettings(),  # noqa: B008 (frozen)
 ) -> list[Right]:
-    """The least that `task` needs with these settings; `policies` is where a worker has them from.
+    """The least that `task` needs with these settings; `policies` is where they come from for whoever judges
+    or counts by them.
 
     Of these only `DescribeConfigs` may be missing: then the limits and the timestamps of the topics are taken
     on trust.
@@ -61,9 +79,14 @@ def rights(
             return [Right("topic", decisions, ("Read",)), Right("topic", letters, ("Read",))]
         case "load":
             return [*rights(kafka, "produce"), *rights(kafka, "decisions")]
+        case "conduct" | "conduct-show" | "conduct-forget":
+            return _conduct(kafka, task, policies, conduct)
+        case "review":
+            return [Right("topic", decisions, ("Read",)), Right("topic", kafka.reviews_topic, ("Write",))]
         case "topics":
             every = [events, decisions, letters, kafka.reviews_topic, kafka.checkpoints_topic]
             every += [kafka.policies_topic, kafka.escalations_topic]
+            every += [conduct.entries_topic, conduct.state_topic]
             return [Right("topic", name, ("Create", "DescribeConfigs")) for name in every]
         case "export":
             return [Right("topic", kafka.reviews_topic, ("Read",)), Right("topic", events, ("Read",))]
@@ -71,6 +94,32 @@ def rights(
             return [Right("topic", kafka.policies_topic, ("Read", "Write"))]
         case "announce":
             return [Right("topic", kafka.checkpoints_topic, ("Write",))]
+
+
+def _conduct(
+    kafka: KafkaSettings, task: Task, policies: Literal["files", "topic"], conduct: ConductSettings
+) -> list[Right]:
+    """The app makes no topic, also no changelog: Faust is told not to, and the state topic is its changelog.
+
+    Hence nothing of `Create` here; `topics` has it.
+    """
+    by_rules = [Right("topic", kafka.policies_topic, ("Read",))] if policies == "topic" else []
+    match task:
+        case "conduct-show":
+            return [Right("topic", conduct.state_topic, ("Read",)), *by_rules]
+        case "conduct-forget":
+            return [Right("topic", conduct.entries_topic, ("Write",))]
+        case _:
+            return [
+                Right("topic", kafka.decisions_topic, ("Read",)),
+                Right("topic", kafka.reviews_topic, ("Read",)),
+                Right("topic", conduct.entries_topic, ("Read", "Write")),
+                Right("topic", conduct.state_topic, ("Read", "Write")),
+                Right("topic", kafka.escalations_topic, ("Write",)),
+                Right("topic", kafka.dead_letters_topic, ("Write",)),
+                Right("group", conduct.group_id, ("Read",)),
+                *by_rules,
+            ]
 
 
 def acl_command(right: Right, principal: str, bootstrap_servers: str) -> str:

@@ -65,6 +65,7 @@ def test_restricted_is_enforced(cluster: Cluster, namespace: str) -> None:
         ("keda.sh/v1alpha1", "ScaledObject", {"scaleTargetRef": {"name": "worker"}, "triggers": []}),
         ("keda.sh/v1alpha1", "TriggerAuthentication", {}),
         ("apps/v1", "Deployment", {"selector": {}, "template": {}}),
+        ("apps/v1", "StatefulSet", {"selector": {}, "template": {}, "serviceName": "one"}),
     ],
     ids=lambda value: value if isinstance(value, str) and "/" not in value else "",
 )

@@ -56,7 +56,7 @@ def acls(principal: str, task: Task) -> None:
     """
     settings = load_settings()
     kafka = settings.kafka
-    for right in rights(kafka, task, settings.policies.source):
+    for right in rights(kafka, task, settings.policies.source, settings.conduct):
         click.echo(acl_command(right, principal, kafka.bootstrap_servers))
 
 

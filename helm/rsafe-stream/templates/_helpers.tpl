@@ -105,7 +105,8 @@ maxUnavailable: {{ include "rsafe.count" $away }}
 {{- define "rsafe.needs" -}}
 worker: {links: [kafka, redis, guard], secrets: [redisUrl, redisSentinelPassword, redisPassword, redisSslKeyPassword, kafkaSaslPassword, kafkaSslKeyPassword, guardEndpointApiKey, guardEndpointSslKeyPassword, contentKey]}
 test: {links: [kafka, redis, guard], secrets: [redisUrl, redisSentinelPassword, redisPassword, redisSslKeyPassword, kafkaSaslPassword, kafkaSslKeyPassword, guardEndpointApiKey, guardEndpointSslKeyPassword, contentKey]}
-topics: {links: [kafka], secrets: [kafkaSaslPassword, kafkaSslKeyPassword], groups: [kafka, log, secrets]}
+conduct: {links: [kafka], secrets: [kafkaSaslPassword, kafkaSslKeyPassword], groups: [conduct, health, kafka, log, policies, secrets]}
+topics: {links: [kafka], secrets: [kafkaSaslPassword, kafkaSslKeyPassword], groups: [conduct, kafka, log, secrets]}
 trainer: {links: [kafka], secrets: [kafkaSaslPassword, kafkaSslKeyPassword], groups: [kafka, log, secrets]}
 guard: {links: [], secrets: [guardEndpointApiKey], groups: [guard, log]}
 {{- end -}}
@@ -131,6 +132,9 @@ contentKey: {variable: RSAFE_SECRETS__CONTENT_KEY_FILE, file: content-key}
 {{- $settings := deepCopy $values.settings -}}
 {{- if include "rsafe.policiesConfigMap" .root -}}
 {{- $_ := set $settings "policies" (merge (dict "path" "/etc/rsafe/policies") (default dict $settings.policies)) -}}
+{{- end -}}
+{{- if eq .component "conduct" -}}
+{{- $_ := set $settings "conduct" (merge (dict "state_folder" "/var/lib/rsafe/conduct") (default dict $settings.conduct)) -}}
 {{- end -}}
 {{- $guard := default dict $settings.guard -}}
 {{- if include "rsafe.mountedCheckpoint" .root -}}
@@ -194,7 +198,7 @@ contentKey: {variable: RSAFE_SECRETS__CONTENT_KEY_FILE, file: content-key}
 {{- $values := .root.Values -}}
 {{- $links := (get (include "rsafe.needs" . | fromYaml) .component).links -}}
 - {name: tmp, mountPath: /tmp}
-{{- if and (has .component (list "worker" "test")) (include "rsafe.policiesConfigMap" .root) }}
+{{- if and (has .component (list "worker" "conduct" "test")) (include "rsafe.policiesConfigMap" .root) }}
 - {name: policies, mountPath: /etc/rsafe/policies, readOnly: true}
 {{- end }}
 {{- if include "rsafe.hasSecrets" . }}
@@ -217,7 +221,7 @@ contentKey: {variable: RSAFE_SECRETS__CONTENT_KEY_FILE, file: content-key}
 {{- $needs := get (include "rsafe.needs" . | fromYaml) .component -}}
 - name: tmp
   emptyDir: {{ if .tmpSizeLimit }}{sizeLimit: {{ .tmpSizeLimit | quote }}}{{ else }}{}{{ end }}
-{{- if has .component (list "worker" "test") }}
+{{- if has .component (list "worker" "conduct" "test") }}
 {{- with include "rsafe.policiesConfigMap" .root }}
 - name: policies
   configMap:
@@ -298,7 +302,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- with .place.affinity }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- if has .component (list "worker" "guard") }}
+{{- if has .component (list "worker" "conduct" "guard") }}
 {{- $labels := merge (dict "app.kubernetes.io/component" .component) (include "rsafe.selectorLabels" .root | fromYaml) }}
 {{- $overNodes := list (dict "maxSkew" 1 "topologyKey" "kubernetes.io/hostname" "whenUnsatisfiable" "ScheduleAnyway" "labelSelector" (dict "matchLabels" $labels)) }}
 topologySpreadConstraints: {{- toYaml (default $overNodes .place.topologySpreadConstraints) | nindent 2 }}

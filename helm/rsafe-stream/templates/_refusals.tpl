@@ -145,6 +145,31 @@
 {{- fail "monitoring.serviceMonitor needs service.enabled: true, or use monitoring.podMonitor" }}
 {{- end }}
 
+{{- with $v.conduct }}
+{{- $partitions := int (dig "kafka" "partitions" 6 $s) }}
+{{- if and .enabled (gt (int .replicas) $partitions) }}
+{{- fail (printf "conduct.replicas: %d processes share settings.kafka.partitions: %d, and one without partitions is never ready; expected at most as many, or the setting as the topics are" (int .replicas) $partitions) }}
+{{- end }}
+{{- if and .enabled (eq (dig "conduct" "group_id" "rsafe-conduct" $s) (dig "kafka" "group_id" "rsafe-moderation" $s)) }}
+{{- fail "settings.conduct.group_id and settings.kafka.group_id are one group: workers and conduct would take partitions from each other; expected two names" }}
+{{- end }}
+{{- if and .enabled (hasKey (default dict $s.conduct) "state_folder") }}
+{{- fail "settings.conduct.state_folder and conduct.enabled exclude each other: the chart sets the path of the mounted store" }}
+{{- end }}
+{{- if and .enabled .store.persistent (not .store.size) }}
+{{- fail "conduct.store.size: a claim asks for a size, and it is empty; set it, such as 8Gi, or conduct.store.persistent: false" }}
+{{- end }}
+{{- if and .enabled .store.storageClassName (not .store.persistent) }}
+{{- fail "conduct.store.storageClassName is of claims, and conduct.store.persistent is false; make it empty, or set persistent: true" }}
+{{- end }}
+{{- if lt (int .terminationGracePeriodSeconds) (int (add .preStopSeconds 30)) }}
+{{- fail (printf "conduct.terminationGracePeriodSeconds: %d leaves less than 30 s after conduct.preStopSeconds: %d, and the record in hand alone may take 20; expected %d or more" (int .terminationGracePeriodSeconds) (int .preStopSeconds) (add .preStopSeconds 30)) }}
+{{- end }}
+{{- if and .enabled (include "rsafe.asksForGpu" .resources) }}
+{{- fail "conduct.resources asks for a GPU, which counting has no use for; leave it out" }}
+{{- end }}
+{{- end }}
+
 {{- with $v.trainer }}
 {{- if and .enabled (not .output.existingClaim) }}
 {{- fail "trainer.output.existingClaim: a run takes hours and its checkpoint has to outlive the pod; name a PersistentVolumeClaim" }}
@@ -157,7 +182,7 @@
 {{- end }}
 {{- end }}
 
-{{- range concat $v.extraEnv $v.guard.extraEnv $v.trainer.extraEnv }}
+{{- range concat $v.extraEnv $v.guard.extraEnv $v.conduct.extraEnv $v.trainer.extraEnv }}
 {{- if hasPrefix "RSAFE_" .name }}
 {{- fail (printf "extraEnv: %s: use settings or secrets, which are checked" .name) }}
 {{- end }}

@@ -155,6 +155,7 @@ def mounts_and_volumes_pair(release: Release) -> Iterator[str]:
     """Each mount has a volume, each volume a mount; no two mounts of a container lie at one path."""
     for part, pod in release.pods:
         volumes = [volume["name"] for volume in pod["spec"].get("volumes", [])]
+        volumes += [claim["metadata"]["name"] for claim in part["spec"].get("volumeClaimTemplates", [])]
         mounts = [mount for container in containers(pod) for mount in container.get("volumeMounts", [])]
         for name in sorted({mount["name"] for mount in mounts} ^ set(volumes)):
             yield f"{label(part)}: {name!r} is a mount without a volume or a volume without a mount"

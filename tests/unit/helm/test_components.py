@@ -225,3 +225,104 @@ def test_extra_objects_are_templates() -> None:
         "extraObjects: ['{apiVersion: v1, kind: ConfigMap, metadata: {name: \"{{ .Release.Name }}-more\"}}']"
     )
     assert "ConfigMap/demo-more" in objects(text)
+
+
+@pytest.mark.parametrize("persistent", [False, True], ids=["folder", "claim"])
+def test_conduct_keeps_its_store_where_it_is_mounted(persistent: bool) -> None:
+    store = f"{{persistent: {str(persistent).lower()}, size: 3Gi}}"
+    found = objects(f"conduct: {{enabled: true, store: {store}}}")
+    conduct = found[f"{'StatefulSet' if persistent else 'Deployment'}/demo-rsafe-stream-conduct"]
+    spec = conduct["spec"]["template"]["spec"]
+    folder = environment(conduct)["RSAFE_CONDUCT__STATE_FOLDER"]
+    (mount,) = [one for one in spec["containers"][0]["volumeMounts"] if one["mountPath"] == folder]
+    if persistent:
+        (claim,) = conduct["spec"]["volumeClaimTemplates"]
+        assert claim["metadata"]["name"] == mount["name"]
+        assert claim["spec"]["resources"]["requests"]["storage"] == "3Gi"
+        assert conduct["spec"]["serviceName"] in {part["metadata"]["name"] for part in found.values()}
+    else:
+        (volume,) = [one for one in spec["volumes"] if one["name"] == mount["name"]]
+        assert volume["emptyDir"] == {"sizeLimit": "3Gi"}
+
+
+def test_a_claim_does_not_outlive_the_pod_that_knew_its_age() -> None:
+    found = objects("conduct: {enabled: true, store: {persistent: true}}")
+    spec = found["StatefulSet/demo-rsafe-stream-conduct"]["spec"]
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Delete", "whenScaled": "Delete"}
+
+
+def test_an_upgrade_of_the_chart_changes_no_claim() -> None:
+    """Kubernetes refuses every change of a claim's template, so no version may stand in it."""
+    found = objects("conduct: {enabled: true, store: {persistent: true}}")
+    (claim,) = found["StatefulSet/demo-rsafe-stream-conduct"]["spec"]["volumeClaimTemplates"]
+    assert set(claim["metadata"]["labels"]) == {
+        "app.kubernetes.io/name",
+        "app.kubernetes.io/instance",
+        "app.kubernetes.io/component",
+    }
+
+
+def test_no_more_pods_of_conduct_than_partitions_stand_during_a_rollout() -> None:
+    found = objects("conduct: {enabled: true, replicas: 6}")
+    rollout = found["Deployment/demo-rsafe-stream-conduct"]["spec"]["strategy"]["rollingUpdate"]
+    assert rollout == {"maxSurge": 0, "maxUnavailable": 1}
+    more = "{conduct: {enabled: true, replicas: 7}, settings: {kafka: {partitions: 7}}}"
+    assert objects(more)["Deployment/demo-rsafe-stream-conduct"]["spec"]["replicas"] == 7
+
+
+def test_conduct_is_not_restarted_while_it_reads_its_state_back() -> None:
+    conduct = objects("conduct: {enabled: true}")["Deployment/demo-rsafe-stream-conduct"]
+    (container,) = conduct["spec"]["template"]["spec"]["containers"]
+    paths = {
+        name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")
+    }
+    assert paths == {
+        "startup": "/health/live",
+        "liveness": "/health/live",
+        "readiness": "/health/ready",
+    }
+
+
+def test_conduct_counts_by_the_workers_policies_and_knows_no_other_secrets_than_kafkas() -> None:
+    more = "secrets: {redisUrl: {existingSecret: r}, contentKey: {existingSecret: c}, "
+    found = objects(
+        SASL.replace("secrets: {", more) + "policies: {existingConfigMap: mine}\nconduct: {enabled: true}\n"
+    )
+    conduct = found["Deployment/demo-rsafe-stream-conduct"]
+    given, of_worker = environment(conduct), environment(worker(found))
+    assert [name for name in given if name.endswith("_FILE")] == ["RSAFE_KAFKA__SASL_PASSWORD_FILE"]
+    assert given["RSAFE_POLICIES__PATH"] == of_worker["RSAFE_POLICIES__PATH"]
+    assert given["RSAFE_KAFKA__SSL_CA_LOCATION"] == of_worker["RSAFE_KAFKA__SSL_CA_LOCATION"]
+
+
+def test_the_names_of_conducts_topics_reach_those_who_make_them() -> None:
+    found = objects("{conduct: {enabled: true}, settings: {conduct: {entries_topic: in, state_topic: kept}}}")
+    for name in ("Deployment/demo-rsafe-stream-conduct", "Job/demo-rsafe-stream-topics"):
+        given = environment(found[name])
+        assert given["RSAFE_CONDUCT__ENTRIES_TOPIC"] == "in"
+        assert given["RSAFE_CONDUCT__STATE_TOPIC"] == "kept"
+
+
+def test_who_may_read_metrics_and_who_may_ask_for_conduct() -> None:
+    found = objects(
+        "conduct: {enabled: true}\n"
+        "networkPolicy: {enabled: true, metricsFrom: [{podSelector: {matchLabels: {app: prometheus}}}], "
+        "viewFrom: [{podSelector: {matchLabels: {app: desk}}}]}"
+    )
+    asked = {
+        name: [
+            peer["podSelector"]["matchLabels"]["app"]
+            for rule in found[f"NetworkPolicy/{name}"]["spec"]["ingress"]
+            for peer in rule["from"]
+        ]
+        for name in ("demo-rsafe-stream", "demo-rsafe-stream-conduct")
+    }
+    assert asked == {
+        "demo-rsafe-stream": ["prometheus"],
+        "demo-rsafe-stream-conduct": ["prometheus", "desk"],
+    }
+
+
+def test_every_process_of_conduct_can_be_asked_also_while_it_is_not_ready() -> None:
+    service = objects("conduct: {enabled: true}")["Service/demo-rsafe-stream-conduct"]["spec"]
+    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)

@@ -39,7 +39,7 @@ def test_the_worker_accepts_its_environment(name: str, tmp_path: Path) -> None:
     found = 0
     for _, pod in release(name).pods:
         for container in pod["spec"]["containers"]:
-            if (container.get("args") or [None])[0] not in ("worker", "topics"):
+            if (container.get("args") or [None])[0] not in ("worker", "conduct", "topics"):
                 continue
             environment = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
             for variable in [

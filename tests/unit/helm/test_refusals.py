@@ -153,6 +153,26 @@ CASES: Final[dict[str, Case]] = {
         f"{{image: {{variant: gpu}}, guard: {{enabled: true, args: [--ssl-keyfile=/k], resources: {GPU}}}}}",
         "guard.args",
     ),
+    "more-of-conduct-than-partitions": Case("{conduct: {enabled: true, replicas: 7}}", "conduct.replicas"),
+    "one-group-of-workers-and-conduct": Case(
+        "{conduct: {enabled: true}, settings: {conduct: {group_id: one}, kafka: {group_id: one}}}",
+        "settings.conduct.group_id",
+    ),
+    "folder-beside-the-mounted-store": Case(
+        "{conduct: {enabled: true}, settings: {conduct: {state_folder: /elsewhere}}}",
+        "settings.conduct.state_folder",
+    ),
+    "claim-without-size": Case(
+        "{conduct: {enabled: true, store: {persistent: true, size: ''}}}", "conduct.store.size"
+    ),
+    "class-without-claim": Case(
+        "{conduct: {enabled: true, store: {storageClassName: fast}}}", "conduct.store.storageClassName"
+    ),
+    "short-grace-of-conduct": Case(
+        "{conduct: {terminationGracePeriodSeconds: 60, preStopSeconds: 31}}",
+        "conduct.terminationGracePeriodSeconds",
+    ),
+    "gpu-of-conduct": Case(f"{{conduct: {{enabled: true, resources: {GPU}}}}}", "conduct.resources"),
     "trainer-without-place": Case("{trainer: {enabled: true}}", "trainer.output.existingClaim"),
     "trainer-without-image": Case(
         "{trainer: {enabled: true, output: {existingClaim: training}}}", "trainer.image"
