@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from workers.conduct.metrics import ConductMetrics
 from workers.metrics import Metrics
 
 
 def _known() -> dict[str, Mapping[str, Sequence[str]]]:
     """Name of a series → its labels with their values, none given where any may stand."""
     known: dict[str, Mapping[str, Sequence[str]]] = {}
-    for row in Metrics().rows:
+    for row in (*Metrics().rows, *ConductMetrics().rows):
         names = [row.name]
         if row.kind == "histogram":
             names = [f"{row.name}_{part}" for part in ("bucket", "count", "sum")]
