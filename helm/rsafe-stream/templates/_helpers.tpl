@@ -79,6 +79,18 @@ maxUnavailable: {{ include "rsafe.count" $away }}
 {{- .Values.guard.enabled | ternary "remote" (dig "guard" "engine" "vllm" .Values.settings) -}}
 {{- end -}}
 
+{{/* Six letters for what the guard servers answer with: their image, checkpoint, settings, options and key. While an upgrade
+replaces them, old and new ones stand side by side, and a worker that starts refuses a server that is not as it expects. */}}
+{{- define "rsafe.generation" -}}
+{{- $image := include "rsafe.image" (dict "root" . "image" .Values.guard.image) -}}
+{{- list $image .Values.checkpoint (default dict .Values.settings.guard) .Values.guard.args .Values.secrets.guardEndpointApiKey | toJson | sha256sum | trunc 6 -}}
+{{- end -}}
+
+{{/* The name behind which the guard servers of this generation are found; of at most 63 characters. */}}
+{{- define "rsafe.guardService" -}}
+{{ include "rsafe.fullname" . }}-guard-{{ include "rsafe.generation" . }}
+{{- end -}}
+
 {{/* "yes" where the checkpoint is mounted rather than in the image of the worker. */}}
 {{- define "rsafe.mountedCheckpoint" -}}
 {{- if or .Values.checkpoint.existingClaim .Values.checkpoint.image.reference }}yes{{ end -}}
@@ -145,7 +157,7 @@ contentKey: {variable: RSAFE_SECRETS__CONTENT_KEY_FILE, file: content-key}
 {{- $guard = omit $guard "engine" "endpoints" "endpoint_addresses" -}}
 {{- else if $values.guard.enabled -}}
 {{- $_ := set $guard "engine" "remote" -}}
-{{- $_ := set $guard "endpoints" (printf "http://%s-guard:%d" (include "rsafe.fullname" .root) (int $values.guard.port)) -}}
+{{- $_ := set $guard "endpoints" (printf "http://%s:%d" (include "rsafe.guardService" .root) (int $values.guard.port)) -}}
 {{- if not (hasKey $guard "endpoint_addresses") -}}{{- $_ := set $guard "endpoint_addresses" "all" -}}{{- end -}}
 {{- end -}}
 {{- $_ := set $settings "guard" $guard -}}

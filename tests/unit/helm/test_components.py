@@ -51,10 +51,15 @@ def worker(found: dict[str, Object]) -> Object:
     return found["Deployment/demo-rsafe-stream"]
 
 
+def guard_service(found: dict[str, Object]) -> Object:
+    (service,) = [part for name, part in found.items() if name.startswith("Service/demo-rsafe-stream-guard-")]
+    return service
+
+
 def test_workers_ask_every_server_behind_the_guards_name() -> None:
     found = objects(GUARD)
     given = environment(worker(found))
-    service = found["Service/demo-rsafe-stream-guard"]
+    service = guard_service(found)
     (port,) = service["spec"]["ports"]
     assert given["RSAFE_GUARD__ENGINE"] == "remote"
     assert given["RSAFE_GUARD__ENDPOINTS"] == f"http://{service['metadata']['name']}:{port['port']}"
@@ -64,13 +69,49 @@ def test_workers_ask_every_server_behind_the_guards_name() -> None:
 
 def test_the_guards_service_selects_the_guards_pods_alone() -> None:
     found = objects(GUARD)
-    selector = found["Service/demo-rsafe-stream-guard"]["spec"]["selector"]
+    selector = guard_service(found)["spec"]["selector"]
     chosen = [
         part["metadata"]["name"]
         for part, pod in pod_templates(list(found.values()))
         if selected(selector, pod)
     ]
     assert chosen == ["demo-rsafe-stream-guard"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "checkpoint: {existingClaim: guards, path: seven}",
+        f"checkpoint: {{digest: '{'1' * 64}'}}",
+        "settings: {guard: {max_model_len: 2048}}",
+        "global: {imageRegistry: mirror}",
+    ],
+    ids=["checkpoint", "digest", "setting", "image"],
+)
+def test_new_workers_find_no_guard_of_an_older_release(change: str) -> None:
+    """A server that answers otherwise ends a worker that starts; both stand side by side in a rollout."""
+    before, after = objects(GUARD), objects(GUARD + change)
+    old, new = (environment(worker(found))["RSAFE_GUARD__ENDPOINTS"] for found in (before, after))
+    assert old != new
+    ((_, pod),) = pod_templates([before["Deployment/demo-rsafe-stream-guard"]])
+    assert selected(guard_service(before)["spec"]["selector"], pod)
+    assert not selected(guard_service(after)["spec"]["selector"], pod)
+    selectors = [found["Deployment/demo-rsafe-stream-guard"]["spec"]["selector"] for found in (before, after)]
+    assert selectors[0] == selectors[1]  # a Deployment's cannot be changed
+
+
+def test_guards_that_answer_alike_keep_their_name() -> None:
+    """Where a server stands says nothing of its answers: its workers need not be replaced."""
+    moved = [yaml.safe_load(GUARD) for _ in "ab"]
+    moved[1]["guard"] |= {"replicas": 3, "nodeSelector": {"pool": "b"}}
+    first, second = (objects(yaml.safe_dump(values)) for values in moved)
+    assert worker(first) == worker(second)
+
+
+def test_the_guards_name_fits_the_longest_name_of_a_release() -> None:
+    found = objects(GUARD + f"fullnameOverride: {'n' * 60}")
+    (name,) = [part["metadata"]["name"] for part in found.values() if "-guard-" in part["metadata"]["name"]]
+    assert len(name) <= 63
 
 
 def selected(selector: dict[str, str], pod: Object) -> bool:
