@@ -76,6 +76,8 @@ def chart_values(plan: Plan, demand: Demand) -> str:
     }
     if demand.in_process:
         values["settings"]["guard"] = {"tensor_parallel_size": demand.gpus_per_guard}
+        values["image"] = {"variant": "gpu"}
+        values["resources"] = {"limits": {"nvidia.com/gpu": demand.gpus_per_guard}}
     return str(yaml.safe_dump(values, sort_keys=False))
 
 

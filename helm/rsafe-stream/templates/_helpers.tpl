@@ -91,6 +91,13 @@ replaces them, old and new ones stand side by side, and a worker that starts ref
 {{ include "rsafe.fullname" . }}-guard-{{ include "rsafe.generation" . }}
 {{- end -}}
 
+{{/* Size of the worker's shared memory; empty: the runtime's own, which is 64 MiB. One vLLM over several GPUs takes more. */}}
+{{- define "rsafe.sharedMemory" -}}
+{{- $guard := default dict .Values.settings.guard -}}
+{{- $several := or (gt (int (default 1 $guard.tensor_parallel_size)) 1) (gt (int (default 1 $guard.data_parallel_size)) 1) -}}
+{{- default (and $several (eq (include "rsafe.engine" .) "vllm") | ternary "2Gi" "") .Values.sharedMemory -}}
+{{- end -}}
+
 {{/* "yes" where the checkpoint is mounted rather than in the image of the worker. */}}
 {{- define "rsafe.mountedCheckpoint" -}}
 {{- if or .Values.checkpoint.existingClaim .Values.checkpoint.image.reference }}yes{{ end -}}

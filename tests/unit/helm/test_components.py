@@ -132,6 +132,30 @@ def test_where_a_gpu_is_asked_for_an_old_pod_leaves_first(gpu: bool, rollout: tu
     assert (given["maxSurge"], given["maxUnavailable"]) == rollout
 
 
+def shared_memory(found: dict[str, Object]) -> str | None:
+    spec = worker(found)["spec"]["template"]["spec"]
+    mounts = [one["name"] for one in spec["containers"][0]["volumeMounts"] if one["mountPath"] == "/dev/shm"]
+    sizes = {one["name"]: one["emptyDir"].get("sizeLimit") for one in spec["volumes"] if "emptyDir" in one}
+    return sizes[mounts[0]] if mounts else None
+
+
+@pytest.mark.parametrize(
+    ("values", "size"),
+    [
+        ("{}", None),
+        ("settings: {guard: {tensor_parallel_size: 2}}", "2Gi"),
+        ("settings: {guard: {data_parallel_size: 2}}", "2Gi"),
+        ("{sharedMemory: 7Gi, settings: {guard: {tensor_parallel_size: 2}}}", "7Gi"),
+        ("sharedMemory: 1Gi", "1Gi"),
+        # Its servers have the GPUs.
+        (GUARD + "settings: {guard: {tensor_parallel_size: 2}}", None),
+    ],
+)
+def test_a_guard_over_several_gpus_has_shared_memory(values: str, size: str | None) -> None:
+    """Its processes share 160 MiB and more; a container has 64 MiB of its own."""
+    assert shared_memory(objects(values)) == size
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -62,6 +62,13 @@ def test_the_values_are_such_as_the_chart_takes(engine: str) -> None:
     jsonschema.validate(merged(VALUES, values), SCHEMA)
 
 
+def test_workers_that_judge_themselves_ask_for_their_gpus() -> None:
+    values = yaml.safe_load(run("--helm", "--engine", "vllm", "--gpus-per-guard", "2").output)
+    assert values["resources"]["limits"] == {"nvidia.com/gpu": 2}
+    assert values["image"]["variant"] == "gpu"
+    assert "resources" not in yaml.safe_load(run("--helm", "--engine", "remote").output)
+
+
 def test_a_backlog_that_is_never_level_is_null() -> None:
     assert told("--utilisation", "1", "--peak-factor", "1", "--spare", "0")["plan"]["catch_up_s"] != 0
 
