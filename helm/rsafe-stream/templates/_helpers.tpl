@@ -120,13 +120,14 @@ replaces them, old and new ones stand side by side, and a worker that starts ref
 {{- end -}}
 {{- end -}}
 
-{{/* Who needs what: the groups of settings and the Secrets of each component; all of them for the worker and the test. */}}
+{{/* Who needs what: the groups of settings and the Secrets of each component; all of them for the worker and the test. Settings
+of kafka are checked against those of stream, so whoever has the one has the other. */}}
 {{- define "rsafe.needs" -}}
 worker: {links: [kafka, redis, guard], secrets: [redisUrl, redisSentinelPassword, redisPassword, redisSslKeyPassword, kafkaSaslPassword, kafkaSslKeyPassword, guardEndpointApiKey, guardEndpointSslKeyPassword, contentKey]}
 test: {links: [kafka, redis, guard], secrets: [redisUrl, redisSentinelPassword, redisPassword, redisSslKeyPassword, kafkaSaslPassword, kafkaSslKeyPassword, guardEndpointApiKey, guardEndpointSslKeyPassword, contentKey]}
-conduct: {links: [kafka], secrets: [kafkaSaslPassword, kafkaSslKeyPassword], groups: [conduct, health, kafka, log, policies, secrets]}
-topics: {links: [kafka], secrets: [kafkaSaslPassword, kafkaSslKeyPassword], groups: [conduct, kafka, log, secrets]}
-trainer: {links: [kafka], secrets: [kafkaSaslPassword, kafkaSslKeyPassword], groups: [kafka, log, secrets]}
+conduct: {links: [kafka], secrets: [kafkaSaslPassword, kafkaSslKeyPassword], groups: [conduct, health, kafka, log, policies, secrets, stream]}
+topics: {links: [kafka], secrets: [kafkaSaslPassword, kafkaSslKeyPassword], groups: [conduct, kafka, log, secrets, stream]}
+trainer: {links: [kafka], secrets: [kafkaSaslPassword, kafkaSslKeyPassword], groups: [kafka, log, secrets, stream]}
 guard: {links: [], secrets: [guardEndpointApiKey], groups: [guard, log]}
 {{- end -}}
 

@@ -46,6 +46,11 @@
 {{- end }}
 {{- end }}
 
+{{- $drain := dig "stream" "drain_s" 20 $s | float64 -}}
+{{- $poll := divf (dig "kafka" "max_poll_interval_ms" 300000 $s) 2000 -}}
+{{- if gt $drain $poll }}
+{{- fail (printf "settings.stream.drain_s: %v is more than half of settings.kafka.max_poll_interval_ms, which is %v s: partitions would go to others while their work is finished; expected less, or a longer interval" $drain $poll) }}
+{{- end }}
 {{- $sum := add $v.preStopSeconds (ceil (dig "stream" "drain_s" 20 $s)) $v.shutdownMarginSeconds -}}
 {{- if and $v.terminationGracePeriodSeconds (lt (int $v.terminationGracePeriodSeconds) (int $sum)) }}
 {{- fail (printf "terminationGracePeriodSeconds: %d is shorter than preStopSeconds + settings.stream.drain_s + shutdownMarginSeconds, which is %d: the worker would be killed before its last commit; expected that or more, or 0" (int $v.terminationGracePeriodSeconds) (int $sum)) }}

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.unit.helm.rendering import Object, containers, needs_helm, parse, pod_templates, template
+from workers.settings import load_settings
 
 pytestmark = needs_helm
 
@@ -270,6 +271,19 @@ def test_an_account_of_the_chart_is_not_asked_for_before_it_is_there() -> None:
     assert names["demo-rsafe-stream"] == "demo-rsafe-stream"
     assert names["demo-rsafe-stream-topics"] is None  # a hook that runs before the install
     assert found["ServiceAccount/demo-rsafe-stream"]["automountServiceAccountToken"] is False
+
+
+def test_whoever_reads_settings_of_kafka_has_those_that_they_are_checked_against() -> None:
+    """What the worker takes may not end the job that runs before it."""
+    values = """
+settings:
+  kafka: {max_poll_interval_ms: 30000, session_timeout_ms: 10000, delivery_timeout_ms: 5000}
+  stream: {drain_s: 10}
+"""
+    found = objects(TRAINER + values)
+    settings = [load_settings(environment(part)) for part, _ in pod_templates(list(found.values()))]
+    assert len(settings) == 4  # worker, topics, trainer, test
+    assert {(one.kafka.max_poll_interval_ms, one.stream.drain_s) for one in settings} == {(30_000, 10.0)}
 
 
 def test_a_mirror_stands_before_every_image() -> None:

@@ -17,6 +17,8 @@ from tests.unit.helm.invariants import CHECKS, Check, Release
 from workers.policies import load_policies
 from workers.settings import load_settings
 
+# Commands that read all settings at their start.
+READERS = ("worker", "conduct", "topics", "train", "doctor", "serve-guard")
 NAMED = dict(zip(NAMES, CASES, strict=True))
 
 
@@ -39,7 +41,7 @@ def test_the_worker_accepts_its_environment(name: str, tmp_path: Path) -> None:
     found = 0
     for _, pod in release(name).pods:
         for container in pod["spec"]["containers"]:
-            if (container.get("args") or [None])[0] not in ("worker", "conduct", "topics"):
+            if (container.get("args") or [None])[0] not in READERS:
                 continue
             environment = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
             for variable in [

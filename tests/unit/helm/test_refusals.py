@@ -68,6 +68,14 @@ CASES: Final[dict[str, Case]] = {
     "standing-rollout-of-the-guard": Case(
         "{guard: {rollout: {maxSurge: 0, maxUnavailable: 0}}}", "guard.rollout"
     ),
+    "drain-longer-than-half-a-poll": Case(
+        "{settings: {kafka: {max_poll_interval_ms: 60000}, stream: {drain_s: 30.5}}}",
+        "settings.stream.drain_s",
+    ),
+    "default-drain-longer-than-half-a-poll": Case(
+        "{settings: {kafka: {max_poll_interval_ms: 30000, session_timeout_ms: 10000}}}",
+        "settings.stream.drain_s",
+    ),
     "short-grace": Case(
         "{terminationGracePeriodSeconds: 39, preStopSeconds: 1}", "terminationGracePeriodSeconds"
     ),
