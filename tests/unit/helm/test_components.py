@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.unit.helm.chart import CHART
 from tests.unit.helm.rendering import Object, containers, needs_helm, parse, pod_templates, template
 from workers.settings import load_settings
 
@@ -271,6 +272,24 @@ def test_an_account_of_the_chart_is_not_asked_for_before_it_is_there() -> None:
     assert names["demo-rsafe-stream"] == "demo-rsafe-stream"
     assert names["demo-rsafe-stream-topics"] is None  # a hook that runs before the install
     assert found["ServiceAccount/demo-rsafe-stream"]["automountServiceAccountToken"] is False
+
+
+def test_helm_prints_what_hooks_say_before_it_removes_them() -> None:
+    """`helm test --logs` fails where the pod is gone already, as one that succeeded is."""
+    found = objects("{}")
+    policies = {
+        part["metadata"]["name"]: part["metadata"]["annotations"] for part in found.values() if is_hook(part)
+    }
+    assert {name: one["helm.sh/hook-output-log-policy"] for name, one in policies.items()} == {
+        "demo-rsafe-stream-test": "hook-succeeded,hook-failed",
+        "demo-rsafe-stream-topics": "hook-failed",
+    }
+    assert not [name for name, one in policies.items() if "hook-failed" in one["helm.sh/hook-delete-policy"]]
+    assert "--logs" not in (CHART / "templates" / "NOTES.txt").read_text(encoding="utf-8")
+
+
+def is_hook(part: Object) -> bool:
+    return "helm.sh/hook" in part["metadata"].get("annotations", {})
 
 
 def test_whoever_reads_settings_of_kafka_has_those_that_they_are_checked_against() -> None:
