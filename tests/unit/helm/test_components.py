@@ -127,6 +127,20 @@ def test_the_guard_is_not_told_to_ask_itself_and_has_one_secret() -> None:
     assert [name for name in given if name.endswith("_FILE")] == ["RSAFE_GUARD__ENDPOINT_API_KEY_FILE"]
 
 
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [("{}", 50), ("{terminationGracePeriodSeconds: 90}", 80), ("{terminationGracePeriodSeconds: 6}", 1)],
+)
+def test_calls_that_run_may_finish_within_the_grace_period(values: str, seconds: int) -> None:
+    """vLLM cuts them off at once by default."""
+    given = yaml.safe_load(GUARD)
+    given["guard"] |= yaml.safe_load(values) | {"args": ["--max-num-seqs=8"]}
+    guard = objects(yaml.safe_dump(given))["Deployment/demo-rsafe-stream-guard"]
+    (container,) = guard["spec"]["template"]["spec"]["containers"]
+    own = container["args"].index("--")
+    assert container["args"][own + 1 :] == [f"--shutdown-timeout={seconds}", "--max-num-seqs=8"]
+
+
 @pytest.mark.parametrize(("gpu", "rollout"), [(False, (1, 0)), (True, (0, 1))], ids=["cpu", "gpu"])
 def test_where_a_gpu_is_asked_for_an_old_pod_leaves_first(gpu: bool, rollout: tuple[int, int]) -> None:
     values = "{image: {variant: gpu}, resources: {limits: {nvidia.com/gpu: 1}}}" if gpu else "{}"
