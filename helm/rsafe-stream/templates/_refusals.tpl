@@ -40,9 +40,12 @@
 {{- end }}
 {{- end }}
 {{- range $name := list "rollout" "guard.rollout" }}
-{{- $rollout := eq $name "rollout" | ternary $v.rollout $v.guard.rollout }}
+{{- $rollout := include "rsafe.rollout" (eq $name "rollout" | ternary $v $v.guard) | fromYaml }}
 {{- if and (has (toString $rollout.maxSurge) (list "0" "0%")) (has (toString $rollout.maxUnavailable) (list "0" "0%")) }}
-{{- fail (printf "%s: with maxSurge 0 and maxUnavailable 0 no pod could ever be replaced; expected one of them 1 or more" $name) }}
+{{- fail (printf "%s: with maxSurge 0 and maxUnavailable 0, given or by default, no pod could ever be replaced; set the other one to 1 or more as well" $name) }}
+{{- end }}
+{{- if and $static (eq $name "rollout") (not (has (toString $rollout.maxSurge) (list "0" "0%"))) }}
+{{- fail (printf "settings.kafka.group_instance_id: with rollout.maxSurge %v, given or by default, the old and the new worker of an upgrade would be one static member of the group; set rollout: {maxSurge: 0, maxUnavailable: 1}" $rollout.maxSurge) }}
 {{- end }}
 {{- end }}
 

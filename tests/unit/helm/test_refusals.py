@@ -65,6 +65,14 @@ CASES: Final[dict[str, Case]] = {
         "{podDisruptionBudget: {maxUnavailable: 0}}", "podDisruptionBudget.maxUnavailable"
     ),
     "standing-rollout": Case("{rollout: {maxSurge: 0, maxUnavailable: 0}}", "rollout"),
+    "standing-rollout-by-default": Case("{rollout: {maxSurge: 0}}", "rollout"),
+    "standing-rollout-by-default-with-a-gpu": Case(
+        f"{{image: {{variant: gpu}}, resources: {GPU}, rollout: {{maxUnavailable: '0%'}}}}", "rollout"
+    ),
+    "standing-rollout-of-the-guard-by-default": Case("{guard: {rollout: {maxSurge: 0}}}", "guard.rollout"),
+    "static-member-twice-in-an-upgrade": Case(
+        "{settings: {kafka: {group_instance_id: worker-0}}}", "settings.kafka.group_instance_id"
+    ),
     "standing-rollout-of-the-guard": Case(
         "{guard: {rollout: {maxSurge: 0, maxUnavailable: 0}}}", "guard.rollout"
     ),
