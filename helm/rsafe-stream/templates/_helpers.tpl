@@ -161,6 +161,10 @@ contentKey: {variable: RSAFE_SECRETS__CONTENT_KEY_FILE, file: content-key}
 {{- $_ := set $guard "checkpoint" (printf "/checkpoints/%s" $values.checkpoint.path | trimSuffix "/") -}}
 {{- end -}}
 {{- with $values.checkpoint.digest -}}{{- $_ := set $guard "checkpoint_digest" . -}}{{- end -}}
+{{- /* The engine gives up by itself, and says why, before the kubelet restarts the worker. */}}
+{{- if and (has .component (list "worker" "test")) (not $guard.start_timeout_s) -}}
+{{- $_ := set $guard "start_timeout_s" (max 5 (sub (int $values.startup.maxSeconds) 30)) -}}
+{{- end -}}
 {{- if eq .component "guard" -}}
 {{- $guard = omit $guard "engine" "endpoints" "endpoint_addresses" -}}
 {{- else if $values.guard.enabled -}}

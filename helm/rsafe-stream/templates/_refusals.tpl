@@ -58,6 +58,9 @@
 {{- if and $v.terminationGracePeriodSeconds (lt (int $v.terminationGracePeriodSeconds) (int $sum)) }}
 {{- fail (printf "terminationGracePeriodSeconds: %d is shorter than preStopSeconds + settings.stream.drain_s + shutdownMarginSeconds, which is %d: the worker would be killed before its last commit; expected that or more, or 0" (int $v.terminationGracePeriodSeconds) (int $sum)) }}
 {{- end }}
+{{- if gt (dig "guard" "start_timeout_s" 0 $s | float64) (float64 $v.startup.maxSeconds) }}
+{{- fail (printf "settings.guard.start_timeout_s: %v is longer than startup.maxSeconds, after which the kubelet restarts the worker; expected less than %d, or a longer startup.maxSeconds" $s.guard.start_timeout_s (int $v.startup.maxSeconds)) }}
+{{- end }}
 {{- if le (int $v.guard.terminationGracePeriodSeconds) (int $v.guard.preStopSeconds) }}
 {{- fail "guard.terminationGracePeriodSeconds is not longer than guard.preStopSeconds: calls that run would be cut off; expected more" }}
 {{- end }}

@@ -148,6 +148,24 @@ def test_where_a_gpu_is_asked_for_an_old_pod_leaves_first(gpu: bool, rollout: tu
     assert (given["maxSurge"], given["maxUnavailable"]) == rollout
 
 
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        ("{}", "570"),
+        ("startup: {maxSeconds: 3600}", "3570"),
+        ("startup: {maxSeconds: 20}", "5"),
+        ("{startup: {maxSeconds: 3600}, settings: {guard: {start_timeout_s: 90.5}}}", "90.5"),
+        (GUARD, "570"),
+    ],
+)
+def test_a_model_may_load_as_long_as_the_kubelet_waits(values: str, seconds: str) -> None:
+    found = objects(values)
+    for name in ("Deployment/demo-rsafe-stream", "Pod/demo-rsafe-stream-test"):
+        assert environment(found[name])["RSAFE_GUARD__START_TIMEOUT_S"] == seconds
+    for name in {"Job/demo-rsafe-stream-topics", "Deployment/demo-rsafe-stream-guard"} & set(found):
+        assert "RSAFE_GUARD__START_TIMEOUT_S" not in environment(found[name])
+
+
 def shared_memory(found: dict[str, Object]) -> str | None:
     spec = worker(found)["spec"]["template"]["spec"]
     mounts = [one["name"] for one in spec["containers"][0]["volumeMounts"] if one["mountPath"] == "/dev/shm"]

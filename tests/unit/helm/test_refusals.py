@@ -84,6 +84,10 @@ CASES: Final[dict[str, Case]] = {
         "{settings: {kafka: {max_poll_interval_ms: 30000, session_timeout_ms: 10000}}}",
         "settings.stream.drain_s",
     ),
+    "start-longer-than-the-kubelet-waits": Case(
+        "{startup: {maxSeconds: 900}, settings: {guard: {start_timeout_s: 900.5}}}",
+        "settings.guard.start_timeout_s",
+    ),
     "short-grace": Case(
         "{terminationGracePeriodSeconds: 39, preStopSeconds: 1}", "terminationGracePeriodSeconds"
     ),
