@@ -114,7 +114,13 @@
 {{- fail "settings.policies.source: topic and policies.files or policies.existingConfigMap exclude each other: publish the policies instead" }}
 {{- end }}
 
+{{- if and $v.guard.enabled $v.tls.guard.existingSecret }}
+{{- fail "guard.enabled and tls.guard.existingSecret exclude each other: workers ask the chart's servers by http, and refuse certificates for that; leave one of them out" }}
+{{- end }}
 {{- range $link, $tls := $v.tls -}}
+{{- if and $tls.existingSecret (ne (empty $tls.certificate) (empty $tls.key)) -}}
+{{- fail (printf "tls.%s.certificate and tls.%s.key belong together: neither is of use alone; set both, or leave both empty" $link $link) -}}
+{{- end -}}
 {{- range $file, $key := dict "ca" $tls.ca "certificate" $tls.certificate "key" $tls.key -}}
 {{- $name := printf "%sssl_%s_location" (eq $link "guard" | ternary "endpoint_" "") $file -}}
 {{- if and $tls.existingSecret $key (hasKey (default dict (get $s $link)) $name) -}}
@@ -124,6 +130,12 @@
 {{- end }}
 {{- if and (hasPrefix "SASL" (dig "kafka" "security_protocol" "" $s)) (not $v.secrets.kafkaSaslPassword.existingSecret) }}
 {{- fail "settings.kafka.security_protocol asks for SASL, and secrets.kafkaSaslPassword.existingSecret is empty; name the Secret that holds the password" }}
+{{- end }}
+{{- if and (hasPrefix "SASL" (dig "kafka" "security_protocol" "" $s)) (not (dig "kafka" "sasl_mechanism" "" $s)) }}
+{{- fail "settings.kafka.sasl_mechanism is empty, and settings.kafka.security_protocol asks for SASL; expected PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512" }}
+{{- end }}
+{{- if and (hasPrefix "SASL" (dig "kafka" "security_protocol" "" $s)) (not (dig "kafka" "sasl_username" "" $s)) }}
+{{- fail "settings.kafka.sasl_username is empty, and settings.kafka.security_protocol asks for SASL; expected the user whose password secrets.kafkaSaslPassword holds" }}
 {{- end }}
 {{- if and (eq (dig "kafka" "delivery" "at-least-once" $s) "exactly-once") (le (int (dig "kafka" "replication_factor" 1 $s)) 1) $v.topics.create (gt (int $v.replicas) 1) }}
 {{- fail "settings.kafka.delivery: exactly-once with topics of one copy promises what one lost broker breaks; set settings.kafka.replication_factor: 3, or topics.create: false where the topics are yours" }}

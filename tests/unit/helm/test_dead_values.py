@@ -22,7 +22,11 @@ KEDA: Final = {
 }
 HPA: Final = {"replicas": 1, "autoscaling": {"kind": "hpa"}, "resources": {"requests": {"cpu": "1"}}}
 # Servers of the chart's own instead of those that the full values name.
-GUARD: Final = {"guard": {"enabled": True, "resources": GPU}}
+GUARD: Final = {
+    "guard": {"enabled": True, "resources": GPU},
+    "tls": {"guard": {"existingSecret": ""}},
+}
+MUTUAL: Final = {"existingSecret": "redis-tls", "certificate": "tls.crt", "key": "tls.key"}
 IMAGE: Final = {"existingClaim": "", "image": {"reference": "registry.example/guard:1"}}
 
 # Where a leaf's feature is on; the longest prefix that is here counts, else the full values.
@@ -43,6 +47,7 @@ BASES: Final[dict[str, dict[str, Any]]] = {
     "policies.existingConfigMap": with_leaf(FULL, ("policies", "files"), {}),
     "serviceAccount": merged(FULL, {"serviceAccount": {"create": True}}),
     "shutdownMarginSeconds": merged(FULL, {"terminationGracePeriodSeconds": 0}),
+    "tls.redis": merged(FULL, {"tls": {"redis": MUTUAL}}),
     "trainer.image.variant": merged(FULL, {"trainer": {"image": {"variant": "gpu"}, "resources": GPU}}),
 }
 PEER: Final = [{"podSelector": {"matchLabels": {"app": "another"}}}]

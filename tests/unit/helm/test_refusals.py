@@ -145,6 +145,27 @@ CASES: Final[dict[str, Case]] = {
         "{settings: {kafka: {ssl_ca_location: /elsewhere}}, tls: {kafka: {existingSecret: mine}}}",
         "settings.kafka.ssl_ca_location",
     ),
+    "certificates-for-a-link-without-them": Case(
+        f"{{image: {{variant: gpu}}, guard: {{enabled: true, resources: {GPU}}}, "
+        f"tls: {{guard: {{existingSecret: mine}}}}}}",
+        "tls.guard.existingSecret",
+    ),
+    "certificate-without-key": Case(
+        "{tls: {redis: {existingSecret: mine, certificate: tls.crt}}}", "tls.redis.key"
+    ),
+    "key-without-certificate": Case(
+        "{tls: {kafka: {existingSecret: mine, key: tls.key}}}", "tls.kafka.certificate"
+    ),
+    "sasl-without-mechanism": Case(
+        "{settings: {kafka: {security_protocol: SASL_SSL, sasl_username: rsafe}}, "
+        "secrets: {kafkaSaslPassword: {existingSecret: mine}}}",
+        "settings.kafka.sasl_mechanism",
+    ),
+    "sasl-without-user": Case(
+        "{settings: {kafka: {security_protocol: SASL_SSL, sasl_mechanism: PLAIN}}, "
+        "secrets: {kafkaSaslPassword: {existingSecret: mine}}}",
+        "settings.kafka.sasl_username",
+    ),
     "sasl-without-password": Case(
         "{settings: {kafka: {security_protocol: SASL_SSL, sasl_mechanism: PLAIN}}}",
         "secrets.kafkaSaslPassword",
