@@ -295,6 +295,26 @@ def test_every_pod_is_under_a_network_policy_of_both_directions() -> None:
         assert all(set(rule["policyTypes"]) == {"Ingress", "Egress"} for rule in rules)
 
 
+def policy(found: dict[str, Object], component: str = "") -> Object:
+    spec: Object = found[f"NetworkPolicy/demo-rsafe-stream{component}"]["spec"]
+    return spec
+
+
+def test_the_guard_is_asked_by_nobody_who_is_not_named() -> None:
+    """Its metrics and its questions come by one port."""
+    monitoring = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
+    found = [
+        objects(GUARD + yaml.safe_dump({"networkPolicy": {"enabled": True, "metricsFrom": named}}))
+        for named in ([], [monitoring])
+    ]
+    (nobody,), (somebody,) = (policy(one, "-guard")["ingress"] for one in found)
+    components = [one["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for one in nobody["from"]]
+    assert components == ["worker", "test"]
+    assert somebody["from"] == [*nobody["from"], monitoring]
+    (workers,) = policy(found[0])["ingress"]
+    assert workers["from"] == [{"namespaceSelector": {}}]
+
+
 def test_an_account_of_the_chart_is_not_asked_for_before_it_is_there() -> None:
     found = objects("serviceAccount: {create: true}")
     names: dict[str, Any] = {
