@@ -342,12 +342,14 @@ lifecycle:
 {{- end -}}
 {{- end -}}
 
-{{/* Numbers of ports at the ends of comma-separated addresses, as a JSON list. */}}
+{{/* Numbers of ports in comma-separated addresses, with a scheme and a path or without, as a JSON list. */}}
 {{- define "rsafe.portsOf" -}}
 {{- $ports := list -}}
 {{- range splitList "," . -}}
-{{- $port := regexFind ":[0-9]+$" (trim . | trimSuffix "/") | trimPrefix ":" -}}
-{{- with default (hasPrefix "https://" . | ternary "443" (hasPrefix "http://" . | ternary "80" "")) $port -}}{{- $ports = append $ports (int .) -}}{{- end -}}
+{{- $address := trim . | lower -}}
+{{- $host := regexReplaceAll "^[a-z]+://" $address "" | splitList "/" | first -}}
+{{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" -}}
+{{- with default (hasPrefix "https://" $address | ternary "443" (hasPrefix "http://" $address | ternary "80" "")) $port -}}{{- $ports = append $ports (int .) -}}{{- end -}}
 {{- end -}}
 {{- uniq $ports | toJson -}}
 {{- end -}}

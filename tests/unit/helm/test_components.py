@@ -315,6 +315,83 @@ def test_the_guard_is_asked_by_nobody_who_is_not_named() -> None:
     assert workers["from"] == [{"namespaceSelector": {}}]
 
 
+def egress_ports(found: dict[str, Object], component: str = "") -> list[list[int]]:
+    """Of each rule the ports; of name service first."""
+    rules = policy(found, component)["egress"]
+    return [[port["port"] for port in rule["ports"]] for rule in rules]
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "ports"),
+    [
+        ("http://a:8000", [8000]),
+        ("http://gateway:8443/models/a, https://b", [8443, 443]),
+        ("http://a/v1,HTTPS://b/", [80, 443]),
+        ("http://[fd00::1]:8000,http://[fd00::2]", [8000, 80]),
+    ],
+)
+def test_the_ports_of_guards_are_those_of_their_addresses(endpoints: str, ports: list[int]) -> None:
+    values = {
+        "networkPolicy": {"enabled": True},
+        "settings": {"guard": {"engine": "remote", "endpoints": endpoints}},
+    }
+    for component in ("", "-test"):
+        assert egress_ports(objects(yaml.safe_dump(values)), component) == [[53, 53], [9092], ports]
+
+
+@pytest.mark.parametrize(
+    ("topology", "given", "ports"),
+    [
+        ("standalone", [6379], [6379]),
+        ("sentinel", [6379], [6379, 26379]),
+        ("sentinel", [7000, 7001], [7000, 7001]),
+    ],
+)
+def test_sentinels_are_reached_as_their_servers_are(
+    topology: str, given: list[int], ports: list[int]
+) -> None:
+    values = {
+        "networkPolicy": {"enabled": True, "redis": {"ports": given}},
+        "settings": {"redis": {"topology": topology}},
+        "secrets": {"redisUrl": {"existingSecret": "redis"}},
+    }
+    assert egress_ports(objects(yaml.safe_dump(values)))[-1] == ports
+
+
+@pytest.mark.parametrize("link", ["redis", "traces"])
+def test_a_rule_of_no_ports_never_allows_them_all(link: str) -> None:
+    """Behind the schema, which asks for one."""
+    values = {
+        "networkPolicy": {"enabled": True, link: {"ports": []}},
+        "settings": {"tracing": {"export": "http"}},
+        "secrets": {"redisUrl": {"existingSecret": "redis"}},
+    }
+    refused = template(values=yaml.safe_dump(values))
+    assert refused.returncode != 0 and "ports" in refused.stderr
+    found = objects(yaml.safe_dump(values), "--skip-schema-validation")
+    assert all(rule["ports"] for rule in policy(found)["egress"])
+
+
+def test_what_the_workers_may_reach_beside_the_test_reaches_too() -> None:
+    rule = {"ports": [{"protocol": "TCP", "port": 8443}]}
+    found = objects(yaml.safe_dump({"networkPolicy": {"enabled": True, "extraEgress": [rule]}}))
+    assert [rule in policy(found, component)["egress"] for component in ("", "-test", "-topics")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_the_topics_job_has_its_network_policy_before_it_runs() -> None:
+    found = objects("networkPolicy: {enabled: true}")
+    first, job = (
+        found[f"{kind}/demo-rsafe-stream-topics"]["metadata"]["annotations"]
+        for kind in ("NetworkPolicy", "Job")
+    )
+    assert first["helm.sh/hook"] == job["helm.sh/hook"]
+    assert int(first["helm.sh/hook-weight"]) < int(job.get("helm.sh/hook-weight", 0))
+
+
 def test_an_account_of_the_chart_is_not_asked_for_before_it_is_there() -> None:
     found = objects("serviceAccount: {create: true}")
     names: dict[str, Any] = {
