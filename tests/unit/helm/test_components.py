@@ -231,6 +231,23 @@ def test_keda_measures_the_group_that_the_workers_are() -> None:
     assert scaled["scaleTargetRef"]["name"] == worker(found)["metadata"]["name"]
 
 
+def test_keda_tells_a_partition_that_stands_still_by_its_own_interval() -> None:
+    """With a question of the autoscaler between two of its own, all partitions would seem to stand."""
+    (trigger,) = objects(SASL)["ScaledObject/demo-rsafe-stream"]["spec"]["triggers"]
+    assert trigger["metadata"]["excludePersistentLag"] == "true"
+    assert trigger["useCachedMetrics"] is True
+
+
+def test_large_thresholds_are_whole_numbers_to_keda() -> None:
+    values = yaml.safe_load(SASL)
+    queue = {"serverAddress": "http://prometheus:9090", "perReplica": 3_000_000}
+    values["autoscaling"]["keda"] = {"lagPerReplica": 1_000_000, "guardQueue": queue}
+    found = objects(yaml.safe_dump(values))
+    lag, waiting = found["ScaledObject/demo-rsafe-stream"]["spec"]["triggers"]
+    assert lag["metadata"]["lagThreshold"] == "1000000"
+    assert waiting["metadata"]["threshold"] == "3000000"
+
+
 def test_keda_logs_in_with_the_workers_secrets() -> None:
     found = objects(SASL)
     (trigger,) = found["ScaledObject/demo-rsafe-stream"]["spec"]["triggers"]
