@@ -65,6 +65,12 @@ maxUnavailable: {{ include "rsafe.count" $away }}
 {{- if hasSuffix "%" (toString .) }}{{ toString . | quote }}{{ else }}{{ int . }}{{ end -}}
 {{- end -}}
 
+{{/* How many pods a budget means by a number or a percentage, which Kubernetes rounds up. Of `count` and `of`. */}}
+{{- define "rsafe.pods" -}}
+{{- $count := toString .count -}}
+{{- if hasSuffix "%" $count }}{{ ceil (divf (mulf (trimSuffix "%" $count | float64) .of) 100) | int }}{{ else }}{{ int .count }}{{ end -}}
+{{- end -}}
+
 {{/* Seconds from the sign to end until the last commit: what a pod has to be given. */}}
 {{- define "rsafe.grace" -}}
 {{- $drain := ceil (dig "stream" "drain_s" 20 .Values.settings) -}}

@@ -32,7 +32,7 @@
 {{- if and .enabled (ne (toString .minAvailable) "") (ne (toString .maxUnavailable) "") }}
 {{- fail "podDisruptionBudget.minAvailable and podDisruptionBudget.maxUnavailable exclude each other; make one of them empty" }}
 {{- end }}
-{{- if and .enabled (ne (toString .minAvailable) "") (or (eq (toString .minAvailable) "100%") (and (not (hasSuffix "%" (toString .minAvailable))) (ge (int .minAvailable) $least))) }}
+{{- if and .enabled (ne (toString .minAvailable) "") (ge (include "rsafe.pods" (dict "count" .minAvailable "of" $least) | int) (max 1 $least | int)) }}
 {{- fail (printf "podDisruptionBudget.minAvailable: %v of %d workers may never be evicted, so no node can be drained; expected fewer, or maxUnavailable: 1" .minAvailable $least) }}
 {{- end }}
 {{- if and .enabled (has (toString .maxUnavailable) (list "0" "0%")) }}
@@ -137,7 +137,7 @@
 {{- if and (hasPrefix "SASL" (dig "kafka" "security_protocol" "" $s)) (not (dig "kafka" "sasl_username" "" $s)) }}
 {{- fail "settings.kafka.sasl_username is empty, and settings.kafka.security_protocol asks for SASL; expected the user whose password secrets.kafkaSaslPassword holds" }}
 {{- end }}
-{{- if and (eq (dig "kafka" "delivery" "at-least-once" $s) "exactly-once") (le (int (dig "kafka" "replication_factor" 1 $s)) 1) $v.topics.create (gt (int $v.replicas) 1) }}
+{{- if and (eq (dig "kafka" "delivery" "at-least-once" $s) "exactly-once") (le (int (dig "kafka" "replication_factor" 1 $s)) 1) $v.topics.create (gt $least 1) }}
 {{- fail "settings.kafka.delivery: exactly-once with topics of one copy promises what one lost broker breaks; set settings.kafka.replication_factor: 3, or topics.create: false where the topics are yours" }}
 {{- end }}
 
@@ -147,6 +147,9 @@
 {{- if ge $commit $delivery }}
 {{- fail (printf "settings.stream.commit_interval_ms: with settings.kafka.delivery exactly-once a transaction lasts %v ms and settings.kafka.delivery_timeout_ms gives up after %v; expected a shorter interval" $commit $delivery) }}
 {{- end }}
+{{- end }}
+{{- if eq (dig "health" "port" 8080 $s | int) 0 }}
+{{- fail "settings.health.port: 0 takes any free port, which probes and Prometheus do not know; expected 1 or more" }}
 {{- end }}
 {{- if or (hasPrefix "127." (dig "health" "host" "127.0.0.1" $s)) (has (dig "health" "host" "127.0.0.1" $s) (list "localhost" "::1")) }}
 {{- fail "settings.health.host: neither probes nor Prometheus reach a loopback address in a pod; expected 0.0.0.0" }}

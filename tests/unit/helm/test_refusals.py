@@ -61,6 +61,15 @@ CASES: Final[dict[str, Case]] = {
         "{replicas: 2, podDisruptionBudget: {minAvailable: '100%', maxUnavailable: ''}}",
         "podDisruptionBudget.minAvailable",
     ),
+    "budget-of-a-share-that-is-all": Case(
+        "{replicas: 1, podDisruptionBudget: {minAvailable: '50%', maxUnavailable: ''}}",
+        "podDisruptionBudget.minAvailable",
+    ),
+    "budget-of-a-share-that-is-all-of-the-least": Case(
+        "{autoscaling: {kind: keda, minReplicas: 3}, "
+        "podDisruptionBudget: {minAvailable: '67%', maxUnavailable: ''}}",
+        "podDisruptionBudget.minAvailable",
+    ),
     "budget-of-none": Case(
         "{podDisruptionBudget: {maxUnavailable: 0}}", "podDisruptionBudget.maxUnavailable"
     ),
@@ -173,6 +182,11 @@ CASES: Final[dict[str, Case]] = {
     "exactly-once-on-one-copy": Case(
         "{replicas: 2, settings: {kafka: {delivery: exactly-once}}}", "settings.kafka.replication_factor"
     ),
+    "exactly-once-on-one-copy-scaled": Case(
+        "{autoscaling: {kind: keda, minReplicas: 2}, settings: {kafka: {delivery: exactly-once}}}",
+        "settings.kafka.replication_factor",
+    ),
+    "no-health-port": Case("{settings: {health: {port: 0}}}", "settings.health.port"),
     "network-policy-without-ports": Case(
         "{settings: {kafka: {bootstrap_servers: kafka}}, networkPolicy: {enabled: true}}",
         "networkPolicy.kafka.ports",
@@ -229,6 +243,19 @@ BEHIND_THE_SCHEMA: Final[dict[str, Case]] = {
     "setting-among-the-variables": Case(
         "{extraEnv: [{name: RSAFE_GUARD__ENGINE, value: scripted}]}", "extraEnv"
     ),
+}
+
+
+# What stands beside a refusal and is none: a rule that refused too much would be noticed here.
+ACCEPTED: Final[dict[str, str]] = {
+    "share-that-leaves-one": "{replicas: 3, podDisruptionBudget: {minAvailable: '66%', maxUnavailable: ''}}",
+    "drain-of-half-a-poll": "{settings: {kafka: {max_poll_interval_ms: 60000}, stream: {drain_s: 30}}}",
+    "static-member": "{rollout: {maxSurge: 0, maxUnavailable: 1}, "
+    "settings: {kafka: {group_instance_id: worker-0}}}",
+    "rollout-by-surge": "{rollout: {maxSurge: 2}}",
+    "start-as-long-as-the-kubelet-waits": "{settings: {guard: {start_timeout_s: 600}}}",
+    "ca-alone": "{tls: {kafka: {existingSecret: mine}}}",
+    "exactly-once-by-one-worker": "{settings: {kafka: {delivery: exactly-once}}}",
 }
 
 
@@ -291,6 +318,13 @@ def test_no_refusal_is_overlooked() -> None:
     """A `fail` whose sentence is made elsewhere would not be found above."""
     texts = [TEXT.sub("", FAIL.sub(" ", text)) for text in templates().values()]
     assert [text for text in texts if WORD.search(text)] == []
+
+
+@needs_helm
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_what_contradicts_nothing_is_accepted(case: str) -> None:
+    run = template(values=ACCEPTED[case])
+    assert run.returncode == 0, run.stderr
 
 
 @needs_helm

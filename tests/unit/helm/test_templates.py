@@ -120,7 +120,7 @@ def test_a_changed_policy_makes_new_pods() -> None:
 
 
 def test_a_static_member_is_refused_with_more_replicas_than_one() -> None:
-    name = "settings.kafka.group_instance_id=worker-0"
+    name = "settings.kafka.group_instance_id=worker-0,rollout.maxSurge=0,rollout.maxUnavailable=1"
     assert helm("template", "demo", str(CHART), "--set", name).returncode == 0
     run = helm("template", "demo", str(CHART), "--set", f"{name},replicas=2")
     assert run.returncode != 0
