@@ -3,11 +3,11 @@
 Three agents, each one record at a time: decisions and reviews become entries on the entries topic; entries
 change the state under their key, in a table with a changelog.
 
-An outcome is published and acknowledged, then the state is changed and its changelog acknowledged, and only
-then is the record done. Faust's own acknowledgements are not used: it marks records as done that it skipped
-in a rebalance, and records whose agent was cancelled. What is done is kept here, record by record, and that
-is what is committed. An agent never raises, since Faust would go on behind the record: what cannot be
-published stops the process, uncommitted.
+An outcome is published and acknowledged, then the change of the state is in its changelog, then in the store,
+and only then is the record done. Faust's own acknowledgements are not used: it marks records as done that it
+skipped in a rebalance, and records whose agent was cancelled. Which record comes next is kept here, partition
+by partition (`reading`), and that is what is committed. An agent never raises, since Faust would go on behind
+the record: what cannot be published stops the process, uncommitted.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from workers.conduct.faust_door import changelog, faust_app, raw_topic
 from workers.conduct.intake import Unreadable, read_decision, read_review
 from workers.conduct.levels import PolicyOf
 from workers.conduct.metrics import ConductMetrics
+from workers.conduct.reading import Reading
 from workers.conduct.state import State, decode_state, encode_state
 from workers.conduct.wire import escalation_record, letter_record
 from workers.errors import StartError, StreamStopped
@@ -54,24 +55,24 @@ class ConductApp:
         self._metrics = metrics
         self.failed = asyncio.Event()
         self.failure: BaseException | None = None
-        self._done: dict[Any, int] = {}
+        # The newest changelog record of each partition that the store has.
+        self._stored: dict[Any, int] = {}
         # One of each agent, held while it has a record in hand: a rebalance waits for them, or what is
         # written late would overwrite the next owner's state.
         self._in_hand: list[asyncio.Lock] = []
-        self._stopping = False
+        self._joined = self._stopping = False
         self._committer: asyncio.Task[None] | None = None
         kafka, conduct = settings.kafka, settings.conduct
         self._app = app = faust_app(settings)
         self._letters = raw_topic(app, kafka.dead_letters_topic)
         self._escalations = raw_topic(app, kafka.escalations_topic)
         self._entries = raw_topic(app, conduct.entries_topic)
-        self._table = app.Table(
-            "state", changelog_topic=changelog(app, conduct.state_topic), key_type=bytes, value_type=bytes
-        )
+        self._changelog = changelog(app, conduct.state_topic)
+        self._table = app.Table("state", changelog_topic=self._changelog, key_type=bytes, value_type=bytes)
         app.agent(raw_topic(app, kafka.decisions_topic), name="decisions")(self._agent(self._decision))
         app.agent(raw_topic(app, kafka.reviews_topic), name="reviews")(self._agent(self._review))
         app.agent(self._entries, name="entries")(self._agent(self._entry))
-        self._sources = {kafka.decisions_topic, kafka.reviews_topic, conduct.entries_topic}
+        self._reading = Reading(app, (kafka.decisions_topic, kafka.reviews_topic, conduct.entries_topic))
         app.on_partitions_revoked.connect(self._revoked)
         app.on_partitions_assigned.connect(self._assigned)
 
@@ -81,6 +82,7 @@ class ConductApp:
             await self._app.start()
         except Exception as error:
             raise StartError(f"the conduct app did not start: {type(error).__name__}") from error
+        self._joined = True
         self._committer = asyncio.create_task(self._commit_always())
 
     async def stop(self) -> None:
@@ -111,7 +113,7 @@ class ConductApp:
     @property
     def ready(self) -> bool:
         """Whether partitions are assigned and their state is read."""
-        return bool(self._partitions()) and not self._app.in_recovery and not self._app.rebalancing
+        return bool(self._partitions()) and not self._reading.resting
 
     def state(self, key: bytes) -> State | Elsewhere | None:
         """What is remembered under a key."""
@@ -138,7 +140,7 @@ class ConductApp:
 
     def _partitions(self) -> set[int]:
         topic = self._settings.conduct.entries_topic
-        assigned = self._app.consumer.assignment() if self._app.consumer is not None else ()
+        assigned = self._app.consumer.assignment() if self._joined else ()
         return {one.partition for one in assigned if one.topic == topic}
 
     def _agent(self, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -149,12 +151,10 @@ class ConductApp:
             async for event in stream.events():
                 async with in_hand:
                     try:
-                        await step(event)
+                        await self._reading.one(event, step)
                     except Exception as error:  # noqa: BLE001 - the outermost loop: it stops, uncommitted
                         self._fail(error)
                     else:
-                        message = event.message
-                        self._done[message.tp] = message.offset + 1
                         continue
                 await _for_ever()
 
@@ -189,57 +189,56 @@ class ConductApp:
         await self._send(sent)
         after = None if step.state is None else encode_state(step.state)
         if after != stored:
-            await self._keep(event.message.partition, key, after)
+            await self._keep(event.message.tp, key, after)
         self._metrics.conduct_entries.labels(step.result).inc()
         for made in step.escalations:
             self._metrics.conduct_escalations.labels(made.change, made.recommend).inc()
         return None
 
-    async def _keep(self, partition: int, key: bytes, value: bytes | None) -> None:
-        """Change the store and its changelog; returns when the changelog has it.
+    async def _keep(self, tp: Any, key: bytes, value: bytes | None) -> None:
+        """Change the changelog and then the store.
 
-        Not by the table itself, which does not tell whether the changelog was written.
+        Not by the table, which changes the store first: after a crash between the two the record, done
+        again, would find its change made, and the changelog would never have it. Nor by the table's way to
+        send, which notes in the store that it has the change before it has it.
         """
-        waiting = self._table.send_changelog(partition, key, value)
+        if self.failure is not None or not self._reading.here(tp):
+            raise StreamStopped("the state of a record in hand went to another process")
+        (written,) = await self._send([(self._changelog, key, value, ())], tp.partition)
         if value is None:
             del self._table.data[key]
         else:
             self._table.data[key] = value
-        await waiting
+        self._stored[written.topic_partition] = written.offset
+
+    def _note_stored(self) -> None:
+        """Tell the store up to where it has the changelog; what comes after is read again at a start."""
+        stored, self._stored = self._stored, {}
+        for tp, offset in stored.items():
+            self._table.data.set_persisted_offset(tp, offset)
 
     def _told(self, made: Escalation) -> Sent:
         source = f"/rsafe-stream/{self._settings.conduct.group_id}".encode()
         value, headers = escalation_record(made, source)
         return self._escalations, record_key(made.tenant, made.subject), value, headers
 
-    async def _send(self, records: Sequence[Sent]) -> None:
+    async def _send(self, records: Sequence[Sent], partition: int | None = None) -> list[Any]:
         waiting = [
-            await topic.send(key=key, value=value, headers=list(headers))
+            await topic.send(key=key, value=value, headers=list(headers), partition=partition)
             for topic, key, value, headers in records
         ]
-        for one in waiting:
-            await one
+        return [await one for one in waiting]
 
     async def _revoked(self, *_: Any, **__: Any) -> None:
         if self._stopping:
             return  # nothing is in hand, and all is committed
         async with self._idle():
             await self._commit()
-            self._done.clear()
+            self._reading.end()
 
     async def _assigned(self, _app: Any, assigned: Iterable[Any], **_: Any) -> None:
-        """Go back to the beginning of partitions without a committed offset.
-
-        After a rebalance Faust reads again from committed offsets, since it threw away what it had read.
-        Where none is committed yet its client stays where it was, and those records would be lost.
-        """
-        consumer = self._app.consumer
-        sources = [tp for tp in assigned if tp.topic in self._sources]
-        committed = await consumer.seek_to_committed() if sources else {}
-        for tp in sources:
-            if not committed.get(tp):
-                earliest = await consumer.earliest_offsets(tp)
-                await consumer.seek(tp, earliest[tp])
+        self._stored = {}
+        await self._reading.begin(assigned)
 
     @asynccontextmanager
     async def _idle(self) -> AsyncIterator[None]:
@@ -259,17 +258,14 @@ class ConductApp:
             while True:
                 await asyncio.sleep(_COMMIT_S)
                 self._metrics.conduct_partitions.set(len(self._partitions()))
+                await self._reading.settle()
                 await self._commit()
         except Exception as error:  # noqa: BLE001 - nobody awaits this task; the app stops, uncommitted
             self._fail(error)
 
     async def _commit(self) -> None:
-        done, assigned = dict(self._done), self._app.consumer.assignment()
-        mine = {tp: offset for tp, offset in done.items() if tp in assigned}
-        if mine and await self._app.consumer._commit(mine):  # what Faust commits is what it acknowledged
-            for tp, offset in mine.items():
-                if self._done.get(tp) == offset:
-                    del self._done[tp]
+        self._note_stored()
+        await self._reading.commit()
 
 
 async def _for_ever() -> NoReturn:
