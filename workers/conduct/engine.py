@@ -20,11 +20,23 @@ import msgspec
 from schemas.conduct import MOST_STRIKES, ConductRule
 from schemas.escalation import Escalation
 from schemas.policy import Policy
-from workers.conduct.entries import Correction, Drop, Entry, Forget, Strike, Subject, Sweep
+from workers.conduct.entries import (
+    SUPERSEDED,
+    Correction,
+    Drop,
+    Entry,
+    Forget,
+    Revision,
+    Strike,
+    Subject,
+    Sweep,
+)
 from workers.conduct.levels import Draft, PolicyOf, look
 from workers.conduct.state import Kept, Mark, State
 
-Result = Literal["counted", "repeated", "late", "forgotten", "corrected", "dropped", "swept", "unchanged"]
+Result = Literal[
+    "counted", "repeated", "late", "forgotten", "corrected", "revised", "dropped", "swept", "unchanged"
+]
 NOTHING: Final = State()
 
 
@@ -57,12 +69,16 @@ class Engine:
         match entry:
             case Strike() if entry.subject.kind == "decision":
                 return self._place(before, state, entry)
+            case Strike() if entry.subject.kind == "message":
+                return self._version(before, state, entry)
             case Strike():
                 return self._strike(before, state, entry)
             case Correction() if entry.subject.kind == "decision":
                 return self._pass_on(before, state, entry)
             case Correction():
                 return self._correct(before, state, entry)
+            case Revision():
+                return self._revise(before, state, entry)
             case Forget():
                 return self._forget(before, state, entry)
             case Drop():
@@ -97,6 +113,25 @@ class Engine:
         kept = draft.strikes[entry.decision] = _kept(entry)
         mark = draft.marks.get(entry.decision)
         return _done(draft, "counted", () if mark is None else _told(entry.decision, mark, kept))
+
+    def _version(self, before: State, state: State | None, entry: Strike) -> Step:
+        """Remember a decision on this message, and take it back where a later revision came before."""
+        if entry.decision in before.strikes:
+            return Step("repeated", state)
+        draft = Draft.of(before, entry.subject)
+        draft.newest_ms = max(draft.newest_ms, entry.at_ms)
+        kept = draft.strikes[entry.decision] = _kept(entry)
+        replaced = [_replaced(entry.decision, kept)] if entry.revision < before.revision else []
+        return _done(draft, "counted", replaced)
+
+    def _revise(self, before: State, state: State | None, entry: Revision) -> Step:
+        if entry.revision <= before.revision:
+            return Step("repeated", state)
+        draft = Draft.of(before, entry.subject)
+        draft.revision = entry.revision
+        draft.newest_ms = max(draft.newest_ms, entry.at_ms)
+        earlier = [item for item in sorted(draft.strikes.items()) if item[1].revision < entry.revision]
+        return _done(draft, "revised", [_replaced(name, kept) for name, kept in earlier])
 
     def _pass_on(self, before: State, state: State | None, entry: Correction) -> Step:
         mark = _newer(before, entry)
@@ -140,7 +175,7 @@ class Engine:
         for name in entry.decisions:
             draft.strikes.pop(name, None)
             draft.marks.pop(name, None)
-        if not draft.strikes and not draft.raised and draft.forgotten_ms is None:
+        if draft.empty:
             return Step("dropped", None)
         return _done(draft, "dropped")
 
@@ -176,15 +211,16 @@ def _kept_s(rule: ConductRule) -> int:
 
 def _kept(entry: Strike) -> Kept:
     places = entry.places if entry.subject.kind in ("author", "decision") else ()
-    return Kept(entry.at_ms, entry.policy, entry.action, entry.role, entry.author, entry.codes, places)
+    return Kept(
+        entry.at_ms, entry.policy, entry.action, entry.role, entry.author, entry.codes, places, entry.revision
+    )
 
 
 def _passed_on(entry: Strike) -> list[Entry]:
     """The author's decision for the other places where it counts, and for its own record."""
     replace = msgspec.structs.replace
-    own = replace(
-        entry, subject=Subject("decision", "", entry.decision), places=(entry.subject, *entry.places)
-    )
+    counts = (entry.subject, *(place for place in entry.places if place.kind != "message"))
+    own = replace(entry, subject=Subject("decision", "", entry.decision), places=counts)
     return [own, *(replace(entry, subject=place, places=()) for place in entry.places)]
 
 
@@ -194,6 +230,12 @@ def _newer(before: State, entry: Correction) -> Mark | None:
     if found is not None and (entry.version, entry.id) <= (found.version, found.id):
         return None
     return Mark(entry.version, entry.id, entry.void, entry.at_ms)
+
+
+def _replaced(decision: str, kept: Kept) -> Correction:
+    """Says that a later decision took the place of this one, as `supersedes` does."""
+    subject = Subject("decision", "", decision)
+    return Correction(subject=subject, decision=decision, void=True, version=SUPERSEDED, at_ms=kept.at_ms)
 
 
 def _told(decision: str, mark: Mark, kept: Kept) -> list[Entry]:

@@ -1,7 +1,8 @@
 """What travels on the topic by which decisions come together, and its keys.
 
 A decision that counts goes to its author first, who passes it on: a person who was forgotten stays forgotten
-in every count. Corrections go to the decision that they correct, which knows where it was counted.
+in every count. Corrections go to the decision that they correct, which knows where it was counted. Of an
+edited message, its later revisions correct the decisions on the earlier ones; the message knows them all.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from schemas.conduct import Scope
+from schemas.decision import Decision
 from schemas.identifiers import Action, Role
 
 # A correction by a later decision outweighs every review, which was of the earlier one.
@@ -19,11 +21,15 @@ SUPERSEDED: Final = 2**53 - 1
 _KEY: Final = b"rsafe conduct 1\0"
 _AUTHOR: Final = b"rsafe conduct author 1\0"
 _AUTHOR_DIGITS: Final = 24
-Kind = Literal[Scope, "decision"]
+_MESSAGE: Final = b"rsafe conduct message 1\0"
+Kind = Literal[Scope, "decision", "message"]
+# Of a message without a revision, which is older than all of its revisions.
+UNREVISED: Final = -1
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """Whose decisions are added up; or, with `decision`, the decision whose places are remembered."""
+    """Whose decisions are added up; or, with `decision`, the decision whose places are remembered; or, with
+    `message`, the message of which the newest revision is."""
 
     kind: Kind
     tenant: str
@@ -41,6 +47,12 @@ def author_digest(tenant: str, author: str) -> str:
     """A short name of an author within counts that are not the author's own."""
     content = msgspec.json.encode([tenant, author])
     return hashlib.sha256(_AUTHOR + content).hexdigest()[:_AUTHOR_DIGITS]
+
+
+def message_subject(decision: Decision) -> Subject:
+    """The message that a decision is about, within its lane: what `schemas.decision.replaces` compares."""
+    content = msgspec.json.encode([decision.conversation_id, decision.message_id, decision.lane])
+    return Subject("message", decision.tenant, hashlib.sha256(_MESSAGE + content).hexdigest())
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry", omit_defaults=True):
@@ -64,7 +76,9 @@ class Strike(_Entry, frozen=True, kw_only=True, tag="strike"):
     codes: tuple[str, ...] = ()
     """Violated categories."""
     places: tuple[Subject, ...] = ()
-    """Where else it counts; the author, and the decision's own record, are told of them."""
+    """Where else it counts, and its message; the author, and the decision's own record, are told of them."""
+    revision: int = UNREVISED
+    """Of the message."""
 
 
 class Correction(_Entry, frozen=True, kw_only=True, tag="correction"):
@@ -78,6 +92,14 @@ class Correction(_Entry, frozen=True, kw_only=True, tag="correction"):
     """Breaks the tie of two reviews in one millisecond."""
     at_ms: int
     """Event time of the decision where known, else of the correction: how long it has to be remembered."""
+
+
+class Revision(_Entry, frozen=True, kw_only=True, tag="revision"):
+    """A message was edited: decisions on its earlier revisions do not count."""
+
+    revision: int
+    at_ms: int
+    """Event time of the decision on this revision."""
 
 
 class Forget(_Entry, frozen=True, kw_only=True, tag="forget"):
@@ -98,7 +120,7 @@ class Sweep(_Entry, frozen=True, kw_only=True, tag="sweep"):
     by_ms: int
 
 
-Entry = Strike | Correction | Forget | Drop | Sweep
+Entry = Strike | Correction | Revision | Forget | Drop | Sweep
 _DECODER: Final[msgspec.json.Decoder[Entry]] = msgspec.json.Decoder(Entry)
 _ENCODER: Final = msgspec.json.Encoder()
 

@@ -13,7 +13,17 @@ from schemas.dead_letter import DeadLetterReason
 from schemas.decision import Decision
 from schemas.policy import Policy
 from schemas.review import Review
-from workers.conduct.entries import SUPERSEDED, Correction, Entry, Strike, Subject, author_digest
+from workers.conduct.entries import (
+    SUPERSEDED,
+    UNREVISED,
+    Correction,
+    Entry,
+    Revision,
+    Strike,
+    Subject,
+    author_digest,
+    message_subject,
+)
 from workers.conduct.levels import PolicyOf
 from workers.conduct.score import weight_of
 
@@ -49,6 +59,10 @@ def read_decision(value: bytes | None, policy_of: PolicyOf) -> Sequence[Entry] |
                 version=SUPERSEDED,
                 at_ms=at_ms,
             )
+        )
+    if decision.message_revision is not None:
+        entries.append(
+            Revision(subject=message_subject(decision), revision=decision.message_revision, at_ms=at_ms)
         )
     # What was not judged says nothing of its author, whatever is done with the message.
     if decision.status != "judged":
@@ -99,6 +113,8 @@ def _strike(decision: Decision, policy: Policy, at_ms: int) -> Strike | None:
         "text": decision.content_mac,
         "tenant": decision.tenant,
     }
+    revision = decision.message_revision
+    counts = [Subject(scope, decision.tenant, ids[scope]) for scope in scopes if scope != "author"]
     return Strike(
         subject=Subject("author", decision.tenant, decision.author),
         decision=decision.decision_id,
@@ -109,7 +125,8 @@ def _strike(decision: Decision, policy: Policy, at_ms: int) -> Strike | None:
         role=decision.role,
         author=author_digest(decision.tenant, decision.author),
         codes=codes,
-        places=tuple(Subject(scope, decision.tenant, ids[scope]) for scope in scopes if scope != "author"),
+        places=(*counts, message_subject(decision)),
+        revision=UNREVISED if revision is None else revision,
     )
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from schemas.conduct import ConductRule, Level
 from schemas.escalation import MOST_NAMED, Change, Escalation, RuleUsed, escalation_id
 from schemas.policy import Policy
-from workers.conduct.entries import Subject
+from workers.conduct.entries import UNREVISED, Subject
 from workers.conduct.score import Reached, counted, reached_in, start_of
 from workers.conduct.state import Kept, Mark, Raised, State
 
@@ -27,6 +27,7 @@ class Draft:
     marks: dict[str, Mark]
     raised: dict[str, Raised]
     forgotten_ms: int | None
+    revision: int = UNREVISED
     escalations: list[Escalation] = field(default_factory=list)
 
     @classmethod
@@ -38,6 +39,7 @@ class Draft:
             dict(state.marks),
             dict(state.raised),
             state.forgotten_ms,
+            state.revision,
         )
 
     def state(self) -> State:
@@ -48,8 +50,15 @@ class Draft:
             strikes=self.strikes,
             marks=self.marks,
             raised=self.raised,
+            revision=self.revision,
             forgotten_ms=self.forgotten_ms,
         )
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is left that anything could still depend on."""
+        nothing = not self.strikes and not self.raised
+        return nothing and self.forgotten_ms is None and self.revision == UNREVISED
 
     def counting(self) -> dict[str, Kept]:
         """The decisions that no correction took back."""
@@ -112,7 +121,7 @@ def _escalate(
 ) -> None:
     change: Change = "raised" if replaces is None else "withdrawn"
     subject = draft.subject
-    assert subject.kind != "decision"
+    assert subject.kind != "decision" and subject.kind != "message"
     made = Escalation(
         escalation_id=escalation_id(
             tenant=subject.tenant,

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from schemas.identifiers import Action, Role
-from workers.conduct.entries import Subject
+from workers.conduct.entries import UNREVISED, Subject
 
 
 class Kept(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -21,6 +21,8 @@ class Kept(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     codes: tuple[str, ...] = ()
     places: tuple[Subject, ...] = ()
     """In the author's state and the decision's own: where else it was counted."""
+    revision: int = UNREVISED
+    """Of the message."""
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
@@ -46,7 +48,8 @@ class Raised(msgspec.Struct, frozen=True, array_like=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Of an author, a conversation, a text, a tenant or a decision. A copy is made of what changes."""
+    """Of an author, a conversation, a text, a tenant, a decision or a message. A copy is made of what
+    changes."""
 
     subject: Subject | None = None
     """None once the author was forgotten and nothing was counted since."""
@@ -58,6 +61,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """By decision id; of decisions, too, that have not come yet."""
     raised: dict[str, Raised] = {}
     """By policy, rule, recommendation and start of the window."""
+    revision: int = UNREVISED
+    """Of a message: the newest one of which there was a decision."""
     forgotten_ms: int | None = None
     """What the broker had by then is not counted; never deleted."""
 

@@ -24,11 +24,12 @@ def test_a_strike_goes_to_its_author_and_names_where_else_it_counts() -> None:
     (strike,) = read(decision(1, 5, codes=("C1",)))
     assert isinstance(strike, Strike)
     assert (strike.subject.kind, strike.subject.id) == ("author", "a")
-    assert [(one.kind, one.id) for one in strike.places] == [("conversation", "c")]
+    assert [one.kind for one in strike.places] == ["conversation", "message"]
+    assert strike.places[0].id == "c"
     assert strike.codes == ("C1",)
     assert strike.author == author_digest("acme", "a")
     (flagged,) = read(decision(2, 5, action="flag"))
-    assert isinstance(flagged, Strike) and flagged.places == ()
+    assert isinstance(flagged, Strike) and [one.kind for one in flagged.places] == ["message"]
 
 
 @pytest.mark.parametrize(

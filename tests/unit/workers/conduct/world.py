@@ -54,6 +54,8 @@ def decision(number: int, at_s: float, **changes: Any) -> Decision:
         "author": "a",
         "conversation_id": "c",
         "content_mac": f"{number:064x}",
+        "message_id": f"m{number}",
+        "message_revision": None,
         "role": "user",
         "lane": "live",
         "epoch": 0,
