@@ -28,7 +28,7 @@ class RuleUsed(msgspec.Struct, frozen=True, kw_only=True):
     policy: Identifier
     """Id of the policy."""
     version: Annotated[Identifier, Meta(extra_json_schema=VOLATILE)]
-    """Version of the policy whose rules were in force when it was counted."""
+    """A version of the policy that has the rule; the first one that the counting process read."""
     rule: Name
     """Id of the rule within the policy."""
 
@@ -77,11 +77,15 @@ def escalation_id(
     subject: str,
     policy: str,
     rule: str,
+    rule_hash: str,
     recommend: Recommendation,
     window_start_ms: int,
     turn: int,
     change: Change,
 ) -> str:
-    """SHA-256 (hex) of these, as a JSON array without spaces, in this order."""
-    content = [tenant, per, subject, policy, rule, recommend, window_start_ms, turn, change]
+    """SHA-256 (hex) of these, as a JSON array without spaces, in this order.
+
+    `rule_hash`: of the rule's content, since a changed rule counts anew.
+    """
+    content = [tenant, per, subject, policy, rule, rule_hash, recommend, window_start_ms, turn, change]
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()

@@ -12,7 +12,7 @@ import click
 from workers.adapters.kafka_options import client_options
 from workers.adapters.topics_io import RecordWriter
 from workers.conduct.entries import Forget, Subject, encode
-from workers.conduct.rules import policy_of
+from workers.conduct.rules import Rules
 from workers.conduct.stored import stored_state
 from workers.conduct.view import lines, view
 from workers.published_policies import loaded_policies
@@ -60,9 +60,9 @@ def show(tenant: str, author: str | None, conversation: str | None, as_json: boo
         else Subject("conversation", tenant, conversation or "")
     )
     settings = load_settings()
-    policies = loaded_policies(settings)
+    book = Rules(loaded_policies(settings).all)
     state = stored_state(settings, subject)
-    found = view(subject, state, policy_of(policies), time.time_ns() // 1_000_000)
+    found = view(subject, state, book, time.time_ns() // 1_000_000)
     if as_json:
         click.echo(json.dumps(found))
         return

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -24,8 +24,8 @@ from schemas.keys import record_key
 from workers.conduct.engine import Engine
 from workers.conduct.entries import Entry, decode, encode
 from workers.conduct.faust_door import changelog, faust_app, raw_topic
-from workers.conduct.intake import Unreadable, read_decision, read_review
-from workers.conduct.levels import PolicyOf
+from workers.conduct.intake import Unreadable, read_decision, read_review, version_named
+from workers.conduct.levels import RuleBook
 from workers.conduct.metrics import ConductMetrics
 from workers.conduct.reading import Reading
 from workers.conduct.state import State, decode_state, encode_state
@@ -49,9 +49,15 @@ class ConductApp:
     """Counts conduct between `start` and `stop`; `failed` is set when it cannot go on."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, policy_of: PolicyOf, metrics: ConductMetrics
+        self,
+        settings: Settings,
+        engine: Engine,
+        book: RuleBook,
+        metrics: ConductMetrics,
+        arrival: Callable[[str], Awaitable[None]],
     ) -> None:
-        self._settings, self._engine, self._policy_of = settings, engine, policy_of
+        self._settings, self._engine, self._book = settings, engine, book
+        self._arrival = arrival
         self._metrics = metrics
         self.failed = asyncio.Event()
         self.failure: BaseException | None = None
@@ -162,7 +168,8 @@ class ConductApp:
 
     async def _decision(self, event: Any) -> None:
         self._metrics.conduct_behind.set(max(0.0, time.time() - event.message.timestamp))
-        await self._take("decisions", event, read_decision(event.message.value, self._policy_of))
+        await self._arrival(version_named(event.message.value))
+        await self._take("decisions", event, read_decision(event.message.value, self._book))
 
     async def _review(self, event: Any) -> None:
         await self._take("reviews", event, read_review(event.message.value))

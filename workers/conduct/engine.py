@@ -17,9 +17,8 @@ from typing import Final, Literal, assert_never
 
 import msgspec
 
-from schemas.conduct import MOST_STRIKES, ConductRule
+from schemas.conduct import MOST_STRIKES
 from schemas.escalation import Escalation
-from schemas.policy import Policy
 from workers.conduct.entries import (
     SUPERSEDED,
     Correction,
@@ -31,7 +30,7 @@ from workers.conduct.entries import (
     Subject,
     Sweep,
 )
-from workers.conduct.levels import Draft, PolicyOf, look
+from workers.conduct.levels import Draft, RuleBook, look
 from workers.conduct.state import Kept, Mark, State
 
 Result = Literal[
@@ -52,16 +51,16 @@ class Step:
 
 
 class Engine:
-    """The transitions under one set of policies. `allowed_lateness_s` is the bound on disorder."""
+    """The transitions under the rules of a book. `allowed_lateness_s` is the bound on disorder."""
 
-    def __init__(self, policies: Iterable[Policy], policy_of: PolicyOf, *, allowed_lateness_s: int) -> None:
-        self._policy_of = policy_of
+    def __init__(self, book: RuleBook, *, allowed_lateness_s: int) -> None:
+        self._book = book
         self._late_ms = allowed_lateness_s * 1000
-        self.keep_ms = self._late_ms + 1000 * max(
-            (_kept_s(rule) for one in policies if one.conduct is not None for rule in one.conduct.rules),
-            default=0,
-        )
+
+    @property
+    def keep_ms(self) -> int:
         """How much older than the newest decision under its key one is kept, in milliseconds."""
+        return self._late_ms + 1000 * self._book.longest_s
 
     def apply(self, state: State | None, entry: Entry) -> Step:
         """One step. The same state and entry always give the same."""
@@ -101,7 +100,7 @@ class Engine:
         self._prune(draft)
         mark = draft.marks.get(entry.decision)
         if mark is None or not mark.void:
-            look(self._policy_of, self.keep_ms, draft, entry.policy, entry.at_ms, correcting=False)
+            look(self._book, self.keep_ms, draft, entry.rules, entry.at_ms, correcting=False)
         return _done(draft, "counted", _passed_on(entry) if entry.subject.kind == "author" else ())
 
     def _place(self, before: State, state: State | None, entry: Strike) -> Step:
@@ -153,7 +152,7 @@ class Engine:
         draft.newest_ms = draft.newest_ms or entry.at_ms
         kept = draft.strikes.get(entry.decision)
         if kept is not None:
-            look(self._policy_of, self.keep_ms, draft, kept.policy, kept.at_ms, correcting=True)
+            look(self._book, self.keep_ms, draft, kept.rules, kept.at_ms, correcting=True)
         return _done(draft, "corrected")
 
     def _forget(self, before: State, state: State | None, entry: Forget) -> Step:
@@ -203,16 +202,18 @@ def _done(draft: Draft, result: Result, entries: Iterable[Entry] = ()) -> Step:
     return Step(result, draft.state(), tuple(entries), tuple(draft.escalations))
 
 
-def _kept_s(rule: ConductRule) -> int:
-    """Two windows, so that a score at the start of one is whole; and as long as a recommendation lasts, so
-    that a review within that time withdraws it."""
-    return 2 * rule.window_s + max(level.for_s or 0 for level in rule.levels)
-
-
 def _kept(entry: Strike) -> Kept:
     places = entry.places if entry.subject.kind in ("author", "decision") else ()
     return Kept(
-        entry.at_ms, entry.policy, entry.action, entry.role, entry.author, entry.codes, places, entry.revision
+        entry.at_ms,
+        entry.policy,
+        entry.action,
+        entry.role,
+        entry.author,
+        entry.codes,
+        places,
+        entry.revision,
+        entry.rules,
     )
 
 

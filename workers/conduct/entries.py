@@ -79,6 +79,8 @@ class Strike(_Entry, frozen=True, kw_only=True, tag="strike"):
     """Where else it counts, and its message; the author, and the decision's own record, are told of them."""
     revision: int = UNREVISED
     """Of the message."""
+    rules: tuple[str, ...] = ()
+    """Hashes of the rules that count it (`rules`)."""
 
 
 class Correction(_Entry, frozen=True, kw_only=True, tag="correction"):

@@ -24,11 +24,22 @@ from workers.conduct.entries import (
     author_digest,
     message_subject,
 )
-from workers.conduct.levels import PolicyOf
+from workers.conduct.levels import RuleBook, rule_digest
 from workers.conduct.score import weight_of
 
 T = TypeVar("T")
+
+
+class _NamedPolicy(msgspec.Struct):
+    policy_hash: str
+
+
+class _Named(msgspec.Struct):
+    policy: _NamedPolicy
+
+
 _DECISION: Final = msgspec.json.Decoder(Decision)
+_VERSION: Final = msgspec.json.Decoder(_Named)
 _REVIEW: Final = msgspec.json.Decoder(Review)
 
 
@@ -41,7 +52,7 @@ class Unreadable:
     sentence: str
 
 
-def read_decision(value: bytes | None, policy_of: PolicyOf) -> Sequence[Entry] | Unreadable:
+def read_decision(value: bytes | None, book: RuleBook) -> Sequence[Entry] | Unreadable:
     """What a record of the decisions topic leads to; often nothing. Never raises."""
     decision = _read(_DECISION, value, "a decision")
     if isinstance(decision, Unreadable):
@@ -67,11 +78,19 @@ def read_decision(value: bytes | None, policy_of: PolicyOf) -> Sequence[Entry] |
     # What was not judged says nothing of its author, whatever is done with the message.
     if decision.status != "judged":
         return entries
-    policy = policy_of(decision.tenant, decision.policy.id)
+    policy = book.policy(decision.tenant, decision.policy.id, decision.policy.policy_hash)
     if policy is None:
         return Unreadable("unknown_policy", "policy.id", "expected the id of a policy that is loaded")
     strike = _strike(decision, policy, at_ms)
     return entries if strike is None else [*entries, strike]
+
+
+def version_named(value: bytes | None) -> str:
+    """The `policy_hash` that a record of the decisions topic names; empty where it cannot be read."""
+    try:
+        return _VERSION.decode(value or b"").policy.policy_hash
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 def read_review(value: bytes | None) -> Sequence[Entry] | Unreadable:
@@ -102,11 +121,10 @@ def _strike(decision: Decision, policy: Policy, at_ms: int) -> Strike | None:
     if policy.conduct is None:
         return None
     codes = tuple(one.code for one in decision.categories if one.violated)
-    scopes: list[Scope] = []
-    for rule in policy.conduct.rules:
-        if weight_of(rule, decision.action, decision.role, codes) > 0 and rule.per not in scopes:
-            scopes.append(rule.per)
-    if not scopes:
+    rules = [
+        rule for rule in policy.conduct.rules if weight_of(rule, decision.action, decision.role, codes) > 0
+    ]
+    if not rules:
         return None
     ids: dict[Scope, str] = {
         "conversation": decision.conversation_id,
@@ -114,7 +132,8 @@ def _strike(decision: Decision, policy: Policy, at_ms: int) -> Strike | None:
         "tenant": decision.tenant,
     }
     revision = decision.message_revision
-    counts = [Subject(scope, decision.tenant, ids[scope]) for scope in scopes if scope != "author"]
+    scopes = dict.fromkeys(rule.per for rule in rules if rule.per != "author")
+    counts = [Subject(scope, decision.tenant, ids[scope]) for scope in scopes]
     return Strike(
         subject=Subject("author", decision.tenant, decision.author),
         decision=decision.decision_id,
@@ -127,6 +146,7 @@ def _strike(decision: Decision, policy: Policy, at_ms: int) -> Strike | None:
         codes=codes,
         places=(*counts, message_subject(decision)),
         revision=UNREVISED if revision is None else revision,
+        rules=tuple(rule_digest(policy, rule) for rule in rules),
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import msgspec
 
 from schemas.conduct import ConductRule, Level
 from schemas.escalation import MOST_NAMED, Change, Escalation, RuleUsed, escalation_id
@@ -13,8 +17,38 @@ from workers.conduct.entries import UNREVISED, Subject
 from workers.conduct.score import Reached, counted, reached_in, start_of
 from workers.conduct.state import Kept, Mark, Raised, State
 
-PolicyOf = Callable[[str, str], Policy | None]
-"""Tenant and policy id → the policy whose rules are in force; None: there is none for this tenant."""
+_RULE: Final = b"rsafe conduct rule 1\0"
+_RULE_DIGITS: Final = 16
+_SORTED: Final = msgspec.json.Encoder(order="sorted")
+
+
+class RuleBook(Protocol):
+    """Policies and their rules; see `rules`."""
+
+    @property
+    def longest_s(self) -> int:
+        """For how long a decision is needed, in seconds."""
+        ...
+
+    def policy(self, tenant: str, policy_id: str, digest: str = "") -> Policy | None:
+        """The policy of this hash, else the one in force; None: there is none for this tenant."""
+        ...
+
+    def rule(self, digest: str) -> tuple[Policy, ConductRule] | None:
+        """A rule by its hash."""
+        ...
+
+
+def rule_digest(policy: Policy, rule: ConductRule) -> str:
+    """Hash of a rule's content, with its policy's id and tenant: 16 hex digits."""
+    content = _SORTED.encode([policy.tenant, policy.id, rule])
+    return hashlib.sha256(_RULE + content).hexdigest()[:_RULE_DIGITS]
+
+
+def kept_s(rule: ConductRule) -> int:
+    """Two windows, so that a score at the start of one is whole; and as long as a recommendation lasts, so
+    that a review within that time withdraws it."""
+    return 2 * rule.window_s + max(level.for_s or 0 for level in rule.levels)
 
 
 @dataclass(slots=True)
@@ -70,33 +104,40 @@ class Draft:
 
 
 def look(
-    policy_of: PolicyOf, keep_ms: int, draft: Draft, policy_id: str, at_ms: int, *, correcting: bool
+    book: RuleBook, keep_ms: int, draft: Draft, digests: Iterable[str], at_ms: int, *, correcting: bool
 ) -> None:
-    """Ask again for every level that a decision of this time may have lifted, or may lift no more."""
-    policy = policy_of(draft.subject.tenant, policy_id)
-    if policy is None or policy.conduct is None:
-        return
-    for rule in policy.conduct.rules:
-        if rule.per != draft.subject.kind:
+    """Ask again for every level that a decision of this time, which these rules count, may have lifted, or
+    may lift no more. A rule that no version here has any more changes nothing."""
+    for digest in digests:
+        found = book.rule(digest)
+        if found is None or found[1].per != draft.subject.kind:
             continue
+        policy, rule = found
         starts = [start_of(rule, at_ms)]
         if rule.window == "sliding":
             starts.append(starts[0] + rule.window_s * 1000)
         for start_ms in starts:
             # Of windows before, decisions may be gone that belong to their scores.
             if start_ms - rule.window_s * 1000 > draft.newest_ms - keep_ms:
-                _window(draft, policy, rule, start_ms, at_ms, correcting=correcting)
+                _window(draft, policy, rule, digest, start_ms, at_ms, correcting=correcting)
 
 
 def _window(
-    draft: Draft, policy: Policy, rule: ConductRule, start_ms: int, at_ms: int, *, correcting: bool
+    draft: Draft,
+    policy: Policy,
+    rule: ConductRule,
+    digest: str,
+    start_ms: int,
+    at_ms: int,
+    *,
+    correcting: bool,
 ) -> None:
-    names = [f"{rule.id}|{level.recommend}|{start_ms}|{policy.id}" for level in rule.levels]
+    names = [f"{rule.id}|{level.recommend}|{start_ms}|{digest}" for level in rule.levels]
     if not correcting and all((one := draft.raised.get(name)) and one.in_force for name in names):
         return  # one decision more takes nothing back
     # What one decision more lifts lies at its time or after it; what is taken back may lie anywhere.
     from_ms = 0 if correcting else at_ms
-    reached = reached_in(rule, counted(rule, policy.id, draft.counting()), start_ms, from_ms)
+    reached = reached_in(rule, counted(rule, digest, draft.counting()), start_ms, from_ms)
     for number, (name, level) in enumerate(zip(names, rule.levels, strict=True)):
         before = draft.raised.get(name)
         if number < len(reached) - 1:
@@ -129,6 +170,7 @@ def _escalate(
             subject=subject.id,
             policy=policy.id,
             rule=rule.id,
+            rule_hash=rule_digest(policy, rule),
             recommend=level.recommend,
             window_start_ms=start_ms,
             turn=turn,

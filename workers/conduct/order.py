@@ -61,7 +61,7 @@ class Order:
             return "skip"  # not ours any more, or done already
         if offset == place.next or offset == place.ahead:
             return "take"
-        if place.ahead is not None:
+        if place.ahead is not None and offset > place.ahead:
             return "skip"  # what was read before the client went back
         place.ahead = offset
         return "go_back"

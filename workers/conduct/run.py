@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, get_args
 
 import structlog
@@ -16,14 +16,15 @@ from workers.adapters.topic_checks import require_equal_partitions
 from workers.conduct.app import ConductApp, Elsewhere, stopped
 from workers.conduct.engine import Engine
 from workers.conduct.entries import Entry, Subject, Sweep
-from workers.conduct.levels import PolicyOf
+from workers.conduct.following import PolicyLog, arrival, open_rules
+from workers.conduct.levels import RuleBook
 from workers.conduct.metrics import ConductMetrics
-from workers.conduct.rules import policy_of
+from workers.conduct.rules import Rules
 from workers.conduct.state import State
 from workers.conduct.view import view
 from workers.health import Health, HealthServer
 from workers.logs import configure_logging
-from workers.published_policies import loaded_policies
+from workers.policy_follower import following
 from workers.settings import Settings
 
 # How often the loop is seen to go round.
@@ -49,7 +50,6 @@ async def run_conduct(settings: Settings, stopping: asyncio.Event) -> None:
     """Count conduct until `stopping`. Raises `WorkerError`."""
     configure_logging(settings.log.level, settings.log.format)
     log = structlog.get_logger("rsafe.conduct")
-    policies = await asyncio.to_thread(loaded_policies, settings)
     kafka, conduct = settings.kafka, settings.conduct
     await asyncio.to_thread(
         require_equal_partitions,
@@ -58,27 +58,34 @@ async def run_conduct(settings: Settings, stopping: asyncio.Event) -> None:
         (kafka.decisions_topic, kafka.reviews_topic, kafka.escalations_topic, kafka.dead_letters_topic),
         kafka.start_timeout_s,
     )
-    rules_of = policy_of(policies)
-    engine = Engine(policies.all, rules_of, allowed_lateness_s=conduct.allowed_lateness_s)
+    book, follower = await asyncio.to_thread(open_rules, settings)
+    async with following(follower, PolicyLog(log), stopping):
+        await _run(settings, book, arrival(book, follower), stopping)
+    log.info("The app has finished and left its group.")
+
+
+async def _run(
+    settings: Settings, book: Rules, arrived: Callable[[str], Awaitable[None]], stopping: asyncio.Event
+) -> None:
+    log = structlog.get_logger("rsafe.conduct")
+    engine = Engine(book, allowed_lateness_s=settings.conduct.allowed_lateness_s)
     metrics, health = ConductMetrics(), ConductHealth(time.monotonic)
-    app = ConductApp(settings, engine, rules_of, metrics)
+    app = ConductApp(settings, engine, book, metrics, arrived)
     server = await HealthServer.start(
-        settings.health, health, metrics.registry, more=[view_route(app.state, rules_of, _now_ms)]
+        settings.health, health, metrics.registry, more=[view_route(app.state, book, _now_ms)]
     )
     log.info("The checks before the start have passed.", health_port=server.port)
     try:
         health.ready = lambda: app.ready
         await app.start()
         log.info("The app has joined its group.")
-        await _until_stopped(app, engine, health, conduct.sweep_s, stopping)
+        await _until_stopped(app, engine, health, settings.conduct.sweep_s, stopping)
         if app.failure is not None or app.crashed:
             raise stopped(app) from (app.failure or app.crash_reason)
-        health.stopping = True
     finally:
         health.stopping = True
         await app.stop()
         await server.close()
-    log.info("The app has finished and left its group.")
 
 
 async def _until_stopped(
@@ -113,7 +120,7 @@ async def sweep(app: ConductApp, engine: Engine) -> None:
 
 
 def view_route(
-    state_of: Callable[[bytes], State | Elsewhere | None], rules_of: PolicyOf, now_ms: Callable[[], int]
+    state_of: Callable[[bytes], State | Elsewhere | None], book: RuleBook, now_ms: Callable[[], int]
 ) -> web.RouteDef:
     """`GET /conduct/<author|conversation|text|tenant>?tenant=…&id=…`; 421 where another process has it."""
 
@@ -128,7 +135,7 @@ def view_route(
         state = state_of(subject.key)
         if isinstance(state, Elsewhere):
             return web.json_response({"error": "another process has this state"}, status=421)
-        return web.json_response(view(subject, state, rules_of, now_ms()))
+        return web.json_response(view(subject, state, book, now_ms()))
 
     return web.get("/conduct/{per}", answer)
 

@@ -48,12 +48,12 @@ def weight_of(rule: ConductRule, action: Action, role: Role, codes: Sequence[str
     return rule.actions.of(action) * max(named, default=1.0)
 
 
-def counted(rule: ConductRule, policy: str, strikes: Mapping[str, Kept]) -> list[Counted]:
-    """The decisions under this policy that the rule weighs, in order of event time, then of id."""
+def counted(rule: ConductRule, digest: str, strikes: Mapping[str, Kept]) -> list[Counted]:
+    """The decisions that the rule of this hash weighs, in order of event time, then of id."""
     found = (
         Counted(kept.at_ms, decision, kept.author, weight_of(rule, kept.action, kept.role, kept.codes))
         for decision, kept in strikes.items()
-        if kept.policy == policy
+        if digest in kept.rules
     )
     return sorted((one for one in found if one.weight > 0), key=lambda one: (one.at_ms, one.decision))
 

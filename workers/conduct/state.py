@@ -23,6 +23,8 @@ class Kept(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """In the author's state and the decision's own: where else it was counted."""
     revision: int = UNREVISED
     """Of the message."""
+    rules: tuple[str, ...] = ()
+    """Hashes of the rules that count it."""
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):

@@ -5,15 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from schemas.conduct import ConductRule
-from schemas.policy import Policy
 from workers.conduct.entries import Subject
-from workers.conduct.levels import PolicyOf, moment
-from workers.conduct.score import counted, score_at, start_of, weight_of
+from workers.conduct.levels import RuleBook, moment, rule_digest
+from workers.conduct.score import counted, score_at, start_of
 from workers.conduct.state import Kept, State
 
 
-def view(subject: Subject, state: State | None, policy_of: PolicyOf, now_ms: int) -> dict[str, Any]:
+def view(subject: Subject, state: State | None, book: RuleBook, now_ms: int) -> dict[str, Any]:
     """What is remembered of a subject, as JSON values. Decisions oldest first, times RFC 3339.
 
     `expires_at` is when a decision leaves the last window in which it counts; later it is in no score.
@@ -34,11 +32,11 @@ def view(subject: Subject, state: State | None, policy_of: PolicyOf, now_ms: int
                 "action": kept.action,
                 "categories": list(kept.codes),
                 "taken_back": name in void,
-                "expires_at": _expires(subject, kept, policy_of(subject.tenant, kept.policy)),
+                "expires_at": _expires(subject, kept, book),
             }
             for name, kept in ordered
         ],
-        "scores": _scores(subject, state, void, policy_of, now_ms),
+        "scores": _scores(subject, state, void, book, now_ms),
         "recommendations": [
             {
                 "escalation_id": one.id,
@@ -74,28 +72,28 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def _scores(
-    subject: Subject, state: State, void: set[str], policy_of: PolicyOf, now_ms: int
+    subject: Subject, state: State, void: set[str], book: RuleBook, now_ms: int
 ) -> list[dict[str, Any]]:
     counting = {name: kept for name, kept in state.strikes.items() if name not in void}
     scores = []
     for policy_id in sorted({kept.policy for kept in counting.values()}):
-        for rule in _rules(subject, policy_of(subject.tenant, policy_id)):
-            now = score_at(rule, counted(rule, policy_id, counting), now_ms)
+        policy = book.policy(subject.tenant, policy_id)
+        if policy is None or policy.conduct is None:
+            continue
+        for rule in policy.conduct.rules:
+            if rule.per != subject.kind:
+                continue
+            now = score_at(rule, counted(rule, rule_digest(policy, rule), counting), now_ms)
             scores.append({"policy": policy_id, "rule": rule.id, "score": now.score, "counts": rule.counts})
     return scores
 
 
-def _rules(subject: Subject, policy: Policy | None) -> list[ConductRule]:
-    if policy is None or policy.conduct is None:
-        return []
-    return [rule for rule in policy.conduct.rules if rule.per == subject.kind]
-
-
-def _expires(subject: Subject, kept: Kept, policy: Policy | None) -> str | None:
+def _expires(subject: Subject, kept: Kept, book: RuleBook) -> str | None:
+    rules = [found[1] for digest in kept.rules if (found := book.rule(digest)) is not None]
     ends = [
         (start_of(rule, kept.at_ms) if rule.window == "tumbling" else kept.at_ms) + rule.window_s * 1000
-        for rule in _rules(subject, policy)
-        if weight_of(rule, kept.action, kept.role, kept.codes) > 0
+        for rule in rules
+        if rule.per == subject.kind
     ]
     return _text(max(ends)) if ends else None
 

@@ -18,6 +18,7 @@ from workers.conduct.entries import (
     message_subject,
 )
 from workers.conduct.intake import Unreadable, read_decision
+from workers.conduct.rules import Rules
 
 LATE_S = 86_400
 
@@ -70,11 +71,11 @@ def test_the_same_message_id_in_another_conversation_tenant_or_lane_is_another_m
 
 
 def test_a_revision_is_told_of_even_where_the_policy_counts_nothing() -> None:
-    found = read_decision(msgspec.json.encode(decision(1, 1, message_revision=3)), lambda *_: policy())
+    found = read_decision(msgspec.json.encode(decision(1, 1, message_revision=3)), Rules([policy()]))
     assert not isinstance(found, Unreadable)
     (entry,) = found
     assert isinstance(entry, Revision) and entry.revision == 3
-    found = read_decision(msgspec.json.encode(decision(1, 1)), world().policy_of)
+    found = read_decision(msgspec.json.encode(decision(1, 1)), world().book)
     assert not isinstance(found, Unreadable)
     (strike,) = found
     assert isinstance(strike, Strike) and strike.revision == UNREVISED
@@ -121,7 +122,7 @@ def edits(draw: st.DrawFn) -> list[Decision]:
 def test_what_counts_is_what_no_decision_replaces(decisions: list[Decision], chance: object) -> None:
     made = world()
     for one in decisions:
-        read = read_decision(msgspec.json.encode(one), made.policy_of)
+        read = read_decision(msgspec.json.encode(one), made.book)
         assert not isinstance(read, Unreadable)
         made.take(read, lambda count: chance.randrange(count))  # type: ignore[attr-defined]
     expected = {

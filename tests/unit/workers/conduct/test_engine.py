@@ -12,6 +12,7 @@ from schemas.review import Review
 from tests.unit.workers.conduct.world import START_S, World, decision, policy, rule
 from workers.conduct.entries import Correction, Forget, Subject, Sweep
 from workers.conduct.intake import Unreadable, read_decision, read_review
+from workers.conduct.levels import rule_digest
 from workers.conduct.state import Kept, State, encode_state
 
 
@@ -53,7 +54,7 @@ def test_a_second_delivery_counts_once_and_gives_nothing_new() -> None:
 def test_a_crash_between_publishing_and_keeping_repeats_the_same_id() -> None:
     world = World([policy(rule())])
     world.decide(decision(1, 1), decision(2, 2))
-    read = read_decision(msgspec.json.encode(decision(3, 3)), world.policy_of)
+    read = read_decision(msgspec.json.encode(decision(3, 3)), world.book)
     assert not isinstance(read, Unreadable)
     lost = world.step(read[0], deque(), keeps=False)
     world.take(read)
@@ -193,13 +194,15 @@ def test_what_has_expired_is_swept_and_the_marker_of_a_forgotten_author_stays() 
 
 
 def test_the_newest_are_kept_of_more_than_can_be() -> None:
-    world = World([policy(rule(levels=(Level(score=MOST_STRIKES, recommend="warn"),)))])
+    house = policy(rule(levels=(Level(score=MOST_STRIKES, recommend="warn"),)))
+    assert house.conduct is not None
+    world, rules = World([house]), (rule_digest(house, house.conduct.rules[0]),)
     author = Subject("author", "acme", "a")
     full = State(
         subject=author,
         newest_ms=START_S * 1000 + MOST_STRIKES,
         strikes={
-            f"{number:064x}": Kept(START_S * 1000 + number, "house", "block", "user", "x")
+            f"{number:064x}": Kept(START_S * 1000 + number, "house", "block", "user", "x", rules=rules)
             for number in range(1, MOST_STRIKES)
         },
     )

@@ -15,7 +15,7 @@ WORLD = World([policy(rule(), rule("room", per="conversation", actions=ActionWei
 
 
 def read(one: Decision) -> list[object]:
-    found = read_decision(msgspec.json.encode(one), WORLD.policy_of)
+    found = read_decision(msgspec.json.encode(one), WORLD.book)
     assert not isinstance(found, Unreadable)
     return list(found)
 
@@ -64,11 +64,11 @@ def test_a_clock_ahead_of_the_brokers_does_not_count() -> None:
     [(None, "empty"), (b"", "empty"), (b"\xff", "undecodable"), (b"{", "undecodable"), (b"{}", "invalid")],
 )
 def test_what_cannot_be_read_says_why_and_quotes_nothing(value: bytes | None, reason: str) -> None:
-    for found in (read_decision(value, WORLD.policy_of), read_review(value)):
+    for found in (read_decision(value, WORLD.book), read_review(value)):
         assert isinstance(found, Unreadable) and found.reason == reason
 
 
 def test_a_decision_under_an_unknown_policy_or_another_tenants_is_not_guessed() -> None:
     world = World([policy(rule(), tenant="globex")])
-    found = read_decision(msgspec.json.encode(decision(1, 5)), world.policy_of)
+    found = read_decision(msgspec.json.encode(decision(1, 5)), world.book)
     assert isinstance(found, Unreadable) and found.reason == "unknown_policy"

@@ -113,7 +113,7 @@ def in_force(world: World) -> set[Name]:
 
 
 def read(world: World, one: Decision) -> list[Entry]:
-    found = read_decision(msgspec.json.encode(one), world.policy_of)
+    found = read_decision(msgspec.json.encode(one), world.book)
     assert not isinstance(found, Unreadable)
     return list(found)
 

@@ -36,8 +36,11 @@ def test_messages_of_other_roles_have_no_weight() -> None:
 
 def test_a_decision_counts_half_after_each_half_life() -> None:
     asked = rule(half_life_s=600)
-    kept = {"x": Kept(0, "house", "block", "user", "a"), "y": Kept(600_000, "house", "block", "user", "a")}
-    ordered = counted(asked, "house", kept)
+    kept = {
+        "x": Kept(0, "house", "block", "user", "a", rules=("r",)),
+        "y": Kept(600_000, "house", "block", "user", "a", rules=("r",)),
+    }
+    ordered = counted(asked, "r", kept)
     # By hand: at 600 s, 0.5 of the first and all of the second; at 1,200 s a quarter and a half.
     assert score_at(asked, ordered, 600_000).score == 1.5
     assert score_at(asked, ordered, 1_200_000).score == 0.75
@@ -49,9 +52,9 @@ def test_three_tenths_are_what_a_person_adds_up() -> None:
     assert score_at(asked, ordered, 2).score == 0.3
 
 
-def test_decisions_of_other_policies_do_not_count() -> None:
-    kept = {"x": Kept(0, "other", "block", "user", "a")}
-    assert counted(rule(), "house", kept) == []
+def test_decisions_under_other_rules_do_not_count() -> None:
+    kept = {"x": Kept(0, "house", "block", "user", "a", rules=("s",))}
+    assert counted(rule(), "r", kept) == []
 
 
 def test_each_level_has_the_first_time_that_reaches_it() -> None:

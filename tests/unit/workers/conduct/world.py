@@ -18,6 +18,7 @@ from schemas.policy import Category, Policy
 from workers.conduct.engine import Engine, Step
 from workers.conduct.entries import Entry, Subject, decode, encode
 from workers.conduct.intake import Unreadable, read_decision
+from workers.conduct.rules import Rules
 from workers.conduct.state import State, decode_state, encode_state
 
 JUDGED = msgspec.json.decode(
@@ -80,15 +81,13 @@ class World:
     results: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.engine = Engine(self.policies, self.policy_of, allowed_lateness_s=self.allowed_lateness_s)
-
-    def policy_of(self, tenant: str, policy_id: str) -> Policy | None:
-        return next((p for p in self.policies if p.id == policy_id and p.tenant in (None, tenant)), None)
+        self.book = Rules(self.policies)
+        self.engine = Engine(self.book, allowed_lateness_s=self.allowed_lateness_s)
 
     def decide(self, *decisions: Decision) -> None:
         """Take these decisions, each to its end."""
         for one in decisions:
-            read = read_decision(msgspec.json.encode(one), self.policy_of)
+            read = read_decision(msgspec.json.encode(one), self.book)
             assert not isinstance(read, Unreadable)
             self.take(read)
 
