@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import faust
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 
 from workers.adapters.kafka_options import client_options, tls_files
 from workers.adapters.tls import client_context
@@ -23,7 +24,7 @@ def faust_app(settings: Settings) -> Any:
     # is raised as an error.
     for name in ("faust", "mode"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    return faust.App(
+    app = faust.App(
         conduct.group_id,
         broker=[f"kafka://{one.strip()}" for one in kafka.bootstrap_servers.split(",")],
         broker_client_id=kafka.client_id,
@@ -48,6 +49,22 @@ def faust_app(settings: Settings) -> Any:
         # The logging of the process is ours.
         logging_config={"version": 1, "incremental": True},
     )
+    app.transport.Consumer = _Consumer
+    return app
+
+
+class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        """Faust reads committed records only where it writes transactions itself. Workers in the mode
+        `exactly-once` write them, and what they aborted is no decision."""
+        made = super()._create_worker_consumer(transport)
+        made._isolation_level = "read_committed"
+        return made
+
+
+class _Consumer(Consumer):  # type: ignore[misc]
+    def _new_consumer_thread(self) -> Any:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
 
 
 def _credentials(kafka: KafkaSettings) -> Any:

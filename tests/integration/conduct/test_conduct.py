@@ -6,7 +6,9 @@ import json
 import random
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
+from confluent_kafka import Producer
 
 from schemas.decision import Decision
 from schemas.escalation import Escalation
@@ -154,3 +156,22 @@ def test_a_review_before_its_decision_counts(site: Site) -> None:
     site.decide([decision(3, 3)])
     site.await_end()
     assert site.escalations() == []
+
+
+def test_what_a_worker_aborted_is_no_decision(site: Site) -> None:
+    producer = Producer({"bootstrap.servers": site.bootstrap, "transactional.id": site.name})
+    producer.init_transactions(30)
+    for number, ends in ((1, True), (2, False), (3, True), (4, False), (5, False)):
+        producer.begin_transaction()
+        one = decision(number, number)
+        producer.produce(f"{site.name}.decisions", msgspec.json.encode(one), b"k")
+        producer.flush(30)
+        if ends:
+            producer.commit_transaction(30)
+        else:
+            producer.abort_transaction(30)
+    process = site.start("store-1")
+    process.await_ready()
+    site.decide([decision(8, 8)])
+    wait_for(site.escalations, "the third")
+    assert site.escalations()[0].decisions == tuple(f"{number:064x}" for number in (1, 3, 8))
