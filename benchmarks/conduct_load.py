@@ -29,6 +29,7 @@ from workers.adapters.embedded_server import LOOPBACK, free_port
 from workers.conduct.engine import Engine
 from workers.conduct.entries import Entry, decode, encode
 from workers.conduct.intake import Unreadable, read_decision
+from workers.conduct.rules import Rules
 from workers.conduct.state import decode_state, encode_state
 
 START: Final = datetime(2026, 1, 5, tzinfo=UTC)
@@ -114,19 +115,15 @@ def decisions(count: int, *, authors: int, share: float, seed: int = 1) -> Itera
         yield record_key(TENANT, room), encoder.encode(made)
 
 
-def policy_of(_tenant: str, name: str) -> Policy | None:
-    """The benchmark's policy."""
-    return POLICY if name == POLICY.id else None
-
-
 def alone(records: Iterable[tuple[bytes, bytes]]) -> Alone:
     """The engine in this process: entries and states go through their stored form, as in the app."""
-    engine = Engine([POLICY], policy_of, allowed_lateness_s=3_600)
+    book = Rules([POLICY])
+    engine = Engine(book, allowed_lateness_s=3_600)
     states: dict[bytes, bytes] = {}
     writes = escalations = 0
     began = time.perf_counter()
     for _, value in records:
-        read = read_decision(value, policy_of)
+        read = read_decision(value, book)
         if isinstance(read, Unreadable):
             raise RuntimeError(f"{read.field}: {read.sentence}")  # noqa: TRY004
         waiting: deque[bytes] = deque(map(encode, read))

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from schemas.conduct import Conduct, ConductRule, Level, Name
+from schemas.conduct import Conduct, ConductRule, Counts, Level, Name, Recommendation, Scope
 from schemas.identifiers import CategoryCode, Identifier, Role, Sha256
 from schemas.policy import Band, Category, Policy, PolicyExample, judgement_hash, policy_hash
 from schemas.policy_change import PolicyChange
@@ -92,10 +92,10 @@ def conducts(draw: st.DrawFn, names: list[str]) -> Conduct:
     for name in draw(
         st.lists(st.from_regex(r"[a-z][a-z0-9-]{0,9}", fullmatch=True), min_size=1, max_size=3, unique=True)
     ):
-        per = draw(st.sampled_from(["author", "conversation", "text", "tenant"]))
-        counts = draw(st.sampled_from(["weight"] if per == "author" else ["weight", "authors"]))
+        per = draw(st.sampled_from(get_args(Scope)))
+        counts: Counts = "weight" if per == "author" else draw(st.sampled_from(get_args(Counts)))
         scores = draw(st.lists(st.floats(0.1, 900), min_size=1, max_size=4, unique=True))
-        words = draw(st.permutations(["warn", "mute", "suspend", "human_review"]))
+        words = draw(st.permutations(get_args(Recommendation)))
         levels = tuple(
             Level(score=score, recommend=word, for_s=draw(st.none() | st.integers(1, 31_536_000)))
             for score, word in zip(sorted(scores), words, strict=False)
