@@ -105,6 +105,7 @@ def decisions(count: int, *, authors: int, share: float, seed: int = 1) -> Itera
             lane="live",
             epoch=0,
             supersedes=None,
+            message_revision=None,
             status="judged",
             action="block" if seeded.random() < share else "allow",
             sent_at=at,
