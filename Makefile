@@ -84,16 +84,16 @@ format: venv ## Format the code and mend what the linter can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-docs: venv ## Make the schemas, the reference pages, the chart's settings and its README anew from the code
+docs: venv ## Make the schemas, the reference pages, the chart's settings, README and dashboards anew from the code
 	@$(BIN)/python -m schemas.generate
 	@$(BIN)/python -m workers.docs
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python helm/settings_schema.py
 	@$(BIN)/python helm/values_readme.py
+	@$(BIN)/python helm/dashboards.py
 
 goldens: venv ## Make the golden renders of the chart anew; needs helm
 	@$(BIN)/python -m tests.unit.helm.goldens
-	@$(BIN)/python helm/dashboards.py
 
 fuzz: venv ## A million inputs into each decoder; ARGS="--seed 7", or "--first N" to go on with a run
 	$(call say,fuzz)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.unit.helm.chart import FULL, SCHEMA, VALUES, merged
+from tests.unit.helm.chart import FULL, VALUES, merged
 from tests.unit.helm.leaves import LEAVES, Path, another, at, with_leaf
 from tests.unit.helm.many import Render, renders
 from tests.unit.helm.rendering import needs_helm, template
@@ -89,13 +89,7 @@ OTHERS: Final[dict[str, Any]] = {
 }
 # What the image was built for is rendered nowhere: it decides what is refused.
 REFUSED: Final = {"image.variant", "guard.image.variant", "trainer.image.variant"}
-# Traces are let through where the worker has settings for them.
-TRACES: Final = "tracing" in SCHEMA["properties"]["settings"]["properties"]
-SHOWN: Final = [
-    path
-    for path in LEAVES
-    if ".".join(path) not in REFUSED and (TRACES or path[:2] != ("networkPolicy", "traces"))
-]
+SHOWN: Final = [path for path in LEAVES if ".".join(path) not in REFUSED]
 
 
 def base_of(path: Path) -> dict[str, Any]:
