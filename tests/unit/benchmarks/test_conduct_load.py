@@ -35,9 +35,9 @@ def test_a_number_of_authors_that_would_leave_some_out_is_refused() -> None:
         next(decisions(1, authors=2 * STRIDE, share=1.0))
 
 
-def test_what_has_weight_changes_the_author_the_conversation_and_the_decisions_own_state() -> None:
+def test_what_has_weight_changes_author_conversation_message_and_the_decisions_own_state() -> None:
     found = alone(list(decisions(36, authors=AUTHORS, share=1.0)))
-    assert found.writes == 3 * 36
+    assert found.writes == 4 * 36
     author = decode_state(found.states[Subject("author", "acme", "author-0").key])
     assert len(author.strikes) == 3
 
