@@ -28,6 +28,7 @@ from workers.conduct.intake import Unreadable, read_decision, read_review, versi
 from workers.conduct.levels import RuleBook
 from workers.conduct.metrics import ConductMetrics
 from workers.conduct.reading import Reading
+from workers.conduct.refill import refill
 from workers.conduct.state import State, decode_state, encode_state
 from workers.conduct.wire import escalation_record, letter_record
 from workers.errors import StartError, StreamStopped
@@ -78,7 +79,9 @@ class ConductApp:
         app.agent(raw_topic(app, kafka.decisions_topic), name="decisions")(self._agent(self._decision))
         app.agent(raw_topic(app, kafka.reviews_topic), name="reviews")(self._agent(self._review))
         app.agent(self._entries, name="entries")(self._agent(self._entry))
-        self._reading = Reading(app, (kafka.decisions_topic, kafka.reviews_topic, conduct.entries_topic))
+        self._reading = Reading(
+            app, (kafka.decisions_topic, kafka.reviews_topic, conduct.entries_topic), self._fill
+        )
         app.on_partitions_revoked.connect(self._revoked)
         app.on_partitions_assigned.connect(self._assigned)
 
@@ -218,6 +221,14 @@ class ConductApp:
             self._table.data[key] = value
         self._stored[written.topic_partition] = written.offset
 
+    async def _fill(self, tps: Iterable[Any]) -> None:
+        """Make the stores of these partitions what their topic says; see `refill`."""
+        kafka, topic = self._settings.kafka, self._settings.conduct.state_topic
+        for tp in tps:
+            if tp.topic == self._settings.conduct.entries_topic:
+                store = self._table.data._db_for_partition(tp.partition)
+                await asyncio.to_thread(refill, store, kafka, topic, tp.partition)
+
     def _note_stored(self) -> None:
         """Tell the store up to where it has the changelog; what comes after is read again at a start."""
         stored, self._stored = self._stored, {}
@@ -283,13 +294,3 @@ async def _for_ever() -> NoReturn:
 
 def _of(topic: Any, entry: Entry) -> Sent:
     return topic, entry.subject.key, encode(entry), ()
-
-
-def stopped(app: ConductApp) -> StreamStopped:
-    """Why the app cannot go on. The kind of error only: its words may hold a record."""
-    error = app.failure or app.crash_reason
-    if isinstance(error, StreamStopped):
-        return error
-    return StreamStopped(
-        f"the conduct app cannot go on: {type(error).__name__}; nothing unfinished was committed"
-    )

@@ -8,10 +8,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from schemas.conduct import Scope
+from schemas.conduct import ConductRule, Scope
 from schemas.dead_letter import DeadLetterReason
 from schemas.decision import Decision
-from schemas.policy import Policy
 from schemas.review import Review
 from workers.conduct.entries import (
     SUPERSEDED,
@@ -24,7 +23,7 @@ from workers.conduct.entries import (
     author_digest,
     message_subject,
 )
-from workers.conduct.levels import RuleBook, rule_digest
+from workers.conduct.levels import RuleBook
 from workers.conduct.score import weight_of
 
 T = TypeVar("T")
@@ -81,7 +80,7 @@ def read_decision(value: bytes | None, book: RuleBook) -> Sequence[Entry] | Unre
     policy = book.policy(decision.tenant, decision.policy.id, decision.policy.policy_hash)
     if policy is None:
         return Unreadable("unknown_policy", "policy.id", "expected the id of a policy that is loaded")
-    strike = _strike(decision, policy, at_ms)
+    strike = _strike(decision, policy.id, book.rules_of(policy), at_ms)
     return entries if strike is None else [*entries, strike]
 
 
@@ -117,12 +116,12 @@ def event_time_ms(decision: Decision) -> int:
     return int(min(decision.sent_at.timestamp(), decision.received_at.timestamp()) * 1000)
 
 
-def _strike(decision: Decision, policy: Policy, at_ms: int) -> Strike | None:
-    if policy.conduct is None:
-        return None
+def _strike(
+    decision: Decision, policy_id: str, asked: Sequence[tuple[str, ConductRule]], at_ms: int
+) -> Strike | None:
     codes = tuple(one.code for one in decision.categories if one.violated)
     rules = [
-        rule for rule in policy.conduct.rules if weight_of(rule, decision.action, decision.role, codes) > 0
+        (name, rule) for name, rule in asked if weight_of(rule, decision.action, decision.role, codes) > 0
     ]
     if not rules:
         return None
@@ -132,21 +131,21 @@ def _strike(decision: Decision, policy: Policy, at_ms: int) -> Strike | None:
         "tenant": decision.tenant,
     }
     revision = decision.message_revision
-    scopes = dict.fromkeys(rule.per for rule in rules if rule.per != "author")
+    scopes = dict.fromkeys(rule.per for _, rule in rules if rule.per != "author")
     counts = [Subject(scope, decision.tenant, ids[scope]) for scope in scopes]
     return Strike(
         subject=Subject("author", decision.tenant, decision.author),
         decision=decision.decision_id,
         at_ms=at_ms,
         seen_ms=int(decision.received_at.timestamp() * 1000),
-        policy=policy.id,
+        policy=policy_id,
         action=decision.action,
         role=decision.role,
         author=author_digest(decision.tenant, decision.author),
         codes=codes,
         places=(*counts, message_subject(decision)),
         revision=UNREVISED if revision is None else revision,
-        rules=tuple(rule_digest(policy, rule) for rule in rules),
+        rules=tuple(name for name, _ in rules),
     )
 
 

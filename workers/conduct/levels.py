@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import msgspec
+import rfc8785
 
 from schemas.conduct import ConductRule, Level
 from schemas.escalation import MOST_NAMED, Change, Escalation, RuleUsed, escalation_id
@@ -19,7 +20,6 @@ from workers.conduct.state import Kept, Mark, Raised, State
 
 _RULE: Final = b"rsafe conduct rule 1\0"
 _RULE_DIGITS: Final = 16
-_SORTED: Final = msgspec.json.Encoder(order="sorted")
 
 
 class RuleBook(Protocol):
@@ -34,6 +34,10 @@ class RuleBook(Protocol):
         """The policy of this hash, else the one in force; None: there is none for this tenant."""
         ...
 
+    def rules_of(self, policy: Policy) -> Sequence[tuple[str, ConductRule]]:
+        """The rules of a policy that `policy` gave, each with its hash."""
+        ...
+
     def rule(self, digest: str) -> tuple[Policy, ConductRule] | None:
         """A rule by its hash."""
         ...
@@ -41,8 +45,8 @@ class RuleBook(Protocol):
 
 def rule_digest(policy: Policy, rule: ConductRule) -> str:
     """Hash of a rule's content, with its policy's id and tenant: 16 hex digits."""
-    content = _SORTED.encode([policy.tenant, policy.id, rule])
-    return hashlib.sha256(_RULE + content).hexdigest()[:_RULE_DIGITS]
+    content = msgspec.to_builtins([policy.tenant, policy.id, rule])
+    return hashlib.sha256(_RULE + rfc8785.dumps(content)).hexdigest()[:_RULE_DIGITS]
 
 
 def kept_s(rule: ConductRule) -> int:
@@ -170,7 +174,7 @@ def _escalate(
             subject=subject.id,
             policy=policy.id,
             rule=rule.id,
-            rule_hash=rule_digest(policy, rule),
+            rule_hash=name.rsplit("|", 1)[1],
             recommend=level.recommend,
             window_start_ms=start_ms,
             turn=turn,

@@ -16,15 +16,23 @@ _SEEK_S: Final = 20.0
 class Reading:
     """The partitions of the topics `sources` that are here. All times of one event loop."""
 
-    def __init__(self, app: Any, sources: Iterable[str]) -> None:
-        self._app, self._sources = app, frozenset(sources)
+    def __init__(
+        self, app: Any, sources: Iterable[str], fill: Callable[[Iterable[Any]], Awaitable[None]]
+    ) -> None:
+        self._app, self._sources, self._fill = app, frozenset(sources), fill
         self._order = Order(time.monotonic)
         # Whether Faust has moved its client since it was last put where the order wants it.
         self._moved = True
+        # Whether the stores are those of these partitions, and of which assignment they are.
+        self._filled, self._era = False, 0
 
     @property
     def resting(self) -> bool:
-        """Whether Faust is between two assignments, or reads the state."""
+        """Whether Faust is between two assignments, or the state of this one is not read yet."""
+        return self._faust_rests or not self._filled
+
+    @property
+    def _faust_rests(self) -> bool:
         return bool(self._app.rebalancing or self._app.in_recovery)
 
     def here(self, tp: Any) -> bool:
@@ -54,17 +62,28 @@ class Reading:
         if unknown:
             positions |= await consumer.earliest_offsets(*unknown)
         self._order.begin({tp: positions[tp] for tp in sources})
-        self._moved = True
+        self._changed()
 
     def end(self) -> None:
         """No partition is here."""
         self._order.clear()
-        self._moved = True
+        self._changed()
+
+    def _changed(self) -> None:
+        self._moved, self._filled = True, False
+        self._era += 1
 
     async def settle(self) -> None:
-        """Put the client where the order wants it: once Faust has moved it, and where nothing comes."""
-        if self.resting:
+        """Read the state of new partitions. Put the client where the order wants it: once Faust has moved it,
+        and where nothing comes."""
+        if self._faust_rests:
             return
+        if not self._filled:
+            era = self._era
+            await self._fill(self._order.positions())
+            if era != self._era or self._faust_rests:
+                return
+            self._filled = True
         if self._moved:
             self._moved = False
             await self._go_back(self._order.positions())

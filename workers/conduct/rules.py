@@ -7,7 +7,7 @@ the decisions that were made by it, and what is counted does not depend on when 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from schemas.conduct import ConductRule
 from schemas.policy import Policy, policy_hash
@@ -20,6 +20,8 @@ class Rules:
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
         self._in_force: dict[tuple[str | None, str], Policy] = {}
         self._versions: dict[str, Policy] = {}
+        # By identity: `policy` gives no others than those that are kept here.
+        self._of: dict[int, list[tuple[str, ConductRule]]] = {}
         self._rules: dict[str, tuple[Policy, ConductRule]] = {}
         self.longest_s = 0
         """For how long the rules seen so far need a decision, in seconds."""
@@ -30,8 +32,10 @@ class Rules:
         digest = policy_hash(policy)
         if digest in self._versions:
             return
-        for rule in policy.conduct.rules if policy.conduct is not None else ():
-            self._rules.setdefault(rule_digest(policy, rule), (policy, rule))
+        rules = [] if policy.conduct is None else policy.conduct.rules
+        self._of[id(policy)] = [(rule_digest(policy, rule), rule) for rule in rules]
+        for name, rule in self._of[id(policy)]:
+            self._rules.setdefault(name, (policy, rule))
             self.longest_s = max(self.longest_s, kept_s(rule))
         self._versions[digest] = policy
 
@@ -40,7 +44,7 @@ class Rules:
         found = {}
         for policy in policies:
             self.learn(policy)
-            found[policy.tenant, policy.id] = policy
+            found[policy.tenant, policy.id] = self._versions[policy_hash(policy)]
         self._in_force = found
 
     def knows(self, digest: str) -> bool:
@@ -54,6 +58,10 @@ class Rules:
         if found is not None and found.id == policy_id and found.tenant in (None, tenant):
             return found
         return self._in_force.get((tenant, policy_id)) or self._in_force.get((None, policy_id))
+
+    def rules_of(self, policy: Policy) -> Sequence[tuple[str, ConductRule]]:
+        """The rules of a policy that `policy` gave, each with its hash."""
+        return self._of[id(policy)]
 
     def rule(self, digest: str) -> tuple[Policy, ConductRule] | None:
         """A rule by its hash, and the first policy that had it; None: no version of this process has it."""

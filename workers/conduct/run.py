@@ -13,7 +13,7 @@ from aiohttp import web
 from schemas.conduct import Scope
 from workers.adapters.kafka_options import client_options
 from workers.adapters.topic_checks import require_equal_partitions
-from workers.conduct.app import ConductApp, Elsewhere, stopped
+from workers.conduct.app import ConductApp, Elsewhere
 from workers.conduct.engine import Engine
 from workers.conduct.entries import Entry, Subject, Sweep
 from workers.conduct.following import PolicyLog, arrival, open_rules
@@ -22,6 +22,7 @@ from workers.conduct.metrics import ConductMetrics
 from workers.conduct.rules import Rules
 from workers.conduct.state import State
 from workers.conduct.view import view
+from workers.errors import StreamStopped
 from workers.health import Health, HealthServer
 from workers.logs import configure_logging
 from workers.policy_follower import following
@@ -86,6 +87,16 @@ async def _run(
         health.stopping = True
         await app.stop()
         await server.close()
+
+
+def stopped(app: ConductApp) -> StreamStopped:
+    """Why the app cannot go on. The kind of error only: its words may hold a record."""
+    error = app.failure or app.crash_reason
+    if isinstance(error, StreamStopped):
+        return error
+    return StreamStopped(
+        f"the conduct app cannot go on: {type(error).__name__}; nothing unfinished was committed"
+    )
 
 
 async def _until_stopped(

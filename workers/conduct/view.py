@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from workers.conduct.entries import Subject
-from workers.conduct.levels import RuleBook, moment, rule_digest
+from workers.conduct.levels import RuleBook, moment
 from workers.conduct.score import counted, score_at, start_of
 from workers.conduct.state import Kept, State
 
@@ -78,12 +78,10 @@ def _scores(
     scores = []
     for policy_id in sorted({kept.policy for kept in counting.values()}):
         policy = book.policy(subject.tenant, policy_id)
-        if policy is None or policy.conduct is None:
-            continue
-        for rule in policy.conduct.rules:
+        for name, rule in [] if policy is None else book.rules_of(policy):
             if rule.per != subject.kind:
                 continue
-            now = score_at(rule, counted(rule, rule_digest(policy, rule), counting), now_ms)
+            now = score_at(rule, counted(rule, name, counting), now_ms)
             scores.append({"policy": policy_id, "rule": rule.id, "score": now.score, "counts": rule.counts})
     return scores
 

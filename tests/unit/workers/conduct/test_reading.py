@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -56,8 +56,12 @@ class Site:
     def __init__(self) -> None:
         self.consumer = Consumer()
         self.app = SimpleNamespace(consumer=self.consumer, rebalancing=False, in_recovery=False)
-        self.reading = Reading(self.app, ["decisions"])
+        self.reading = Reading(self.app, ["decisions"], self.fill)
         self.done: list[tuple[Tp, int]] = []
+        self.filled: list[set[Tp]] = []
+
+    async def fill(self, tps: Iterable[Tp]) -> None:
+        self.filled.append(set(tps))
 
     async def begin(self) -> None:
         await self.reading.begin([A, B, STATE])
@@ -74,11 +78,14 @@ class Site:
 async def begun() -> Site:
     site = Site()
     await site.begin()
+    await site.reading.settle()
+    site.consumer.seeks.clear()
     return site
 
 
 async def test_partitions_begin_at_what_is_committed_and_else_at_their_beginning() -> None:
-    site = await begun()
+    site = Site()
+    await site.begin()
     await site.reading.settle()
     assert site.consumer.seeks == [{A: 7, B: 3}]
     await site.reading.settle()
@@ -108,14 +115,48 @@ async def test_a_record_that_was_skipped_is_read_again_and_nothing_after_it_is_c
 @pytest.mark.parametrize("state", ["rebalancing", "in_recovery"])
 async def test_nothing_is_done_while_faust_rests_and_all_comes_again(state: str) -> None:
     site = await begun()
-    await site.reading.settle()
     setattr(site.app, state, True)
     await site.comes(A, 7)
     await site.reading.settle()
-    assert site.done == [] and len(site.consumer.seeks) == 1
+    assert site.done == [] and site.consumer.seeks == []
     setattr(site.app, state, False)
     await site.reading.settle()
-    assert site.consumer.seeks[1] == {A: 7, B: 3}
+    assert site.consumer.seeks == [{A: 7, B: 3}]
+
+
+async def test_nothing_is_done_before_the_state_is_read_once_for_each_assignment() -> None:
+    site = Site()
+    await site.begin()
+    await site.comes(A, 7)
+    assert site.done == []
+    for _ in range(2):
+        await site.reading.settle()
+    assert site.filled == [{A, B}]
+    await site.comes(A, 7)
+    await site.begin()
+    await site.comes(A, 8)
+    assert site.done == [(A, 7)]
+    await site.reading.settle()
+    assert len(site.filled) == 2
+
+
+async def test_state_that_was_read_while_partitions_went_is_read_again() -> None:
+    site = Site()
+    await site.begin()
+    fill = site.reading._fill
+
+    async def overtaken(tps: Iterable[Tp]) -> None:
+        await fill(tps)
+        if len(site.filled) == 1:
+            await site.begin()
+
+    site.reading._fill = overtaken
+    await site.reading.settle()
+    assert site.reading.resting and site.consumer.seeks == []
+    await site.reading.settle()
+    assert len(site.filled) == 2
+    await site.comes(A, 7)
+    assert site.done == [(A, 7)]
 
 
 async def test_a_step_that_fails_leaves_its_record_undone() -> None:
@@ -146,7 +187,7 @@ async def test_of_partitions_that_went_nothing_is_done_committed_or_read() -> No
     site.consumer.assigned = {B}
     await site.reading.commit()
     await site.reading.settle()
-    assert site.consumer.commits == [] and site.consumer.seeks == [{B: 3}]
+    assert site.consumer.commits == [] and site.consumer.seeks == []
     site.reading.end()
     await site.comes(B, 3)
     assert site.done == [(A, 7)] and not site.reading.here(B)
@@ -164,8 +205,7 @@ async def test_a_partition_that_stands_still_is_read_again(monkeypatch: pytest.M
     now = 100.0
     monkeypatch.setattr("workers.conduct.reading.time.monotonic", lambda: now)
     site = await begun()
-    await site.reading.settle()
     site.consumer.end = {A: 8, B: 3}
     now += 3.0
     await site.reading.settle()
-    assert site.consumer.seeks[1:] == [{A: 7}]
+    assert site.consumer.seeks == [{A: 7}]

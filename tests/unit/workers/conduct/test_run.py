@@ -10,9 +10,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from tests.unit.workers.conduct.world import START_S, World, decision, policy, rule
-from workers.conduct.app import ConductApp, Elsewhere, stopped
+from workers.conduct.app import ConductApp, Elsewhere
 from workers.conduct.entries import Entry, Forget, Subject, Sweep
-from workers.conduct.run import ConductHealth, sweep, view_route
+from workers.conduct.run import ConductHealth, stopped, sweep, view_route
 from workers.conduct.state import State, decode_state
 from workers.errors import StreamStopped
 
