@@ -90,8 +90,7 @@ class KafkaSettings(_Group):
     session_timeout_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 45_000
     """After how long without a heartbeat a worker's partitions go to others."""
     max_poll_interval_ms: Annotated[int, Field(ge=1000, le=86_400_000)] = 120_000
-    """After how long without a poll a worker's partitions go to others; at least `session_timeout_ms`.
-    A rebalance waits no longer for a member, nor a member for the broker's answer to it."""
+    """Longest time without a poll, and of a rebalance's wait for a member; at least `session_timeout_ms`."""
     delivery_timeout_ms: Annotated[int, Field(ge=1000, le=2_147_483_647)] = 120_000
     """How long a decision may take to be acknowledged before the worker stops uncommitted."""
     linger_ms: Annotated[int, Field(ge=0, le=900)] = 1

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from guard.calibration import FalsePositives, Scales, UncertainBand
 from guard.scores import RawBand
+from schemas.conduct import Conduct, ConductRule, Level
 from schemas.decision import GuardUsed
 from schemas.event import Event
 from schemas.identifiers import Mode, Role
@@ -49,6 +50,9 @@ RATED: Final = "max_false_positive_rate"  # stands in the place of a threshold, 
 DIGEST: Final = st.text("0123456789abcdef", min_size=64, max_size=64)
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+CONDUCT: Final = Conduct(
+    rules=(ConductRule(id="often", per="author", window_s=60, levels=(Level(score=3, recommend="warn"),)),)
+)
 
 # Field → values that it may have, and whether another value is another question.
 CATEGORY: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
@@ -87,6 +91,7 @@ POLICY: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
         st.lists(st.builds(PolicyExample, text=TEXT, label=st.just("safe")), max_size=2).map(tuple),
         False,
     ),
+    "conduct": (st.none() | st.just(CONDUCT), False),  # counts decisions, and asks nothing
 }
 GUARD_USED: Final[dict[str, tuple[st.SearchStrategy[Any], bool]]] = {
     "model": (NAME, False),

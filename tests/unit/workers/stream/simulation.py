@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -92,7 +92,8 @@ class Broker:
         taken: set[int] = set()
         for number, position in positions.items():
             assert not self.undecided(number, position.offset), "committed before its outcome was delivered"
-            if self.takes_commits and self.owners[number] is life:
+            # Until a client has heard of its loss it commits under its former membership, which is refused.
+            if self.takes_commits and self.owners[number] is life and not life.source.unheard[number]:
                 # A client that reads again from further back begins anew there, which is its broker's doing.
                 start = self.start_of(number)
                 lowest = min(start, life.source.lowest.get(number, start))
@@ -126,6 +127,8 @@ class Source:
         self.positions: dict[int, int] = {}
         self.lowest: dict[int, int] = {}
         """Where the client went back to since it was assigned the partition."""
+        self.unheard: Counter[int] = Counter()
+        """Losses of which the client does not know yet."""
         self.paused: set[int] = set()
         self.all_paused = False
         self.left = False
@@ -170,7 +173,10 @@ class Source:
         if self.broker.owners[number] is self.life:
             self.broker.owners[number] = None
 
+        self.unheard[number] += 1
+
         async def lost() -> None:
+            self.unheard[number] -= 1
             if number in self.positions:
                 await self.listener.lost([number])
                 self.positions.pop(number)
