@@ -20,7 +20,7 @@ from workers.commands.decisions import decisions
 from workers.commands.produce import produce
 from workers.commands.topics import topics
 from workers.errors import StartError, UsageError
-from workers.settings import KafkaSettings
+from workers.settings import ConductSettings, KafkaSettings
 
 EVENT = json.loads((FOLDER / "examples" / "event" / "v1" / "good.json").read_bytes())
 DECISION = (FOLDER / "examples" / "decision" / "v1" / "good_judged.json").read_bytes()
@@ -37,11 +37,13 @@ def names(
     local_stack: Addresses, fresh_name: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     """Fresh names of the topics, in force for the commands."""
-    stems = [field.removesuffix("_topic") for field in KafkaSettings.model_fields if field.endswith("_topic")]
-    found = {name: fresh_name(name) for name in stems}
     monkeypatch.setenv("RSAFE_KAFKA__BOOTSTRAP_SERVERS", local_stack.bootstrap_servers)
-    for name, topic in found.items():
-        monkeypatch.setenv(f"RSAFE_KAFKA__{name.upper()}_TOPIC", topic)
+    found = {}
+    for group, of in (("KAFKA", KafkaSettings), ("CONDUCT", ConductSettings)):
+        for field in (field for field in of.model_fields if field.endswith("_topic")):
+            stem = field.removesuffix("_topic")
+            found[stem] = fresh_name(stem)
+            monkeypatch.setenv(f"RSAFE_{group}__{field.upper()}", found[stem])
     return found
 
 
