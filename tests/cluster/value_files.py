@@ -24,14 +24,22 @@ def golden_objects(values: Path) -> list[Object]:
 
 
 def pod_templates(objects: list[Object]) -> Iterator[tuple[str, Object]]:
-    """Everything that makes pods, or is one, as `kind/name` and the pod it makes."""
+    """Everything that makes pods, or is one: `kind/name`, and the pod with its claims as volumes."""
     for part in objects:
         spec = part.get("spec", {})
         template = (
             part if part["kind"] == "Pod" else spec.get("jobTemplate", part).get("spec", {}).get("template")
         )
         if template and "containers" in template.get("spec", {}):
-            yield f"{part['kind']}/{part['metadata']['name']}", template
+            yield f"{part['kind']}/{part['metadata']['name']}", _with_claims(template, spec)
+
+
+def _with_claims(template: Object, spec: Object) -> Object:
+    """As the controller of a StatefulSet makes the first pod."""
+    names = [claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", [])]
+    claims = [{"name": name, "persistentVolumeClaim": {"claimName": f"{name}-0"}} for name in names]
+    volumes = [*template["spec"].get("volumes", []), *claims]
+    return {**template, "spec": {**template["spec"], "volumes": volumes}}
 
 
 def provide(cluster: Cluster, namespace: str, pods: Iterable[Object]) -> None:
