@@ -30,6 +30,7 @@ from benchmarks.measure import (
     load,
     machine_facts,
     middle,
+    processor_s,
     ratios,
     read_values,
     say,
@@ -89,7 +90,7 @@ class Bench:
         expected = self.expected[name]
         try:
             site.start()
-            before = site.processor_s()
+            before = processor_s(site.process.pid)
             load(self._servers, site.topic("decisions"), self._records[name])
             wait_for_records(
                 self._servers,
@@ -98,7 +99,7 @@ class Bench:
                 process=site.process,
                 timeout_s=TIMEOUT_S,
             )
-            used = site.processor_s() - before
+            used = processor_s(site.process.pid) - before
         finally:
             site.stop()
         entries = read_values(self._servers, site.topic("entries"))

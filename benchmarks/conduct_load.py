@@ -81,9 +81,11 @@ class Alone(msgspec.Struct, frozen=True):
     escalations: int
 
 
-def decisions(count: int, *, authors: int, share: float, seed: int = 1) -> Iterator[tuple[bytes, bytes]]:
-    """(key, value) of decisions in order of time, of every author as many. A share of them are blocks; the
-    others are allowed and have no weight. Always the same for one seed."""
+def decisions(
+    count: int, *, authors: int, share: float, seed: int = 1, revision: int | None = None
+) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value) of decisions in order of time, of every author as many, each on a message of its own. A
+    share of them are blocks; the others are allowed and have no weight. Always the same for one seed."""
     if authors % STRIDE == 0:
         raise ValueError(
             f"authors: expected no multiple of {STRIDE}, or not all of them would have decisions"
@@ -105,7 +107,8 @@ def decisions(count: int, *, authors: int, share: float, seed: int = 1) -> Itera
             lane="live",
             epoch=0,
             supersedes=None,
-            message_revision=None,
+            message_id=f"message-{number}",
+            message_revision=revision,
             status="judged",
             action="block" if seeded.random() < share else "allow",
             sent_at=at,
@@ -204,19 +207,6 @@ class Site:
         """The one that runs."""
         assert self._process is not None
         return self._process
-
-    def processor_s(self) -> float:
-        """Processor time of the process so far."""
-        after_name = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2]
-        user, system = after_name.split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-    def memory_mib(self, row: str = "VmRSS") -> float:
-        """Resident memory, now or (`VmHWM`) at its highest, as the system counts it."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith(f"{row}:"):
-                return int(line.split()[1]) / 1024
-        raise RuntimeError("rsafe conduct has ended")
 
     def stop(self) -> None:
         """End what runs, at once: all that is looked at afterwards lies on the topics."""

@@ -24,7 +24,8 @@ Counts = Literal["weight", "authors"]
 Recommendation = Literal["warn", "mute", "suspend", "human_review"]
 
 # The newest decisions that count of one author, conversation, text or tenant; the older ones are dropped.
-# A thousand bounds a record of state to some 200 kB, and no level may ask for more than they can reach.
+# A thousand bounds a record of state (`workers.conduct.bounds`), and no level may ask for more than they can
+# reach.
 MOST_STRIKES: Final = 1_000
 _YEAR_S: Final = 31_536_000
 Name = Annotated[

@@ -14,22 +14,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from schemas.escalation import Escalation
 from schemas.keys import record_key
-from workers.conduct.engine import Engine
-from workers.conduct.entries import Entry, decode, encode
-from workers.conduct.faust_door import changelog, faust_app, raw_topic
-from workers.conduct.intake import Unreadable, read_decision, read_review, version_named
+from workers.conduct.counting import Counting
+from workers.conduct.engine import Engine, Step
+from workers.conduct.entries import Entry, Erase, decode, encode
+from workers.conduct.faust_door import faust_app, raw_topic
+from workers.conduct.intake import Unreadable, decode_decision, entries_of, read_review, version_named
 from workers.conduct.levels import RuleBook
 from workers.conduct.metrics import ConductMetrics
 from workers.conduct.reading import Reading
-from workers.conduct.refill import refill
-from workers.conduct.state import State, decode_state, encode_state
+from workers.conduct.state import State, decode_state
+from workers.conduct.states import Sent, States
 from workers.conduct.wire import escalation_record, letter_record
 from workers.errors import StartError, StreamStopped
 from workers.settings import Settings
@@ -38,7 +40,6 @@ from workers.settings import Settings
 _COMMIT_S: Final = 0.5
 # How long a rebalance waits for the record in hand: well below the session time-out's default of 45 s.
 _IDLE_S: Final = 20.0
-Sent = tuple[Any, bytes | None, bytes | None, Sequence[tuple[str, bytes | None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,11 @@ class ConductApp:
         metrics: ConductMetrics,
         arrival: Callable[[str], Awaitable[None]],
     ) -> None:
-        self._settings, self._engine, self._book = settings, engine, book
+        self._settings, self._book = settings, book
         self._arrival = arrival
         self._metrics = metrics
         self.failed = asyncio.Event()
         self.failure: BaseException | None = None
-        # The newest changelog record of each partition that the store has.
-        self._stored: dict[Any, int] = {}
         # One of each agent, held while it has a record in hand: a rebalance waits for them, or what is
         # written late would overwrite the next owner's state.
         self._in_hand: list[asyncio.Lock] = []
@@ -74,14 +73,14 @@ class ConductApp:
         self._letters = raw_topic(app, kafka.dead_letters_topic)
         self._escalations = raw_topic(app, kafka.escalations_topic)
         self._entries = raw_topic(app, conduct.entries_topic)
-        self._changelog = changelog(app, conduct.state_topic)
-        self._table = app.Table("state", changelog_topic=self._changelog, key_type=bytes, value_type=bytes)
+        self._states = States(app, settings, self._send)
         app.agent(raw_topic(app, kafka.decisions_topic), name="decisions")(self._agent(self._decision))
         app.agent(raw_topic(app, kafka.reviews_topic), name="reviews")(self._agent(self._review))
         app.agent(self._entries, name="entries")(self._agent(self._entry))
         self._reading = Reading(
             app, (kafka.decisions_topic, kafka.reviews_topic, conduct.entries_topic), self._fill
         )
+        self._counting = Counting(engine, self._states, self, metrics, self._mine)
         app.on_partitions_revoked.connect(self._revoked)
         app.on_partitions_assigned.connect(self._assigned)
 
@@ -99,14 +98,17 @@ class ConductApp:
         if self._committer is not None:
             self._committer.cancel()
             await asyncio.gather(self._committer, return_exceptions=True)
-        if self.failure is not None or self.crashed or self._app.consumer is None:
-            self._stopping = True
-            await self._app.stop()
-            return
-        async with self._idle():
-            self._stopping = True
-            await self._commit()
-            await self._app.stop()
+        if self._joined and self.failure is None and not self.crashed:
+            try:
+                async with self._idle():
+                    self._stopping = True
+                    await self._commit()
+                    await self._app.stop()
+                    return
+            except Exception as error:  # noqa: BLE001 - Faust's thread is no daemon: it has to be stopped
+                self.fail(error)
+        self._stopping = True
+        await self._app.stop()
 
     @property
     def crashed(self) -> bool:
@@ -128,7 +130,7 @@ class ConductApp:
         """What is remembered under a key."""
         if not self.ready:
             return Elsewhere()
-        stored = self._table.get(key)
+        stored = self._states.get(key)
         if stored is not None:
             return decode_state(stored)
         topic = self._settings.conduct.entries_topic
@@ -138,14 +140,21 @@ class ConductApp:
         partition = self._app.producer.key_partition(topic, key).partition
         return None if partition in self._partitions() else Elsewhere()
 
-    def states(self) -> Iterator[tuple[bytes, State]]:
-        """Everything that is remembered here."""
-        for key, value in self._table.items():
-            yield key, decode_state(value)
+    async def states(self) -> AsyncIterator[list[State]]:
+        """Everything that is remembered here, some at a time; ends early where partitions go."""
+        for partition in sorted(self._partitions()):
+            async for chunk in self._states.chunks(partition, partial(self._has, partition)):
+                yield [decode_state(value) for _, value in chunk]
 
     async def publish(self, entries: Iterable[Entry]) -> None:
         """Put entries on their topic; returns when they are acknowledged."""
         await self._send([_of(self._entries, entry) for entry in entries])
+
+    def _mine(self, tp: Any) -> bool:
+        return self.failure is None and self._reading.here(tp)
+
+    def _has(self, partition: int) -> bool:
+        return self.ready and partition in self._partitions()
 
     def _partitions(self) -> set[int]:
         topic = self._settings.conduct.entries_topic
@@ -162,7 +171,7 @@ class ConductApp:
                     try:
                         await self._reading.one(event, step)
                     except Exception as error:  # noqa: BLE001 - the outermost loop: it stops, uncommitted
-                        self._fail(error)
+                        self.fail(error)
                     else:
                         continue
                 await _for_ever()
@@ -171,14 +180,17 @@ class ConductApp:
 
     async def _decision(self, event: Any) -> None:
         self._metrics.conduct_behind.set(max(0.0, time.time() - event.message.timestamp))
-        await self._arrival(version_named(event.message.value))
-        await self._take("decisions", event, read_decision(event.message.value, self._book))
+        decision = decode_decision(event.message.value)
+        await self._arrival(version_named(decision))
+        read = decision if isinstance(decision, Unreadable) else entries_of(decision, self._book)
+        await self._take("decisions", event, read)
 
     async def _review(self, event: Any) -> None:
         await self._take("reviews", event, read_review(event.message.value))
 
     async def _take(self, source: str, event: Any, read: Sequence[Entry] | Unreadable) -> None:
         if isinstance(read, Unreadable):
+            await self.publish(read.entries)
             await self._send([(self._letters, *letter_record(event.message, read))])
             self._metrics.conduct_records.labels(source, "dead_letter").inc()
             return
@@ -191,49 +203,27 @@ class ConductApp:
         if entry is None:
             unreadable = Unreadable("invalid", "$", "expected an entry of the conduct app")
             return await self._take("entries", event, unreadable)
-        key = entry.subject.key
-        stored = self._table.get(key)
-        step = self._engine.apply(None if stored is None else decode_state(stored), entry)
-        sent = [_of(self._entries, one) for one in step.entries]
-        sent += [self._told(one) for one in step.escalations]
-        await self._send(sent)
-        after = None if step.state is None else encode_state(step.state)
-        if after != stored:
-            await self._keep(event.message.tp, key, after)
-        self._metrics.conduct_entries.labels(step.result).inc()
-        for made in step.escalations:
-            self._metrics.conduct_escalations.labels(made.change, made.recommend).inc()
+        await self._counting.take(event.message.tp, entry)
         return None
 
-    async def _keep(self, tp: Any, key: bytes, value: bytes | None) -> None:
-        """Change the changelog and then the store.
+    async def step(self, made: Step) -> None:
+        """Publish what a step leads to: see `counting.Publish`."""
+        for entry in made.entries:
+            if isinstance(entry, Erase):
+                await self._everywhere(entry)
+        sent = [_of(self._entries, one) for one in made.entries if not isinstance(one, Erase)]
+        await self._send([*sent, *(self._told(one) for one in made.escalations)])
 
-        Not by the table, which changes the store first: after a crash between the two the record, done
-        again, would find its change made, and the changelog would never have it. Nor by the table's way to
-        send, which notes in the store that it has the change before it has it.
-        """
-        if self.failure is not None or not self._reading.here(tp):
-            raise StreamStopped("the state of a record in hand went to another process")
-        (written,) = await self._send([(self._changelog, key, value, ())], tp.partition)
-        if value is None:
-            del self._table.data[key]
-        else:
-            self._table.data[key] = value
-        self._stored[written.topic_partition] = written.offset
+    async def _everywhere(self, entry: Entry) -> None:
+        count = self._app.consumer.topic_partitions(self._settings.conduct.entries_topic)
+        if count is None:
+            raise StreamStopped("the number of partitions of the topic of entries is not known")
+        for partition in range(count):
+            await self._send([_of(self._entries, entry)], partition)
 
     async def _fill(self, tps: Iterable[Any]) -> None:
-        """Make the stores of these partitions what their topic says; see `refill`."""
-        kafka, topic = self._settings.kafka, self._settings.conduct.state_topic
-        for tp in tps:
-            if tp.topic == self._settings.conduct.entries_topic:
-                store = self._table.data._db_for_partition(tp.partition)
-                await asyncio.to_thread(refill, store, kafka, topic, tp.partition)
-
-    def _note_stored(self) -> None:
-        """Tell the store up to where it has the changelog; what comes after is read again at a start."""
-        stored, self._stored = self._stored, {}
-        for tp, offset in stored.items():
-            self._table.data.set_persisted_offset(tp, offset)
+        topic = self._settings.conduct.entries_topic
+        await self._states.fill([tp.partition for tp in tps if tp.topic == topic])
 
     def _told(self, made: Escalation) -> Sent:
         source = f"/rsafe-stream/{self._settings.conduct.group_id}".encode()
@@ -255,7 +245,7 @@ class ConductApp:
             self._reading.end()
 
     async def _assigned(self, _app: Any, assigned: Iterable[Any], **_: Any) -> None:
-        self._stored = {}
+        self._states.begin()
         await self._reading.begin(assigned)
 
     @asynccontextmanager
@@ -267,7 +257,8 @@ class ConductApp:
                     await stack.enter_async_context(one)
             yield
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """The process cannot go on because of this: it is to be stopped. The first one counts."""
         self.failure = self.failure or error
         self.failed.set()
 
@@ -279,10 +270,10 @@ class ConductApp:
                 await self._reading.settle()
                 await self._commit()
         except Exception as error:  # noqa: BLE001 - nobody awaits this task; the app stops, uncommitted
-            self._fail(error)
+            self.fail(error)
 
     async def _commit(self) -> None:
-        self._note_stored()
+        self._states.note()
         await self._reading.commit()
 
 

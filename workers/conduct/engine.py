@@ -17,18 +17,20 @@ from typing import Final, Literal, assert_never
 
 import msgspec
 
-from schemas.conduct import MOST_STRIKES
 from schemas.escalation import Escalation
+from workers.conduct.bounds import prune
 from workers.conduct.entries import (
     SUPERSEDED,
     Correction,
     Drop,
     Entry,
+    Erase,
     Forget,
     Revision,
     Strike,
     Subject,
     Sweep,
+    author_digest,
 )
 from workers.conduct.levels import Draft, RuleBook, look
 from workers.conduct.state import Kept, Mark, State
@@ -84,6 +86,8 @@ class Engine:
                 return self._drop(before, state, entry)
             case Sweep():
                 return self._sweep(state, entry)
+            case Erase():
+                return Step("dropped", state)  # it is about other states: see `erased`
             case _:
                 assert_never(entry)
 
@@ -95,12 +99,12 @@ class Engine:
         if entry.at_ms < before.newest_ms - self._late_ms:
             return Step("late", state)
         draft = Draft.of(before, entry.subject)
-        draft.newest_ms = max(draft.newest_ms, entry.at_ms)
+        draft.moved(entry)
         draft.strikes[entry.decision] = _kept(entry)
-        self._prune(draft)
+        prune(self._book, self._late_ms, draft)
         mark = draft.marks.get(entry.decision)
         if mark is None or not mark.void:
-            look(self._book, self.keep_ms, draft, entry.rules, entry.at_ms, correcting=False)
+            look(self._book, self._late_ms, draft, entry.rules, entry.at_ms, correcting=False)
         return _done(draft, "counted", _passed_on(entry) if entry.subject.kind == "author" else ())
 
     def _place(self, before: State, state: State | None, entry: Strike) -> Step:
@@ -108,7 +112,7 @@ class Engine:
         if entry.decision in before.strikes:
             return Step("repeated", state)
         draft = Draft.of(before, entry.subject)
-        draft.newest_ms = max(draft.newest_ms, entry.at_ms)
+        draft.moved(entry)
         kept = draft.strikes[entry.decision] = _kept(entry)
         mark = draft.marks.get(entry.decision)
         return _done(draft, "counted", () if mark is None else _told(entry.decision, mark, kept))
@@ -117,20 +121,24 @@ class Engine:
         """Remember a decision on this message, and take it back where a later revision came before."""
         if entry.decision in before.strikes:
             return Step("repeated", state)
+        if entry.revision < before.revision:
+            return Step("unchanged", state, (_replaced(entry.decision, entry.at_ms),))
         draft = Draft.of(before, entry.subject)
-        draft.newest_ms = max(draft.newest_ms, entry.at_ms)
-        kept = draft.strikes[entry.decision] = _kept(entry)
-        replaced = [_replaced(entry.decision, kept)] if entry.revision < before.revision else []
-        return _done(draft, "counted", replaced)
+        draft.moved(entry)
+        draft.strikes[entry.decision] = _kept(entry)
+        prune(self._book, self._late_ms, draft)
+        return _done(draft, "counted")
 
     def _revise(self, before: State, state: State | None, entry: Revision) -> Step:
         if entry.revision <= before.revision:
             return Step("repeated", state)
         draft = Draft.of(before, entry.subject)
         draft.revision = entry.revision
-        draft.newest_ms = max(draft.newest_ms, entry.at_ms)
-        earlier = [item for item in sorted(draft.strikes.items()) if item[1].revision < entry.revision]
-        return _done(draft, "revised", [_replaced(name, kept) for name, kept in earlier])
+        draft.moved(entry)
+        earlier = sorted(name for name, kept in draft.strikes.items() if kept.revision < entry.revision)
+        # Told once, whatever number of edits follows; `_version` tells again of one that comes again.
+        told = [_replaced(name, draft.strikes.pop(name).at_ms) for name in earlier]
+        return _done(draft, "revised", told)
 
     def _pass_on(self, before: State, state: State | None, entry: Correction) -> Step:
         mark = _newer(before, entry)
@@ -143,6 +151,9 @@ class Engine:
         return _done(draft, "corrected", () if kept is None else _told(entry.decision, mark, kept))
 
     def _correct(self, before: State, state: State | None, entry: Correction) -> Step:
+        if entry.subject.kind == "author" and entry.decision not in before.strikes:
+            # Its author's state has every decision first: this one was forgotten since, or has expired.
+            return Step("unchanged", state)
         mark = _newer(before, entry)
         if mark is None:
             return Step("repeated", state)
@@ -150,20 +161,18 @@ class Engine:
         draft.marks[entry.decision] = mark
         # It does not move the newest time: it is about a decision, and not one itself.
         draft.newest_ms = draft.newest_ms or entry.at_ms
+        prune(self._book, self._late_ms, draft)
         kept = draft.strikes.get(entry.decision)
         if kept is not None:
-            look(self._book, self.keep_ms, draft, kept.rules, kept.at_ms, correcting=True)
+            look(self._book, self._late_ms, draft, kept.rules, kept.at_ms, correcting=True)
         return _done(draft, "corrected")
 
     def _forget(self, before: State, state: State | None, entry: Forget) -> Step:
         if before.forgotten_ms is not None and before.forgotten_ms >= entry.until_ms:
             return Step("repeated", state)
-        drops: dict[Subject, list[str]] = {}
-        for decision, kept in sorted(before.strikes.items()):
-            for place in (*kept.places, Subject("decision", "", decision)):
-                drops.setdefault(place, []).append(decision)
-        entries = tuple(Drop(subject=place, decisions=tuple(names)) for place, names in drops.items())
-        return Step("forgotten", State(forgotten_ms=entry.until_ms), entries)
+        asked = entry.subject
+        erase = Erase(subject=asked, author=author_digest(asked.tenant, asked.id))
+        return Step("forgotten", State(forgotten_ms=entry.until_ms), (erase,))
 
     def _drop(self, before: State, state: State | None, entry: Drop) -> Step:
         if state is None or not any(
@@ -185,17 +194,20 @@ class Engine:
         return Step("swept", marker)
 
     def expired(self, state: State, by_ms: int) -> bool:
-        """Whether nothing that comes from then on could be counted together with what is kept."""
-        return state.subject is not None and state.newest_ms + self.keep_ms < by_ms
+        """Whether nothing that the broker has from then on could be counted together with what is kept.
 
-    def _prune(self, draft: Draft) -> None:
-        oldest_ms = draft.newest_ms - self.keep_ms
-        draft.strikes = {name: kept for name, kept in draft.strikes.items() if kept.at_ms > oldest_ms}
-        draft.marks = {name: mark for name, mark in draft.marks.items() if mark.at_ms > oldest_ms}
-        draft.raised = {name: one for name, one in draft.raised.items() if one.start_ms > oldest_ms}
-        if len(draft.strikes) > MOST_STRIKES:
-            newest = sorted(draft.strikes.items(), key=lambda item: (item[1].at_ms, item[0]))
-            draft.strikes = dict(newest[-MOST_STRIKES:])
+        Where a tenant's clock is slow, it is as slow for what comes next.
+        """
+        newest_ms = max(state.newest_ms, state.seen_ms)
+        return state.subject is not None and newest_ms + self.keep_ms < by_ms
+
+    def erased(self, state: State, author: str) -> Step | None:
+        """What is left of a state without the decisions of an author, who is named by digest; None: there are
+        none. The author's own state forgot by itself, and may count again already."""
+        names = tuple(name for name, kept in state.strikes.items() if kept.author == author)
+        if not names or state.subject is None or state.subject.kind == "author":
+            return None
+        return self._drop(state, state, Drop(subject=state.subject, decisions=names))
 
 
 def _done(draft: Draft, result: Result, entries: Iterable[Entry] = ()) -> Step:
@@ -203,7 +215,7 @@ def _done(draft: Draft, result: Result, entries: Iterable[Entry] = ()) -> Step:
 
 
 def _kept(entry: Strike) -> Kept:
-    places = entry.places if entry.subject.kind in ("author", "decision") else ()
+    places = entry.places if entry.subject.kind == "decision" else ()
     return Kept(
         entry.at_ms,
         entry.policy,
@@ -233,10 +245,10 @@ def _newer(before: State, entry: Correction) -> Mark | None:
     return Mark(entry.version, entry.id, entry.void, entry.at_ms)
 
 
-def _replaced(decision: str, kept: Kept) -> Correction:
+def _replaced(decision: str, at_ms: int) -> Correction:
     """Says that a later decision took the place of this one, as `supersedes` does."""
     subject = Subject("decision", "", decision)
-    return Correction(subject=subject, decision=decision, void=True, version=SUPERSEDED, at_ms=kept.at_ms)
+    return Correction(subject=subject, decision=decision, void=True, version=SUPERSEDED, at_ms=at_ms)
 
 
 def _told(decision: str, mark: Mark, kept: Kept) -> list[Entry]:

@@ -102,6 +102,8 @@ class Revision(_Entry, frozen=True, kw_only=True, tag="revision"):
     revision: int
     at_ms: int
     """Event time of the decision on this revision."""
+    seen_ms: int = 0
+    """When the broker had it."""
 
 
 class Forget(_Entry, frozen=True, kw_only=True, tag="forget"):
@@ -116,13 +118,22 @@ class Drop(_Entry, frozen=True, kw_only=True, tag="drop"):
     decisions: tuple[str, ...]
 
 
+class Erase(_Entry, frozen=True, kw_only=True, tag="erase"):
+    """Every decision of an author goes out of all states of the partition in which this lies; there is one in
+    each. What the author's state passed on before lies before it, and what counts again lies behind it."""
+
+    author: str
+    """Digest of the author."""
+
+
 class Sweep(_Entry, frozen=True, kw_only=True, tag="sweep"):
     """What has expired by then is deleted."""
 
     by_ms: int
+    """By the broker's times."""
 
 
-Entry = Strike | Correction | Revision | Forget | Drop | Sweep
+Entry = Strike | Correction | Revision | Forget | Erase | Drop | Sweep
 _DECODER: Final[msgspec.json.Decoder[Entry]] = msgspec.json.Decoder(Entry)
 _ENCODER: Final = msgspec.json.Encoder()
 

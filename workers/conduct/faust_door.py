@@ -11,6 +11,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 
 from workers.adapters.kafka_options import client_options, tls_files
 from workers.adapters.tls import client_context
+from workers.conduct.bounds import MOST_BYTES
 from workers.settings import KafkaSettings, Settings
 
 _RAW: Final = {"key_serializer": "raw", "value_serializer": "raw"}
@@ -33,6 +34,7 @@ def faust_app(settings: Settings) -> Any:
         broker_heartbeat_interval=min(3.0, kafka.session_timeout_ms / 3000),
         broker_max_poll_interval=kafka.max_poll_interval_ms / 1000,
         producer_acks=-1,
+        producer_max_request_size=MOST_BYTES,
         producer_compression_type="lz4",
         producer_linger_ms=0,
         producer_request_timeout=kafka.delivery_timeout_ms / 1000,

@@ -25,6 +25,8 @@ from workers.settings import KafkaSettings, Settings
 # decision was made, so it is a moment behind, or it is gone from the topic.
 _ARRIVES_S: Final = 5.0
 _ASK_AGAIN_S: Final = 0.05
+# So many versions that did not come are remembered, so as not to be waited for again.
+_MISSED: Final = 1_000
 
 
 class _WorkersWrite:
@@ -65,16 +67,19 @@ def arrival(
     book: Rules, follower: PolicyFollower | None, wait_s: float = _ARRIVES_S
 ) -> Callable[[str], Awaitable[None]]:
     """Waits until the version of a policy with this `policy_hash` was read: `wait_s` seconds at most, and
-    once for each. Without a follower nothing can come, and nothing is waited for."""
-    missed: set[str] = set()
+    once for each of the last thousand that did not come. Without a follower nothing can come, and nothing is
+    waited for; nor for an empty hash."""
+    missed: dict[str, None] = {}
 
     async def wait(digest: str) -> None:
-        if follower is None or book.knows(digest) or digest in missed:
+        if follower is None or not digest or book.knows(digest) or digest in missed:
             return
         until = time.monotonic() + wait_s
         while not book.knows(digest):
             if time.monotonic() >= until:
-                missed.add(digest)
+                missed[digest] = None
+                if len(missed) > _MISSED:
+                    del missed[next(iter(missed))]
                 return
             await asyncio.sleep(_ASK_AGAIN_S)
 

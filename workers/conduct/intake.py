@@ -11,6 +11,7 @@ import msgspec
 from schemas.conduct import ConductRule, Scope
 from schemas.dead_letter import DeadLetterReason
 from schemas.decision import Decision
+from schemas.policy import Policy
 from schemas.review import Review
 from workers.conduct.entries import (
     SUPERSEDED,
@@ -29,16 +30,7 @@ from workers.conduct.score import weight_of
 T = TypeVar("T")
 
 
-class _NamedPolicy(msgspec.Struct):
-    policy_hash: str
-
-
-class _Named(msgspec.Struct):
-    policy: _NamedPolicy
-
-
 _DECISION: Final = msgspec.json.Decoder(Decision)
-_VERSION: Final = msgspec.json.Decoder(_Named)
 _REVIEW: Final = msgspec.json.Decoder(Review)
 
 
@@ -49,13 +41,30 @@ class Unreadable:
     reason: DeadLetterReason
     field: str
     sentence: str
+    entries: Sequence[Entry] = ()
+    """What the record leads to nevertheless."""
+
+
+def decode_decision(value: bytes | None) -> Decision | Unreadable:
+    """The decision of a record's value. Never raises."""
+    return _read(_DECISION, value, "a decision")
+
+
+def version_named(decision: Decision | Unreadable) -> str:
+    """The `policy_hash` by whose rules it is counted; empty where it is not counted at all."""
+    if isinstance(decision, Unreadable) or decision.lane == "shadow" or decision.status != "judged":
+        return ""
+    return decision.policy.policy_hash
 
 
 def read_decision(value: bytes | None, book: RuleBook) -> Sequence[Entry] | Unreadable:
     """What a record of the decisions topic leads to; often nothing. Never raises."""
-    decision = _read(_DECISION, value, "a decision")
-    if isinstance(decision, Unreadable):
-        return decision
+    decision = decode_decision(value)
+    return decision if isinstance(decision, Unreadable) else entries_of(decision, book)
+
+
+def entries_of(decision: Decision, book: RuleBook) -> Sequence[Entry] | Unreadable:
+    """What a decision leads to; often nothing."""
     if decision.lane == "shadow":  # a second opinion, which enforces nothing
         return ()
     entries: list[Entry] = []
@@ -72,24 +81,22 @@ def read_decision(value: bytes | None, book: RuleBook) -> Sequence[Entry] | Unre
         )
     if decision.message_revision is not None:
         entries.append(
-            Revision(subject=message_subject(decision), revision=decision.message_revision, at_ms=at_ms)
+            Revision(
+                subject=message_subject(decision),
+                revision=decision.message_revision,
+                at_ms=at_ms,
+                seen_ms=_seen_ms(decision),
+            )
         )
     # What was not judged says nothing of its author, whatever is done with the message.
     if decision.status != "judged":
         return entries
     policy = book.policy(decision.tenant, decision.policy.id, decision.policy.policy_hash)
     if policy is None:
-        return Unreadable("unknown_policy", "policy.id", "expected the id of a policy that is loaded")
-    strike = _strike(decision, policy.id, book.rules_of(policy), at_ms)
+        expected = "expected the id of a policy that is loaded"
+        return Unreadable("unknown_policy", "policy.id", expected, entries)
+    strike = _strike(decision, policy, book.rules_of(policy), at_ms)
     return entries if strike is None else [*entries, strike]
-
-
-def version_named(value: bytes | None) -> str:
-    """The `policy_hash` that a record of the decisions topic names; empty where it cannot be read."""
-    try:
-        return _VERSION.decode(value or b"").policy.policy_hash
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
 
 
 def read_review(value: bytes | None) -> Sequence[Entry] | Unreadable:
@@ -116,10 +123,17 @@ def event_time_ms(decision: Decision) -> int:
     return int(min(decision.sent_at.timestamp(), decision.received_at.timestamp()) * 1000)
 
 
+def _seen_ms(decision: Decision) -> int:
+    return int(decision.received_at.timestamp() * 1000)
+
+
 def _strike(
-    decision: Decision, policy_id: str, asked: Sequence[tuple[str, ConductRule]], at_ms: int
+    decision: Decision, policy: Policy, asked: Sequence[tuple[str, ConductRule]], at_ms: int
 ) -> Strike | None:
-    codes = tuple(one.code for one in decision.categories if one.violated)
+    # A policy has 64 at most; a record may have any number, each of them many times.
+    known = {one.code.casefold(): one.code for one in policy.categories}
+    violated = {one.code.casefold() for one in decision.categories if one.violated}
+    codes = tuple(code for folded, code in known.items() if folded in violated)
     rules = [
         (name, rule) for name, rule in asked if weight_of(rule, decision.action, decision.role, codes) > 0
     ]
@@ -137,8 +151,8 @@ def _strike(
         subject=Subject("author", decision.tenant, decision.author),
         decision=decision.decision_id,
         at_ms=at_ms,
-        seen_ms=int(decision.received_at.timestamp() * 1000),
-        policy=policy_id,
+        seen_ms=_seen_ms(decision),
+        policy=policy.id,
         action=decision.action,
         role=decision.role,
         author=author_digest(decision.tenant, decision.author),

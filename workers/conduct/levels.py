@@ -14,7 +14,7 @@ import rfc8785
 from schemas.conduct import ConductRule, Level
 from schemas.escalation import MOST_NAMED, Change, Escalation, RuleUsed, escalation_id
 from schemas.policy import Policy
-from workers.conduct.entries import UNREVISED, Subject
+from workers.conduct.entries import UNREVISED, Revision, Strike, Subject
 from workers.conduct.score import Reached, counted, reached_in, start_of
 from workers.conduct.state import Kept, Mark, Raised, State
 
@@ -55,17 +55,24 @@ def kept_s(rule: ConductRule) -> int:
     return 2 * rule.window_s + max(level.for_s or 0 for level in rule.levels)
 
 
+def first_ms(rule: ConductRule, start_ms: int) -> int:
+    """Event time of the first decision that scores in the window from `start_ms` on may hold."""
+    return start_ms - rule.window_s * 1000 + 1 if rule.window == "sliding" else start_ms
+
+
 @dataclass(slots=True)
 class Draft:
     """A state while it is changed."""
 
     subject: Subject
     newest_ms: int
+    seen_ms: int
     strikes: dict[str, Kept]
     marks: dict[str, Mark]
     raised: dict[str, Raised]
     forgotten_ms: int | None
     revision: int = UNREVISED
+    cut_ms: int = 0
     escalations: list[Escalation] = field(default_factory=list)
 
     @classmethod
@@ -73,11 +80,13 @@ class Draft:
         return cls(
             subject,
             state.newest_ms,
+            state.seen_ms,
             dict(state.strikes),
             dict(state.marks),
             dict(state.raised),
             state.forgotten_ms,
             state.revision,
+            state.cut_ms,
         )
 
     def state(self) -> State:
@@ -85,17 +94,24 @@ class Draft:
         return State(
             subject=self.subject,
             newest_ms=self.newest_ms,
+            seen_ms=self.seen_ms,
             strikes=self.strikes,
             marks=self.marks,
             raised=self.raised,
             revision=self.revision,
+            cut_ms=self.cut_ms,
             forgotten_ms=self.forgotten_ms,
         )
+
+    def moved(self, entry: Strike | Revision) -> None:
+        """A decision was read: the newest times follow it."""
+        self.newest_ms = max(self.newest_ms, entry.at_ms)
+        self.seen_ms = max(self.seen_ms, entry.seen_ms)
 
     @property
     def empty(self) -> bool:
         """Whether nothing is left that anything could still depend on."""
-        nothing = not self.strikes and not self.raised
+        nothing = not self.strikes and not self.marks and not self.raised
         return nothing and self.forgotten_ms is None and self.revision == UNREVISED
 
     def counting(self) -> dict[str, Kept]:
@@ -108,7 +124,7 @@ class Draft:
 
 
 def look(
-    book: RuleBook, keep_ms: int, draft: Draft, digests: Iterable[str], at_ms: int, *, correcting: bool
+    book: RuleBook, late_ms: int, draft: Draft, digests: Iterable[str], at_ms: int, *, correcting: bool
 ) -> None:
     """Ask again for every level that a decision of this time, which these rules count, may have lifted, or
     may lift no more. A rule that no version here has any more changes nothing."""
@@ -121,8 +137,8 @@ def look(
         if rule.window == "sliding":
             starts.append(starts[0] + rule.window_s * 1000)
         for start_ms in starts:
-            # Of windows before, decisions may be gone that belong to their scores.
-            if start_ms - rule.window_s * 1000 > draft.newest_ms - keep_ms:
+            # Of windows before, decisions may be gone that belong to their scores, and what was raised.
+            if start_ms - rule.window_s * 1000 > draft.newest_ms - late_ms - 1000 * kept_s(rule):
                 _window(draft, policy, rule, digest, start_ms, at_ms, correcting=correcting)
 
 
@@ -139,6 +155,8 @@ def _window(
     names = [f"{rule.id}|{level.recommend}|{start_ms}|{digest}" for level in rule.levels]
     if not correcting and all((one := draft.raised.get(name)) and one.in_force for name in names):
         return  # one decision more takes nothing back
+    # Decisions that were dropped by number may reach a level together with those that are left.
+    whole = draft.cut_ms < first_ms(rule, start_ms)
     # What one decision more lifts lies at its time or after it; what is taken back may lie anywhere.
     from_ms = 0 if correcting else at_ms
     reached = reached_in(rule, counted(rule, digest, draft.counting()), start_ms, from_ms)
@@ -148,7 +166,7 @@ def _window(
             if before is None or not before.in_force:
                 turn = 0 if before is None else before.turn + 1
                 _escalate(draft, policy, rule, level, start_ms, reached[number], name, turn, None)
-        elif before is not None and before.in_force and correcting:
+        elif before is not None and before.in_force and correcting and whole:
             last = reached[-1]
             _escalate(draft, policy, rule, level, start_ms, last, name, before.turn, before.id)
 

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, get_args
 
 import structlog
 from aiohttp import web
 
 from schemas.conduct import Scope
+from workers.adapters.group_progress import Places, group_progress
 from workers.adapters.kafka_options import client_options
 from workers.adapters.topic_checks import require_equal_partitions
 from workers.conduct.app import ConductApp, Elsewhere
 from workers.conduct.engine import Engine
-from workers.conduct.entries import Entry, Subject, Sweep
+from workers.conduct.entries import Subject
 from workers.conduct.following import PolicyLog, arrival, open_rules
 from workers.conduct.levels import RuleBook
 from workers.conduct.metrics import ConductMetrics
 from workers.conduct.rules import Rules
 from workers.conduct.state import State
+from workers.conduct.sweeping import Sweeper
 from workers.conduct.view import view
 from workers.errors import StreamStopped
 from workers.health import Health, HealthServer
 from workers.logs import configure_logging
 from workers.policy_follower import following
-from workers.settings import Settings
+from workers.settings import KafkaSettings, Settings
 
 # How often the loop is seen to go round.
 _BEAT_S: Final = 0.5
-# Sweeps are sent in batches, so that the records of decisions come between them.
-_SWEPT_AT_A_TIME: Final = 200
 
 
 class ConductHealth(Health):
@@ -80,13 +82,17 @@ async def _run(
         health.ready = lambda: app.ready
         await app.start()
         log.info("The app has joined its group.")
-        await _until_stopped(app, engine, health, settings.conduct.sweep_s, stopping)
-        if app.failure is not None or app.crashed:
-            raise stopped(app) from (app.failure or app.crash_reason)
+        async with _swept(settings, app, engine):
+            await _until_stopped(app, health, stopping)
     finally:
         health.stopping = True
-        await app.stop()
-        await server.close()
+        try:
+            await app.stop()
+        finally:
+            await server.close()
+    # Asked for after the end, which may fail as well.
+    if app.failure is not None or app.crashed:
+        raise stopped(app) from (app.failure or app.crash_reason)
 
 
 def stopped(app: ConductApp) -> StreamStopped:
@@ -99,35 +105,34 @@ def stopped(app: ConductApp) -> StreamStopped:
     )
 
 
-async def _until_stopped(
-    app: ConductApp, engine: Engine, health: Health, sweep_s: float, stopping: asyncio.Event
-) -> None:
-    swept_at = time.monotonic()
+async def _until_stopped(app: ConductApp, health: Health, stopping: asyncio.Event) -> None:
     while not stopping.is_set() and not app.failed.is_set() and not app.crashed:
         health.beat()
-        if time.monotonic() - swept_at >= sweep_s and app.ready:
-            await sweep(app, engine)
-            swept_at = time.monotonic()
         waits = [asyncio.create_task(one.wait()) for one in (stopping, app.failed)]
         await asyncio.wait(waits, timeout=_BEAT_S, return_when=asyncio.FIRST_COMPLETED)
         for one in waits:
             one.cancel()
 
 
-async def sweep(app: ConductApp, engine: Engine) -> None:
-    """Ask for the deletion of what has expired, by the newest event time here: no clock of this machine, so
-    that catching up after an outage deletes nothing that is still to be counted with."""
-    newest_ms, found = 0, []
-    for _, state in app.states():
-        newest_ms = max(newest_ms, state.newest_ms)
-    for _, state in app.states():
-        if state.subject is not None and engine.expired(state, newest_ms):
-            found.append(state.subject)
-    for start in range(0, len(found), _SWEPT_AT_A_TIME):
-        entries: list[Entry] = [
-            Sweep(subject=one, by_ms=newest_ms) for one in found[start : start + _SWEPT_AT_A_TIME]
-        ]
-        await app.publish(entries)
+@asynccontextmanager
+async def _swept(settings: Settings, app: ConductApp, engine: Engine) -> AsyncIterator[None]:
+    kafka, conduct = settings.kafka, settings.conduct
+    topics = (kafka.decisions_topic, kafka.reviews_topic, conduct.entries_topic)
+    sweeper = Sweeper(app, engine, partial(_progress, kafka, conduct.group_id, topics), time.monotonic)
+    task = asyncio.create_task(sweeper.run(conduct.sweep_s))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _progress(kafka: KafkaSettings, group: str, topics: Sequence[str]) -> Places | None:
+    places = group_progress(kafka, group, topics)
+    if places is None:
+        log = structlog.get_logger("rsafe.conduct")
+        log.warning("The brokers do not say how far the group has read; nothing that has expired is deleted.")
+    return places
 
 
 def view_route(

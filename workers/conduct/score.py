@@ -88,7 +88,8 @@ def reached_in(
     """For each level the first score in this window, at a time of at least `from_ms`, that reaches it.
 
     One entry per level that is reached, in their order; then one of the highest score of all (0 where nothing
-    counts), so that the list is never empty.
+    counts), so that the list is never empty. Each time from `from_ms` on is added up anew: where a thousand
+    decisions lie in one window, and one is taken back, that is up to 0.1 s of a core.
     """
     low = bisect_left(ordered, max(start_ms, from_ms), key=lambda one: one.at_ms)
     high = bisect_left(ordered, start_ms + rule.window_s * 1000, key=lambda one: one.at_ms)

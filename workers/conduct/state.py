@@ -20,7 +20,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     author: str
     codes: tuple[str, ...] = ()
     places: tuple[Subject, ...] = ()
-    """In the author's state and the decision's own: where else it was counted."""
+    """In the decision's own state: where it was counted."""
     revision: int = UNREVISED
     """Of the message."""
     rules: tuple[str, ...] = ()
@@ -57,12 +57,16 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """None once the author was forgotten and nothing was counted since."""
     newest_ms: int = 0
     """Largest event time that was counted."""
+    seen_ms: int = 0
+    """The newest time at which the broker had a message that was counted: when this expires."""
     strikes: dict[str, Kept] = {}
     """By decision id."""
     marks: dict[str, Mark] = {}
     """By decision id; of decisions, too, that have not come yet."""
     raised: dict[str, Raised] = {}
     """By policy, rule, recommendation and start of the window."""
+    cut_ms: int = 0
+    """Largest event time of a decision that was dropped by number: up to then some are missing."""
     revision: int = UNREVISED
     """Of a message: the newest one of which there was a decision."""
     forgotten_ms: int | None = None

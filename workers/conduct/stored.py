@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from workers.adapters.kafka_options import client_options
-from workers.adapters.topics_io import STALLED, read_records
+from workers.adapters.topics_io import read_whole
 from workers.conduct.entries import Subject
 from workers.conduct.state import State, decode_state
 from workers.errors import StreamStopped
@@ -18,16 +17,7 @@ def stored_state(settings: Settings, subject: Subject) -> State | None:
     Raises `StartError` and `StreamStopped`.
     """
     key, newest, topic = subject.key, None, settings.conduct.state_topic
-    timeout_s = settings.kafka.start_timeout_s
-    batches = read_records(
-        client_options(settings.kafka),
-        topic,
-        start="beginning",
-        follow=False,
-        timeout_s=timeout_s,
-        silence_s=timeout_s * STALLED,
-    )
-    for batch in batches:
+    for batch in read_whole(settings.kafka, topic):
         for record in batch:
             if record.key == key:  # all of one key lie in one partition, in order
                 newest = record.value

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 import yaml
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.decision import Decision
@@ -24,9 +24,11 @@ from schemas.escalation import Escalation
 from schemas.keys import PARTITIONER, record_key
 from schemas.policy import Policy
 from schemas.review import Review
+from tests.acceptance.topics import uncommitted
 from tests.integration.worker.harness import wait_for
 from tests.waiting import patiently
 from workers.adapters.topics_io import read_records
+from workers.conduct.bounds import MOST_BYTES
 
 PARTITIONS = 3
 _NAMES = ("decisions", "reviews", "entries", "state", "escalations", "dead")
@@ -102,7 +104,7 @@ class Site:
         }
 
     def create(self) -> None:
-        compacted = {"cleanup.policy": "compact"}
+        compacted = {"cleanup.policy": "compact", "max.message.bytes": str(MOST_BYTES)}
         topics = [
             NewTopic(f"{self.name}.{one}", PARTITIONS, 1, config=compacted if one == "state" else {})
             for one in _NAMES
@@ -146,7 +148,8 @@ class Site:
         self.produce("reviews", [(one.decision_id.encode(), msgspec.json.encode(one)) for one in reviews])
 
     def produce(self, topic: str, records: Iterable[tuple[bytes | None, bytes]]) -> None:
-        producer = Producer({"bootstrap.servers": self.bootstrap, "partitioner": PARTITIONER})
+        limits = {"message.max.bytes": MOST_BYTES}
+        producer = Producer({"bootstrap.servers": self.bootstrap, "partitioner": PARTITIONER, **limits})
         for key, value in records:
             producer.produce(f"{self.name}.{topic}", value, key)
         assert producer.flush(30) == 0
@@ -166,20 +169,8 @@ class Site:
 
     def behind(self) -> int:
         """Records that the group has not committed."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.name})
-        try:
-            places = [
-                TopicPartition(f"{self.name}.{topic}", number)
-                for topic in ("decisions", "reviews", "entries")
-                for number in range(PARTITIONS)
-            ]
-            found = 0
-            for place in consumer.committed(places, timeout=10):
-                _, end = consumer.get_watermark_offsets(place, timeout=10)
-                found += end - max(0, place.offset)
-            return found
-        finally:
-            consumer.close()
+        topics = [f"{self.name}.{topic}" for topic in ("decisions", "reviews", "entries")]
+        return sum(uncommitted(self.bootstrap, self.name, topic) for topic in topics)
 
     def await_end(self) -> None:
         wait_for(lambda: self.behind() == 0, "the end of every topic", 90)

@@ -17,6 +17,7 @@ from tests.integration.conduct.harness import Site
 from tests.integration.worker.harness import wait_for
 from tests.integration.worker.secured import Broker, put, secured_broker
 from tests.unit.workers.conduct.world import decision, policy, rule
+from workers.conduct.entries import Subject
 from workers.kafka_rights import Right, Task, rights
 from workers.settings import load_settings
 
@@ -74,7 +75,7 @@ def test_the_least_rights_are_enough_for_conduct_and_its_commands(broker: Broker
     """The app makes no topic: it starts with no right to create one, and all that it writes arrives."""
     for user in USERS:
         broker.allow(user, least(site, user))
-    process = site.start("store", **link(broker, site, "conduct"))
+    process = site.start("store", RSAFE_CONDUCT__SWEEP_S="1", **link(broker, site, "conduct"))
     process.await_ready()
     site.decide([decision(1, 0), decision(2, 1)])
     site.produce("decisions", [(b"x", b"no decision")])
@@ -92,6 +93,14 @@ def test_the_least_rights_are_enough_for_conduct_and_its_commands(broker: Broker
     asked = run(broker, site, "conduct-forget", "conduct", "forget", "--tenant", "acme", "--author", "a")
     assert asked.returncode == 0, asked.stderr
     site.await_end()
+    # It may also ask how far its group has read, without which nothing is ever deleted.
+    site.decide([decision(3, 5, author="b"), decision(4, 30 * 86_400, author="c")])
+    expired = Subject("author", "acme", "b").key
+
+    def newest() -> list[bytes | None]:
+        return [one.value for one in site.records("state") if one.key == expired][-1:]
+
+    wait_for(lambda: newest() == [None], "the deletion of what has expired")
     assert process.stop() == 0
 
 

@@ -1,94 +1,119 @@
-"""In which order a state is changed."""
+"""The end of the app, and what goes where: of an app whose Faust does nothing."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
+from tests.unit.workers.conduct.world import World, decision, policy, rule
+from workers.conduct import app as module
 from workers.conduct.app import ConductApp
+from workers.conduct.engine import Step
+from workers.conduct.entries import Correction, Erase, Subject, decode
+from workers.conduct.intake import Unreadable, entries_of
+from workers.conduct.metrics import ConductMetrics
 from workers.errors import StreamStopped
+from workers.settings import Settings
 
 
-class Tp(NamedTuple):
-    topic: str
-    partition: int
+class Faust:
+    """As the app object of Faust."""
 
-
-TP, STATE = Tp("entries", 2), Tp("state", 2)
-
-
-class Store(dict[bytes, bytes]):
-    """As RocksDB, with Faust's note of how far it has read."""
+    crashed, crash_reason = False, None
 
     def __init__(self) -> None:
-        super().__init__()
-        self.noted: list[tuple[Tp, int]] = []
+        self.stops, self.count = 0, 3
+        self.consumer = SimpleNamespace(topic_partitions=lambda _: self.count)
 
-    def __delitem__(self, key: bytes) -> None:
-        self.pop(key, None)
-
-    def set_persisted_offset(self, tp: Tp, offset: int) -> None:
-        self.noted.append((tp, offset))
+    async def stop(self) -> None:
+        self.stops += 1
 
 
-class Changelog:
-    """Acknowledges what it is sent, or fails."""
+class Made(ConductApp):
+    """An app that has joined; `commits` is what its commits do."""
 
-    def __init__(self, store: Store) -> None:
-        self.store, self.fails = store, False
-        self.sent: list[tuple[int, bytes | None]] = []
+    def __init__(self) -> None:
+        self.faust = self._app = Faust()
+        self._settings, self._metrics = Settings(), ConductMetrics()
+        self.failed, self.failure, self._committer = asyncio.Event(), None, None
+        self._joined, self._stopping, self._in_hand = True, False, [asyncio.Lock()]
+        self._entries, self._letters, self._escalations = "entries", "letters", "escalations"
+        self.commits = 0
+        self.broken: Exception | None = None
+        self.sent: list[tuple[Any, Any, int | None]] = []
 
-    async def send(self, *, key: bytes, value: bytes | None, headers: Any, partition: int) -> Any:
-        self.sent.append((partition, value))
-        before = dict(self.store)
+    async def _commit(self) -> None:
+        if self.broken is not None:
+            raise self.broken
+        self.commits += 1
 
-        async def acknowledged() -> Any:
-            assert dict(self.store) == before  # the store is not ahead of its changelog
-            if self.fails:
-                raise ConnectionError
-            return SimpleNamespace(topic_partition=STATE, offset=len(self.sent))
-
-        return acknowledged()
-
-
-def made(*, here: bool = True) -> tuple[Any, Store, Changelog]:
-    """An app of which nothing runs."""
-    app: Any = object.__new__(ConductApp)
-    store = Store()
-    app._changelog, app.failure, app._stored = Changelog(store), None, {}
-    app._table = SimpleNamespace(data=store)
-    app._reading = SimpleNamespace(here=lambda tp: here)
-    return app, store, app._changelog
+    async def _send(self, records: Sequence[Any], partition: int | None = None) -> list[Any]:
+        self.sent += [(topic, value, partition) for topic, _, value, _ in records]
+        return []
 
 
-async def test_the_changelog_has_a_change_before_the_store() -> None:
-    app, store, changelog = made()
-    await app._keep(TP, b"k", b"1")
-    assert store == {b"k": b"1"}
-    await app._keep(TP, b"k", None)
-    assert store == {} and changelog.sent == [(2, b"1"), (2, None)]
-    assert store.noted == []
-    app._note_stored()
-    app._note_stored()
-    assert store.noted == [(STATE, 2)]
+async def test_at_the_end_what_is_done_is_committed() -> None:
+    made = Made()
+    await made.stop()
+    assert (made.commits, made.faust.stops, made.failure) == (1, 1, None)
 
 
-async def test_what_the_changelog_does_not_have_the_store_does_not_have() -> None:
-    app, store, changelog = made()
-    changelog.fails = True
-    with pytest.raises(ConnectionError):
-        await app._keep(TP, b"k", b"1")
-    assert store == {} and app._stored == {}
+async def test_after_a_failure_or_before_the_group_was_joined_nothing_is_committed() -> None:
+    for change in ({"failure": ConnectionError()}, {"_joined": False}):
+        made = Made()
+        vars(made).update(change)
+        await made.stop()
+        assert (made.commits, made.faust.stops) == (0, 1)
 
 
-async def test_the_state_of_another_process_is_not_written() -> None:
-    app, store, changelog = made(here=False)
+async def test_a_commit_that_fails_at_the_end_is_told_and_faust_is_stopped_nevertheless() -> None:
+    made = Made()
+    made.broken = ConnectionError()
+    await made.stop()
+    assert made.failure is made.broken and made.failed.is_set() and made.faust.stops == 1
+
+
+async def test_a_record_in_hand_that_does_not_end_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_IDLE_S", 0.01)
+    made = Made()
+    async with made._in_hand[0]:
+        await made.stop()
+    assert isinstance(made.failure, TimeoutError)
+    assert (made.commits, made.faust.stops) == (0, 1)
+
+
+async def test_what_a_decision_says_of_another_is_published_though_its_policy_is_not_loaded() -> None:
+    made, world = Made(), World([policy(rule(), id="another")])
+    read = entries_of(decision(2, 2, epoch=1, supersedes=f"{1:064x}"), world.book)
+    assert isinstance(read, Unreadable)
+    message = SimpleNamespace(
+        topic="decisions", partition=0, offset=1, timestamp=1.0, key=b"k", value=b"v", headers=[]
+    )
+    await made._take("decisions", SimpleNamespace(message=message), read)
+    (first, value, _), (second, letter, _) = made.sent
+    assert (first, second, letter) == ("entries", "letters", b"v")
+    corrected = decode(value)
+    assert isinstance(corrected, Correction) and corrected.decision == f"{1:064x}"
+
+
+async def test_an_erasure_goes_to_every_partition_and_all_else_by_its_key() -> None:
+    made = Made()
+    subject = Subject("author", "acme", "a")
+    erase = Erase(subject=subject, author="0" * 24)
+    other = Correction(subject=subject, decision="d", void=True, version=1, at_ms=1)
+    await made.step(Step("forgotten", None, (erase, other)))
+    assert sorted((decode(value), at) for _, value, at in made.sent if at is not None) == [
+        (erase, 0),
+        (erase, 1),
+        (erase, 2),
+    ]
+    assert [decode(value) for _, value, at in made.sent if at is None] == [other]
+    made.faust.count = None  # type: ignore[assignment]
     with pytest.raises(StreamStopped):
-        await app._keep(TP, b"k", b"1")
-    app, store, changelog = made()
-    app.failure = ConnectionError()
-    with pytest.raises(StreamStopped):
-        await app._keep(TP, b"k", b"1")
-    assert store == {} and changelog.sent == []
+        await made.step(Step("forgotten", None, (erase,)))

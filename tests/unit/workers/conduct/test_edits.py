@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.decision import Decision, replaces
+from tests.unit.workers.conduct.test_engine import review
 from tests.unit.workers.conduct.world import World, decision, policy, rule
 from workers.conduct.entries import (
     UNREVISED,
@@ -97,6 +98,30 @@ def test_a_drop_leaves_the_newest_revision() -> None:
     made.take([Drop(subject=subject, decisions=(f"{1:064x}",))])
     made.decide(decision(2, 2, message_id="m"))
     assert f"{2:064x}" not in counting(made)
+
+
+def test_an_edit_is_told_once_whatever_number_follows() -> None:
+    made = world()
+    for number in range(40):
+        made.decide(decision(number + 1, number, message_id="m", message_revision=number))
+    assert "repeated" not in made.results
+    assert len(made.results) <= 40 * 6
+    assert counting(made) == {f"{40:064x}"}
+    state = made.state("message", message_subject(decision(1, 1, message_id="m")).id)
+    assert state is not None and list(state.strikes) == [f"{40:064x}"]
+
+
+def test_what_an_edit_took_back_stays_so_through_reviews_repeats_and_what_supersedes_it() -> None:
+    made, old = world(), decision(1, 1, message_id="m", message_revision=1)
+    made.decide(old, decision(2, 2, message_id="m", message_revision=2, action="allow"))
+    assert counting(made) == set()
+    made.take([review(1, 50, "unsafe")])  # of the words before the edit
+    made.decide(old, old)
+    again = decision(3, 3, message_id="m", message_revision=1, epoch=1, supersedes=f"{1:064x}")
+    made.decide(again)
+    assert counting(made) == set()
+    made.decide(decision(4, 4, message_id="m", message_revision=2, epoch=1, supersedes=f"{2:064x}"))
+    assert counting(made) == {f"{4:064x}"}
 
 
 @st.composite

@@ -10,7 +10,7 @@ from schemas.decision import Origin
 from schemas.identifiers import Label
 from schemas.review import Review
 from tests.unit.workers.conduct.world import START_S, World, decision, policy, rule
-from workers.conduct.entries import Correction, Forget, Subject, Sweep
+from workers.conduct.entries import Correction, Drop, Entry, Forget, Revision, Subject, Sweep
 from workers.conduct.intake import Unreadable, read_decision, read_review
 from workers.conduct.levels import rule_digest
 from workers.conduct.state import Kept, State, encode_state
@@ -30,6 +30,12 @@ def review(number: int, at_s: float, label: Label, name: str = "r1") -> Correcti
     (entry,) = read
     assert isinstance(entry, Correction)
     return entry
+
+
+def read_strike(world: World, number: int, at_s: float) -> list[Entry]:
+    found = read_decision(msgspec.json.encode(decision(number, at_s)), world.book)
+    assert not isinstance(found, Unreadable)
+    return list(found)
 
 
 def test_a_level_is_raised_once_at_the_decision_that_reaches_it() -> None:
@@ -175,6 +181,56 @@ def test_a_forgotten_author_stays_forgotten_in_every_count() -> None:
     assert room is None or not room.strikes
     world.decide(*(decision(number, number) for number in (21, 22, 23)))
     assert world.told == [("raised", "warn", "a", 3.0)]
+
+
+def test_a_correction_in_flight_does_not_bring_a_forgotten_author_back() -> None:
+    world = World([policy(rule())])
+    world.decide(decision(1, 1), decision(2, 2))
+    author = Subject("author", "acme", "a")
+    late = msgspec.structs.replace(review(1, 5, "safe"), subject=author)  # as the decision's record tells it
+    world.take([Forget(subject=author, until_ms=(START_S + 10) * 1000)])
+    kept = world.states[author.key]
+    world.take([late])
+    assert world.states[author.key] == kept and b'"a"' not in kept
+    world.take([msgspec.structs.replace(late, subject=Subject("author", "acme", "z"))])
+    assert world.state("author", "z") is None  # one that was never counted either
+
+
+def test_what_counts_again_of_a_forgotten_author_is_not_erased_with_the_rest() -> None:
+    world = World([policy(rule())])
+    world.decide(decision(1, 1))
+    author = Subject("author", "acme", "a")
+    (erase,) = world.engine.apply(
+        world.state("author", "a"), Forget(subject=author, until_ms=(START_S + 10) * 1000)
+    ).entries
+    world.states.clear()
+    waiting = deque(read_strike(world, 2, 20))
+    world.step(waiting.popleft(), waiting)  # the author's own state is ahead of the rest
+    world.take([erase])
+    world.take(waiting)
+    for kind, name in (("author", "a"), ("decision", f"{2:064x}")):
+        state = world.state(kind, name, "acme" if kind == "author" else "")
+        assert state is not None and list(state.strikes) == [f"{2:064x}"]
+
+
+def test_a_drop_leaves_corrections_of_decisions_that_have_not_come_yet() -> None:
+    world = World([policy(rule("room", per="conversation"))])
+    world.decide(decision(1, 1))
+    room = Subject("conversation", "acme", "c")
+    world.take([msgspec.structs.replace(review(2, 5, "safe"), subject=room)])
+    world.take([Drop(subject=room, decisions=(f"{1:064x}",))])
+    state = world.state("conversation", "c")
+    assert state is not None and list(state.marks) == [f"{2:064x}"]
+    world.decide(decision(2, 2), decision(3, 3), decision(4, 4))
+    assert world.told == []
+
+
+def test_a_supersedes_counts_though_the_policy_is_not_loaded() -> None:
+    world = World([policy(rule(), id="another")])
+    one = decision(2, 2, epoch=1, supersedes=f"{1:064x}", message_revision=1)
+    read = read_decision(msgspec.json.encode(one), world.book)
+    assert isinstance(read, Unreadable) and read.reason == "unknown_policy"
+    assert [type(entry) for entry in read.entries] == [Correction, Revision]
 
 
 def test_what_has_expired_is_swept_and_the_marker_of_a_forgotten_author_stays() -> None:

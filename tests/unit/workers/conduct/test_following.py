@@ -19,6 +19,7 @@ from schemas.policy_change import policy_key
 from tests.unit.workers.conduct.world import policy, rule
 from tests.waiting import until
 from workers.adapters.topics_io import Record
+from workers.conduct import following as module
 from workers.conduct.following import PolicyLog, arrival, open_rules
 from workers.errors import StartError
 from workers.published_policies import new_change
@@ -98,6 +99,25 @@ async def test_a_version_that_is_on_its_way_is_waited_for_and_one_that_is_gone_o
     for _ in range(100):
         await wait("f" * 64)
     assert time.monotonic() - before < 0.1
+
+
+async def test_an_empty_hash_is_not_waited_for_and_few_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MISSED", 2)
+    book, follower = open_rules(TOPIC, lambda: Topic([FIRST]))
+    before = time.monotonic()
+    await arrival(book, follower, wait_s=60)("")
+    assert time.monotonic() - before < 30
+    wait = arrival(book, follower, wait_s=0.05)
+    for digit in "abc":
+        await wait(digit * 64)
+    before = time.monotonic()
+    await wait("c" * 64)
+    await wait("b" * 64)
+    assert time.monotonic() - before < 0.05
+    await wait("a" * 64)  # forgotten meanwhile
+    assert time.monotonic() - before >= 0.05
 
 
 async def test_with_files_nothing_is_waited_for() -> None:

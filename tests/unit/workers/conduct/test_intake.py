@@ -9,7 +9,14 @@ from schemas.conduct import ActionWeights
 from schemas.decision import Decision
 from tests.unit.workers.conduct.world import START_S, World, decision, policy, rule
 from workers.conduct.entries import Correction, Strike, author_digest
-from workers.conduct.intake import Unreadable, event_time_ms, read_decision, read_review
+from workers.conduct.intake import (
+    Unreadable,
+    decode_decision,
+    event_time_ms,
+    read_decision,
+    read_review,
+    version_named,
+)
 
 WORLD = World([policy(rule(), rule("room", per="conversation", actions=ActionWeights(flag=0)))])
 
@@ -72,3 +79,13 @@ def test_a_decision_under_an_unknown_policy_or_another_tenants_is_not_guessed() 
     world = World([policy(rule(), tenant="globex")])
     found = read_decision(msgspec.json.encode(decision(1, 5)), world.book)
     assert isinstance(found, Unreadable) and found.reason == "unknown_policy"
+
+
+def test_only_a_decision_that_counts_names_a_version_to_wait_for() -> None:
+    def named(**changes: object) -> str:
+        return version_named(decode_decision(msgspec.json.encode(decision(1, 5, **changes))))
+
+    assert named() == "0" * 64
+    assert named(lane="shadow") == named(status="unjudged", reason="late") == ""
+    assert version_named(decode_decision(b'{"policy": {"policy_hash": "f"}}')) == ""
+    assert version_named(decode_decision(None)) == ""

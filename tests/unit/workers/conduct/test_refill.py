@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +33,7 @@ def filled(
             yield [Record(topic, partition, 0, 1, key, value, []) for key, value in batch]
 
     monkeypatch.setattr(module, "read_span", read)
-    refill(store, KafkaSettings(), "state", 2)
+    refill(store, KafkaSettings(), "state", 2, threading.Event())
     return dict(store)
 
 
@@ -57,4 +58,19 @@ def test_a_broker_that_falls_silent_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(module, "read_span", silent)
     with pytest.raises(StreamStopped):
-        refill(Store(), KafkaSettings(), "state", 2)
+        refill(Store(), KafkaSettings(), "state", 2, threading.Event())
+
+
+def test_a_process_that_stops_does_not_read_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends, store = threading.Event(), Store()
+
+    def read(*_: Any, **__: Any) -> Iterator[list[Record]]:
+        yield [Record("state", 2, 0, 1, b"a", b"1", [])]
+        ends.set()
+        yield [Record("state", 2, 1, 1, b"b", b"1", [])]
+        raise AssertionError
+
+    monkeypatch.setattr(module, "read_span", read)
+    with pytest.raises(StreamStopped):
+        refill(store, KafkaSettings(), "state", 2, ends)
+    assert store == {b"a": b"1"}

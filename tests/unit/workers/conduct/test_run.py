@@ -1,20 +1,22 @@
-"""Readiness, the view, and the sweep."""
+"""Readiness, the view, and the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
 from typing import Any, cast
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from structlog.testing import capture_logs
 
 from tests.unit.workers.conduct.world import START_S, World, decision, policy, rule
+from workers.conduct import run as module
 from workers.conduct.app import ConductApp, Elsewhere
-from workers.conduct.entries import Entry, Forget, Subject, Sweep
-from workers.conduct.run import ConductHealth, stopped, sweep, view_route
-from workers.conduct.state import State, decode_state
+from workers.conduct.run import ConductHealth, stopped, view_route
+from workers.conduct.state import State
 from workers.errors import StreamStopped
+from workers.settings import KafkaSettings, Settings
 
 
 def test_ready_is_what_the_app_says_until_it_stops() -> None:
@@ -71,46 +73,6 @@ async def test_the_state_of_another_process_is_not_shown_as_nothing() -> None:
     assert (await _get(Elsewhere(), "/conduct/author?tenant=acme&id=a"))[0] == 421
 
 
-class FakeApp:
-    """States of a world, and the entries that are published."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.published: list[list[Entry]] = []
-
-    def states(self) -> Iterator[tuple[bytes, State]]:
-        for key, value in self.world.states.items():
-            yield key, decode_state(value)
-
-    async def publish(self, entries: Iterable[Entry]) -> None:
-        self.published.append(list(entries))
-
-
-async def test_what_has_expired_by_the_newest_event_time_is_swept_and_forgotten_authors_stay() -> None:
-    world = _world()
-    world.take([Forget(subject=Subject("author", "acme", "z"), until_ms=1)])
-    app = FakeApp(world)
-    await sweep(cast(ConductApp, app), world.engine)
-    assert app.published == []
-    world.decide(decision(9, 3 * 86_400, author="b"))
-    await sweep(cast(ConductApp, app), world.engine)
-    (swept,) = app.published
-    assert all(isinstance(one, Sweep) and one.by_ms == (START_S + 3 * 86_400) * 1000 for one in swept)
-    assert {one.subject.kind for one in swept} == {"author", "decision", "message"}
-    world.take(swept)
-    assert world.state("author", "a") is None and world.state("author", "b") is not None
-    assert world.state("author", "z") is not None
-
-
-async def test_many_are_swept_in_batches() -> None:
-    world = World([policy(rule())])
-    world.decide(*(decision(number, 1, author=f"a{number}") for number in range(1, 151)))
-    world.decide(decision(999, 3 * 86_400))
-    app = FakeApp(world)
-    await sweep(cast(ConductApp, app), world.engine)
-    assert [len(batch) for batch in app.published] == [200, 200, 50]
-
-
 def test_why_the_app_stopped_is_told_without_the_words_of_the_error() -> None:
     class Failed:
         failure: BaseException | None = ValueError("secret words")
@@ -120,3 +82,62 @@ def test_why_the_app_stopped_is_told_without_the_words_of_the_error() -> None:
     assert "ValueError" in str(told) and "secret" not in str(told)
     Failed.failure = StreamStopped("the state went")
     assert stopped(cast(ConductApp, Failed())) is Failed.failure
+
+
+class Ends:
+    """An app that goes on until it is told to stop, and how that goes."""
+
+    ready, crashed, crash_reason = True, False, None
+
+    def __init__(self, *_: Any) -> None:
+        self.failed, self.failure = asyncio.Event(), cast(BaseException | None, None)
+
+    def state(self, key: bytes) -> None: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        self.failure = ConnectionError()
+
+
+class Raises(Ends):
+    async def stop(self) -> None:
+        raise ConnectionError
+
+
+@pytest.mark.parametrize(("kind", "raised"), [(Ends, StreamStopped), (Raises, ConnectionError)])
+async def test_an_end_that_fails_is_an_error_and_the_server_is_closed(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Ends], raised: type[Exception]
+) -> None:
+    closed: list[bool] = []
+
+    class Server:
+        port = 1
+
+        @classmethod
+        async def start(cls, *_: Any, **__: Any) -> Server:
+            return cls()
+
+        async def close(self) -> None:
+            closed.append(True)
+
+    async def arrived(digest: str) -> None: ...
+
+    monkeypatch.setattr(module, "ConductApp", kind)
+    monkeypatch.setattr(module, "HealthServer", Server)
+    stopping = asyncio.Event()
+    stopping.set()
+    with pytest.raises(raised):
+        await module._run(Settings(), _world().book, arrived, stopping)
+    assert closed == [True]
+
+
+def test_a_sweep_that_is_not_told_where_the_group_is_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "group_progress", lambda *_: None)
+    with capture_logs() as said:
+        assert module._progress(KafkaSettings(), "g", ["a"]) is None
+    assert [line["log_level"] for line in said] == ["warning"]
+    monkeypatch.setattr(module, "group_progress", lambda *_: {})
+    with capture_logs() as said:
+        assert module._progress(KafkaSettings(), "g", ["a"]) == {}
+    assert said == []

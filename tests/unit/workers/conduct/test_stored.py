@@ -27,7 +27,7 @@ def state_of(monkeypatch: pytest.MonkeyPatch, *values: tuple[bytes, bytes | None
         for offset, (key, value) in enumerate(values):
             yield [Record(topic, 0, offset, 1, key, value, [])]
 
-    monkeypatch.setattr(stored, "read_records", read)
+    monkeypatch.setattr(stored, "read_whole", read)
     return stored_state(Settings(), AUTHOR)
 
 

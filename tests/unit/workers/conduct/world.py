@@ -16,7 +16,7 @@ from schemas.escalation import Escalation
 from schemas.generate import FOLDER
 from schemas.policy import Category, Policy
 from workers.conduct.engine import Engine, Step
-from workers.conduct.entries import Entry, Subject, decode, encode
+from workers.conduct.entries import Entry, Erase, Subject, decode, encode
 from workers.conduct.intake import Unreadable, read_decision
 from workers.conduct.rules import Rules
 from workers.conduct.state import State, decode_state, encode_state
@@ -107,11 +107,22 @@ class World:
         step = self.engine.apply(None if stored is None else decode_state(stored), entry)
         self.results.append(step.result)
         waiting.extend(step.entries)
-        if keeps and step.state is None:
+        if isinstance(entry, Erase) and keeps:
+            self.erase(entry)
+        elif keeps and step.state is None:
             self.states.pop(key, None)
         elif keeps and step.state is not None:
             self.states[key] = encode_state(step.state)
         return step
+
+    def erase(self, entry: Erase) -> None:
+        """As one partition, which all states are in."""
+        for key, stored in list(self.states.items()):
+            step = self.engine.erased(decode_state(stored), entry.author)
+            if step is not None and step.state is None:
+                del self.states[key]
+            elif step is not None and step.state is not None:
+                self.states[key] = encode_state(step.state)
 
     def state(self, kind: Any, name: str, tenant: str = "acme") -> State | None:
         """What is kept of a subject."""
