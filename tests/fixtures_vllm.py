@@ -35,9 +35,10 @@ def served_renderer(served_checkpoint: Checkpoint) -> PromptRenderer:
 
 @pytest_asyncio.fixture(scope="session")
 async def vllm_engine(served_checkpoint: Checkpoint) -> AsyncIterator[VllmEngine]:
-    """A started engine. Tests leave it alive."""
+    """A started engine, which measures its calls as under trace. Tests leave it alive."""
     require(importlib.util.find_spec("vllm"), "vLLM is not installed (extra `cpu` or `gpu`)")
-    engine = VllmEngine(served_checkpoint.path, VllmOptions(max_model_len=served_checkpoint.max_model_len))
+    options = VllmOptions(max_model_len=served_checkpoint.max_model_len, call_times=True)
+    engine = VllmEngine(served_checkpoint.path, options)
     await engine.start()
     yield engine
     await engine.close()

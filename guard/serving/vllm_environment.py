@@ -19,6 +19,9 @@ _ALWAYS: Final = {
     # Nobody is told that we run.
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
+    # Its core, told of a collector, sends spans of its start, though nobody asked for them. A server that is
+    # to send spans is told so by `--otlp-traces-endpoint`, which sets this anew.
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "",
     # Never on stdout, which belongs to our commands.
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     # A copy of a process with the threads of Kafka's client in it may hang, and holds its sockets open.

@@ -72,6 +72,16 @@ def require_vllm() -> None:
         )
 
 
+def require_device(platform: Any) -> None:
+    """Raises `EngineNotReady` when this build of vLLM found nothing to run on (`vllm.platforms`)."""
+    if platform.is_unspecified():
+        # vLLM itself fails later, with "Device string must not be empty".
+        raise EngineNotReady(
+            "vLLM found no GPU, and its build of the extra `gpu` runs on nothing else; expected one that "
+            "`nvidia-smi` lists here, or the extra `cpu` (image variant `cpu`)"
+        )
+
+
 def installed_version(distribution: str) -> str | None:
     """The version of a Python package; None when it is not there."""
     try:
@@ -106,6 +116,7 @@ def _start(folder: Path, options: VllmOptions) -> Any:
     with vllm_environment(variables(os.environ, usable_cores(), cpu=False)):
         from vllm.platforms import current_platform
 
+        require_device(current_platform)
         cpu: bool = current_platform.is_cpu()
     with vllm_environment(variables(os.environ, usable_cores(), cpu=cpu)):
         from vllm.engine.arg_utils import AsyncEngineArgs

@@ -5,6 +5,7 @@ checker            a run → violations: pure, for this and every later fault te
 evidence           what a run left, read into values
 agreement          duplicates, and which fields are volatile
 leaks              message text that came out where it must not
+traces             decisions that their traces do not show as they were made
 topics             reads topics from their first offset, and follows them
 events_from_data   labelled rows → events
 malformed          records that are not events, each with the dead letter that it must become

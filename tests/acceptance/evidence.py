@@ -27,7 +27,8 @@ Kind = Literal[
     "disagreement",  # two decisions with one id differ in a field that is not volatile
     "order",  # the first decisions of a conversation stand in another order than its events
     "schema",  # a decision that its JSON Schema refuses
-    "leak",  # a run of message text in a decision, in an added header, or in a log line
+    "leak",  # a run of message text in a decision, in an added header, in a log line, or in a span
+    "trace",  # a decision that is not in its event's trace, or whose way the trace does not show
 ]
 
 
@@ -79,6 +80,7 @@ class Run:
     expected: Mapping[Place, DeadLetterDue]
     log_lines: Sequence[str] = ()
     texts: Sequence[str] = ()
+    span_words: Sequence[str] = ()
 
 
 def read_decisions(records: Iterable[Record]) -> tuple[list[Decided], list[Violation]]:

@@ -38,7 +38,7 @@ class SharedRuns:
 
 
 def leaks(run: Run) -> Iterator[Violation]:
-    """No run of message text in a decision, in a header that was added, or in a log line."""
+    """No run of message text in a decision, in a header that was added, in a log line, or in a span."""
     shared = SharedRuns([*run.texts, *(text for record in run.events for text in texts_of(record))])
     clean: set[str] = set()
     for place, where, text in _published(run):
@@ -110,6 +110,8 @@ def _published(run: Run) -> Iterator[tuple[str, str, str]]:
     for number, line in enumerate(run.log_lines, start=1):
         for reading in readings_of(line):
             yield f"log line {number}", "log", reading
+    for word in run.span_words:
+        yield "spans", "span", word
 
 
 def _unescape(escapes: re.Match[str]) -> str:

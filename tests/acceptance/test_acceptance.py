@@ -33,7 +33,9 @@ from tests.acceptance.scenario import (
     write_policies,
 )
 from tests.acceptance.topics import TopicFollower, read_topics, uncommitted
+from tests.acceptance.traces import PHASES, traces, words_of
 from tests.acceptance.worker_process import WorkerProcess
+from tests.collector import Collector, http_collector
 from workers.adapters.embedded_addresses import Addresses
 
 SCHEMA_FILE: Final = Path(__file__).parents[2] / "schemas" / "wire" / "decision.v1.schema.json"
@@ -65,11 +67,18 @@ def test_a_killed_worker_loses_nothing_and_tells_nothing(
     expected = publish(local_stack.bootstrap_servers, topics.events, with_malformed(events, broken))
     assert len(expected) >= 50
 
-    with WorkerProcess(environment, tmp_path / "worker.log", _texts(events, broken)) as worker:
-        _run_with_a_kill(worker, local_stack.bootstrap_servers, topics, total=len(events) + len(broken))
+    with (
+        http_collector() as collector,
+        WorkerProcess(
+            environment | _tracing(collector), tmp_path / "worker.log", _texts(events, broken)
+        ) as worker,
+    ):
+        before = _run_with_a_kill(
+            worker, local_stack.bootstrap_servers, topics, total=len(events) + len(broken)
+        )
         exit_code = worker.terminate(STOP_TIMEOUT_S)
         worker.wait_for_children_to_end(CHILDREN_TIMEOUT_S)
-        log_lines = worker.log_lines()
+        log_lines, spans = worker.log_lines(), collector.spans
 
     found = read_topics(local_stack.bootstrap_servers, topics.events, topics.decisions, topics.dead_letters)
     run = Run(
@@ -79,11 +88,13 @@ def test_a_killed_worker_loses_nothing_and_tells_nothing(
         expected=expected,
         log_lines=log_lines,
         texts=[secret for one in broken for secret in one.secrets],
+        span_words=[*words_of(spans)],
     )
-    counts = _counts(run)
+    counts = _counts(run) | {"spans": dict(Counter(span.name.partition(" ")[0] for span in spans))}
     with capsys.disabled():  # what a run showed belongs into the log of a build, passed or not
         sys.stdout.write(f"\n{engine}: {json.dumps(counts)}\n")
     violations = check(run, json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+    violations += traces(run, spans, before, phases=engine == "vllm")
     shown = "\n".join(str(violation) for violation in violations[:SHOWN_VIOLATIONS])
     assert not violations, f"{dict(Counter(v.kind for v in violations))} of {counts}:\n{shown}"
     assert exit_code == 0, f"the worker ended with exit code {exit_code} after SIGTERM"
@@ -103,13 +114,32 @@ def _texts(events: Sequence[Sent], broken: Sequence[Malformed]) -> list[str]:
     ]
 
 
-def _run_with_a_kill(worker: WorkerProcess, bootstrap_servers: str, topics: Topics, *, total: int) -> None:
-    """Start, kill when a fifth is answered, start again, and wait until all is answered."""
+def _tracing(collector: Collector) -> dict[str, str]:
+    """All events are sampled by their own headers."""
+    return {
+        # Of the SDK, for whoever reads them: spans that vLLM's core has for its start are not asked for.
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.address}/v1/traces",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "RSAFE_TRACING__EXPORT": "http",
+        "RSAFE_TRACING__ENDPOINT": collector.address,
+        "RSAFE_TRACING__SAMPLE_RATIO": "0",
+    }
+
+
+def _run_with_a_kill(
+    worker: WorkerProcess, bootstrap_servers: str, topics: Topics, *, total: int
+) -> set[Place]:
+    """Start, kill when a fifth is answered, start again, and wait until all is answered.
+
+    Returns where the decisions stand that the kill found there.
+    """
     done: set[Place] = set()
+    decided: set[Place] = set()
 
     def note(new: list[Record]) -> None:
         decisions = [record for record in new if record.place.topic == topics.decisions]
         letters = [record for record in new if record.place.topic == topics.dead_letters]
+        decided.update(record.place for record in decisions)
         done.update(answered(decisions, letters))
 
     def enough(count: int) -> Callable[[list[Record]], bool]:
@@ -128,8 +158,10 @@ def _run_with_a_kill(worker: WorkerProcess, bootstrap_servers: str, topics: Topi
         while new := follower.poll(wait_s=1.0):
             note(new)
         assert len(done) < total, "all was answered before the kill: nothing was owed any more"
+        before = {*decided}
         worker.start()
         follower.follow(enough(total), timeout_s=ANSWERS_TIMEOUT_S, awaited="answer to every event")
+    return before
 
 
 def _counts(run: Run) -> dict[str, dict[str, int]]:
@@ -162,6 +194,8 @@ def _assert_that_it_showed_something(counts: dict[str, dict[str, int]], engine: 
     assert set(counts["label"]) == {"safe", "unsafe"}
     assert counts["cache"].get("hit", 0) > 0
     assert counts["status"]["judged"] > sum(counts["status"].values()) / 2
+    shown = {"process", "recall", "wait", "ask", "fast", "think", "send"}
+    assert set(counts["spans"]) == (shown | {*PHASES} if engine == "vllm" else shown)
 
 
 def _data_folder() -> Path | None:

@@ -238,7 +238,9 @@ class DeathContract:
         with pytest.raises(EngineDead):
             await mortal.call(mortal.prompt())
         await mortal.engine.start()
-        assert (await mortal.call(mortal.prompt())).token_ids == before.token_ids
+        after = await mortal.call(mortal.prompt())
+        assert after.token_ids == before.token_ids
+        assert (after.times is None) == (before.times is None)  # under trace it measures again
 
     async def test_a_death_ends_every_call_in_flight(self, mortal: Subject) -> None:
         calls = [asyncio.ensure_future(mortal.long_call(time.monotonic() + PATIENCE_S)) for _ in range(20)]
@@ -303,7 +305,9 @@ class TestScriptedEngine(EngineContract, DeathContract):
 @pytest_asyncio.fixture(scope="module")
 async def mortal_engine(served_checkpoint: Checkpoint) -> AsyncIterator[VllmEngine]:
     """An engine of its own for the tests that end it; not started."""
-    options = VllmOptions(max_model_len=served_checkpoint.max_model_len, hang_timeout_s=HANG_S)
+    options = VllmOptions(
+        max_model_len=served_checkpoint.max_model_len, hang_timeout_s=HANG_S, call_times=True
+    )
     engine = VllmEngine(served_checkpoint.path, options)
     yield engine
     await engine.close()

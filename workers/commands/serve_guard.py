@@ -13,6 +13,7 @@ from guard.checkpoint import Checkpoint
 from guard.serving.remote_options import served_name
 from guard.serving.serve_command import (
     on_cpu,
+    require_hardware,
     serve_arguments,
     serve_environment,
     server_program,
@@ -57,6 +58,7 @@ def serve_guard(host: str, port: int, only_print: bool, arguments: tuple[str, ..
     if only_print:
         click.echo(shlex.join(command))
         return
+    require_hardware()
     environment = serve_environment(os.environ, guard.endpoint_api_key.get_secret_value(), cpu=cpu)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -100,11 +100,13 @@ class PathSpans:
             return publication
         now_ms = self._clock.now_ms()
         if begun_s is not None:
-            begun_ms, asked_ms = self._unix_ms(begun_s), self._unix_ms(asked_s)
+            # Read once: this thread may wait for a core between two clocks, and children would leave parents.
+            zero_ms = now_ms - self._clock.monotonic_s() * 1000
+            begun_ms, asked_ms = zero_ms + begun_s * 1000, zero_ms + asked_s * 1000
             self._recall(ids, ask, begun_ms, hit=False)
             self._emit(ids, "wait for the guard", begun_ms, asked_ms, {})
             if decision.timings.guard_ms:
-                self._guard(ids, decision, asked_ms, calls)
+                self._guard(ids, decision, asked_ms, calls, zero_ms)
         told: Attributes = {"rsafe.status": decision.status, "rsafe.action": decision.action}
         if decision.reason is not None:
             told["rsafe.reason"] = decision.reason
@@ -127,7 +129,12 @@ class PathSpans:
         self._emit(ids, "recall verdict", ask.read_at_ms, ended_ms, {"rsafe.cache.hit": hit})
 
     def _guard(
-        self, ids: SpanIds, decision: Decision, asked_ms: float, calls: tuple[TracedCall, ...]
+        self,
+        ids: SpanIds,
+        decision: Decision,
+        asked_ms: float,
+        calls: tuple[TracedCall, ...],
+        zero_ms: float,
     ) -> None:
         guard, told = decision.guard, Attributes()
         if guard is not None:
@@ -147,9 +154,10 @@ class PathSpans:
             error=decision.reason if decision.status == "unjudged" else None,
         )
         for call in calls:
-            self._call(ids, call)
+            self._call(ids, call, zero_ms)
 
-    def _call(self, ids: SpanIds, call: TracedCall) -> None:
+    def _call(self, ids: SpanIds, call: TracedCall, zero_ms: float) -> None:
+        """`zero_ms`: when the monotonic clock was 0, in Unix milliseconds."""
         step, own_id = call.step, self._sink.new_id()
         told: Attributes = {
             "gen_ai.usage.input_tokens": step.prompt_tokens,
@@ -157,7 +165,7 @@ class PathSpans:
             "gen_ai.usage.cache_read.input_tokens": step.cached_tokens,
             "gen_ai.response.finish_reason": step.finish_reason,
         }
-        begun_ms, ended_ms = self._unix_ms(call.begun_s), self._unix_ms(call.ended_s)
+        begun_ms, ended_ms = zero_ms + call.begun_s * 1000, zero_ms + call.ended_s * 1000
         self._emit(ids, step.mode, begun_ms, ended_ms, told, parent_id=ids.guard, span_id=own_id)
         for name, begun, ended in _phases(call, ended_ms):
             self._emit(ids, name, begun, ended, {}, parent_id=own_id)
@@ -227,9 +235,6 @@ class PathSpans:
         # The broker's clock may be set back meanwhile.
         ended_ms = max(begun_ms, ended_ms)
         self._sink.emit(Span(name, kind, ids.trace, span_id, parent, begun_ms, ended_ms, attributes, error))
-
-    def _unix_ms(self, monotonic_s: float) -> float:
-        return self._clock.now_ms() - (self._clock.monotonic_s() - monotonic_s) * 1000
 
 
 def call_trace(trace: Trace) -> CallTrace | None:

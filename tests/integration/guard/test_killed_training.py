@@ -50,8 +50,8 @@ def start(stage: Stage, folder: Path, job: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "guard.training.launch", str(job)])
 
 
-def finish(stage: Stage, folder: Path, job: Path) -> dict[str, torch.Tensor]:
-    assert start(stage, folder, job).wait(LONGEST_S) == 0
+def finished(process: subprocess.Popen[bytes], folder: Path) -> dict[str, torch.Tensor]:
+    assert process.wait(LONGEST_S) == 0
     weights: dict[str, torch.Tensor] = load_file(folder / "model" / "model.safetensors")
     return weights
 
@@ -60,19 +60,21 @@ def finish(stage: Stage, folder: Path, job: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", ["supervised", "grpo"])
 def test_a_killed_run_goes_on_to_the_same_weights(stage: Stage, tmp_path: Path) -> None:
-    whole = finish(stage, tmp_path / "whole", tmp_path / "job-whole")
-    rng = random.Random(stage)
-    folder = tmp_path / "killed"
-    for lines in KILLED_AFTER[stage]:
-        process = start(stage, folder, tmp_path / "job")
-        ends = time.monotonic() + LONGEST_S
-        while sum(1 for _ in records(folder)) < lines:
-            assert process.poll() is None and time.monotonic() < ends
-            time.sleep(0.02)
-        time.sleep(rng.random() * 0.5)  # in a step, between two, or while a state is written
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(10) == -signal.SIGKILL
-    again = finish(stage, folder, tmp_path / "job")
+    # The unbroken run meanwhile, on the other core.
+    with start(stage, tmp_path / "whole", tmp_path / "job-whole") as unbroken:
+        rng = random.Random(stage)
+        folder = tmp_path / "killed"
+        for lines in KILLED_AFTER[stage]:
+            process = start(stage, folder, tmp_path / "job")
+            ends = time.monotonic() + LONGEST_S
+            while sum(1 for _ in records(folder)) < lines:
+                assert process.poll() is None and time.monotonic() < ends
+                time.sleep(0.02)
+            time.sleep(rng.random() * 0.5)  # in a step, between two, or while a state is written
+            process.send_signal(signal.SIGKILL)
+            assert process.wait(10) == -signal.SIGKILL
+        again = finished(start(stage, folder, tmp_path / "job"), folder)
+        whole = finished(unbroken, tmp_path / "whole")
     assert all(torch.equal(again[name], whole[name]) for name in whole)
     steps = [record["step"] for record in records(folder)]
     assert steps == list(range(1, len(steps) + 1))

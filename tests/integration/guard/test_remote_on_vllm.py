@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from guard.checkpoint import Checkpoint
 from guard.errors import EngineNotReady, EngineTimeout
 from guard.prompt import PromptRenderer, Turn
+from guard.serving.call_trace import CallTrace, noting
 from guard.serving.engine import EngineParameters
 from guard.serving.identity import JudgeLimits
 from guard.serving.judge import Judge
@@ -22,7 +24,9 @@ from guard.serving.remote_options import RemoteOptions
 from schemas.identifiers import Mode
 from schemas.policy import Policy, PolicyExample
 from schemas.verdict import Unjudged, Verdict
+from tests.collector import attributes_of
 from tests.fixtures_vllm_server import API_KEY, VllmServer, sum_of
+from tests.waiting import until
 from workers.commands.judge import judge as judge_command
 from workers.policies import find_policies
 
@@ -31,6 +35,8 @@ pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 PACKS = ("community", "minors", "example-custom")
 # What two runs of one engine in other batches differ by, and a little more.
 SCORES_WITHIN = 0.01
+SAMPLED, UNSAMPLED = "0af7651916cd43dd8448eb211c80319c", "1bf7651916cd43dd8448eb211c80319c"
+ASKS = "c8be7c8270314442"
 WRITTEN = "vllm:generation_tokens_total{"
 
 
@@ -169,6 +175,36 @@ async def test_a_server_killed_under_load_leaves_no_message_unjudged(
     assert view.states()["serving"] == 1
     assert view.retries >= 1
     assert sum(one.tokens + one.calls for one in view.endpoints) == 0
+    await judge.close()
+
+
+async def test_a_servers_own_spans_are_children_of_the_span_that_asks(
+    vllm_server: VllmServer, served_checkpoint: Checkpoint, served_renderer: PromptRenderer
+) -> None:
+    judge = judge_over(served_checkpoint, served_renderer, engine_over(served_checkpoint, vllm_server))
+    await judge.start()
+    (policy,) = [entry.policy for entry in find_policies("") if entry.policy.id == "community"]
+    asked = question(policy, "how do I bake bread?", "think")
+    before = len(vllm_server.collector.spans)
+    # Neither gives a span, and would come first.
+    await judge.judge(asked)
+    with noting(CallTrace(f"00-{UNSAMPLED}-{ASKS}-00")):
+        await judge.judge(asked)
+    sampled = CallTrace(f"00-{SAMPLED}-{ASKS}-01")
+    begun_ns = time.time_ns()
+    with noting(sampled):
+        outcome = await judge.judge(asked)
+    ended_ns = time.time_ns()
+
+    await until(lambda: len(vllm_server.collector.spans) >= before + len(outcome.steps))
+    spans = vllm_server.collector.spans[before:]
+    assert {(span.trace_id.hex(), span.parent_span_id.hex()) for span in spans} == {(SAMPLED, ASKS)}
+    assert {(span.name, span.kind) for span in spans} == {("llm_request", Span.SPAN_KIND_SERVER)}
+    told = [attributes_of(span)["gen_ai.usage.completion_tokens"] for span in spans]
+    assert told == [step.completion_tokens for step in outcome.steps]
+    for span in spans:
+        assert begun_ns <= span.start_time_unix_nano <= span.end_time_unix_nano <= ended_ns
+    assert b"".join(vllm_server.collector.bodies).find(b"bread") == -1
     await judge.close()
 
 

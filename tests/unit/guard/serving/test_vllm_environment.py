@@ -18,6 +18,13 @@ def test_nobody_is_told_and_stdout_stays_free() -> None:
         assert chosen["VLLM_LOGGING_STREAM"] == "ext://sys.stderr"
 
 
+def test_vllm_is_told_of_no_collector() -> None:
+    """Its core would send spans of its own to the one that is meant for ours."""
+    told = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4317"}
+    for cpu in (True, False):
+        assert variables(told, 4, cpu=cpu)["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] == ""
+
+
 @pytest.mark.parametrize(("cores", "threads"), [(1, "1"), (2, "1"), (8, "7")])
 def test_one_core_is_left_to_others(cores: int, threads: str) -> None:
     assert variables({}, cores, cpu=True)["OMP_NUM_THREADS"] == threads

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from guard.errors import EngineAbsent, EngineNotReady
 from guard.serving import vllm_start
-from guard.serving.vllm_start import VllmOptions, engine_arguments, require_vllm, start_vllm
+from guard.serving.vllm_start import VllmOptions, engine_arguments, require_device, require_vllm, start_vllm
 
 
 def test_an_absent_system_library_is_named_before_anything_is_loaded(
@@ -27,6 +28,22 @@ def test_an_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EngineAbsent, match="vLLM is not installed"):
         require_vllm()
+
+
+@dataclass
+class Platform:
+    """What vLLM found to run on."""
+
+    unspecified: bool
+
+    def is_unspecified(self) -> bool:
+        return self.unspecified
+
+
+def test_a_build_for_gpus_that_finds_none_says_so() -> None:
+    with pytest.raises(EngineNotReady, match=r"found no GPU.*`nvidia-smi`.*`cpu`"):
+        require_device(Platform(unspecified=True))
+    require_device(Platform(unspecified=False))
 
 
 class Child:
