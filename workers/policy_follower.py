@@ -85,6 +85,7 @@ class PolicyFollower:
         self._ready = ready
         self._state = PolicyState(ready)
         self._at_end = self._changed = self._stopping = False
+        self._starting = True
         self._renewed: KafkaSettings | None = None
         self._told: set[tuple[int, int]] = set()
         self._unsent: deque[tuple[Record, DeadLetter]] = deque()
@@ -112,7 +113,7 @@ class PolicyFollower:
                 f"RSAFE_POLICIES__DEFAULT: topic {self._kafka.policies_topic} holds no policy {default!r} "
                 "for everybody; `rsafe policy publish` brings it there"
             )
-        self.book = self._snapshot()
+        self.book, self._starting = self._snapshot(), False
         return self.book
 
     def attach(self, use: Callable[[PolicyBook], None]) -> None:
@@ -163,15 +164,19 @@ class PolicyFollower:
             self._kafka, self._renewed = kafka, None
             self._state, self._at_end = PolicyState(self._ready), False
         self._take()
+        if self._at_end and self._changed:
+            # The letters come after it: one that cannot be written keeps no good version out of force.
+            return self._snapshot()
         self._send_letters()
-        if not (self._at_end and self._changed):
-            return None
-        return self._snapshot()
+        return None
 
     def _take(self) -> bool:
         """Whether any record came."""
         records, at_end = self._records.read()
         for record in records:
+            if self._starting and record.key is not None:
+                # Replaced before this start: nobody has to act, and compaction may have removed it as well.
+                self._unsent = deque(one for one in self._unsent if one[0].key != record.key)
             result = self._state.apply(record.key, record.value)
             if isinstance(result, RefusedChange):
                 self._refuse(record, result)

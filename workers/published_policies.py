@@ -12,7 +12,7 @@ import msgspec
 from schemas.policy import Policy, judgement_hash, policy_hash
 from schemas.policy_change import Change, PolicyChange, change_id, policy_key
 from workers.adapters.kafka_options import client_options
-from workers.adapters.topics_io import STALLED, Record, RecordWriter, read_records
+from workers.adapters.topics_io import Record, RecordWriter, read_whole
 from workers.errors import UsageError
 from workers.policies import PolicySet, load_policies
 from workers.policy_state import PolicyState, RefusedChange, Standing
@@ -79,14 +79,7 @@ def same(one: Policy, other: Policy) -> bool:
 def read_published(settings: Settings) -> Published:
     """What the topic holds now. Raises `StartError` and `StreamStopped`."""
     kafka, found = settings.kafka, Published()
-    for batch in read_records(
-        client_options(kafka),
-        kafka.policies_topic,
-        start="beginning",
-        follow=False,
-        timeout_s=kafka.start_timeout_s,
-        silence_s=kafka.start_timeout_s * STALLED,
-    ):
+    for batch in read_whole(kafka, kafka.policies_topic):
         for record in batch:
             found.add(record)
     return found

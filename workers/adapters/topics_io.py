@@ -15,9 +15,10 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 from confluent_kafka import TopicPartition as Place
 
 from schemas.keys import PARTITIONER
-from workers.adapters.kafka_options import Option
+from workers.adapters.kafka_options import Option, client_options
 from workers.adapters.kafka_refusals import look_for_refusal
 from workers.errors import StartError, StreamStopped, UsageError
+from workers.settings import KafkaSettings
 
 # The largest record that `moderation.dead-letters` takes; librdkafka's own default is below it.
 MAX_RECORD_BYTES: Final = 2_097_152
@@ -94,6 +95,15 @@ def read_records(
         raise StreamStopped(f"reading {topic}: {error.args[0].str()}") from error
     finally:
         consumer.close()
+
+
+def read_whole(kafka: KafkaSettings, topic: str) -> Iterator[list[Record]]:
+    """`read_records` from the beginning to the end; a broker that falls silent ends it, as `STALLED` says."""
+    options, timeout_s = client_options(kafka), kafka.start_timeout_s
+    silence_s = timeout_s * STALLED
+    return read_records(
+        options, topic, start="beginning", follow=False, timeout_s=timeout_s, silence_s=silence_s
+    )
 
 
 def read_span(

@@ -18,9 +18,8 @@ from rich.text import Text
 from schemas.dead_letter import read_dead_letter
 from schemas.decision import Decision
 from workers.adapters.topics_io import Record
-from workers.terminal import harmless
+from workers.terminal import ACTION_STYLES, harmless
 
-_STYLES: Final = {"block": "bold red", "flag": "yellow", "review": "magenta", "allow": "green"}
 # name, width in characters (fixed, so that batches of rows stand below each other), and from which width of
 # the terminal on the column is shown
 _DECISION_COLUMNS: Final = (
@@ -82,7 +81,7 @@ def decision_row(record: Record) -> Row | str:
         source,
         f"{decision.timings.total_ms:.0f}",
     )
-    return Row(cells, content, _STYLES[decision.action])
+    return Row(cells, content, ACTION_STYLES[decision.action])
 
 
 def dead_letter_row(record: Record) -> Row | str:

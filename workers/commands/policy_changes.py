@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import msgspec
 import yaml
 
 from schemas.policy import Policy, canonical_categories
+from schemas.policy_change import PolicyChange
 from workers.commands.policy_examples import run_examples
 from workers.errors import UsageError
 from workers.policies import find_policies
@@ -52,8 +53,25 @@ def publish(path: str, changed_by: str, why: str, tested: bool, dry_run: bool) -
     """
     settings = load_settings()
     found = [entry.policy for entry in find_policies(path, "PATH")]
-    published = read_published(settings)
-    now, changes, lines = datetime.now(UTC), [], []
+    changes, lines = _changes(settings, found, changed_by, why, dry_run=dry_run)
+    if tested:
+        if not run_examples(settings, found):
+            raise UsageError("an example failed; nothing is published")
+        # Which takes minutes: somebody else may have published meanwhile.
+        changes, lines = _changes(settings, found, changed_by, why, dry_run=dry_run)
+    if changes and not dry_run:
+        write_changes(changes, settings)
+    for line in lines:
+        click.echo(harmless(line))
+
+
+def _changes(
+    settings: Settings, found: Sequence[Policy], changed_by: str, why: str, *, dry_run: bool
+) -> tuple[list[PolicyChange], list[str]]:
+    """What publishing them writes after what the topic holds now, and says. Raises `UsageError`."""
+    published, now = read_published(settings), datetime.now(UTC)
+    changes: list[PolicyChange] = []
+    lines: list[str] = []
     for policy in found:
         name = _named(policy.tenant, policy.id)
         before = published.state.get(policy.tenant, policy.id)
@@ -70,12 +88,7 @@ def publish(path: str, changed_by: str, why: str, tested: bool, dry_run: bool) -
             f"  judgement_hash {change.judgement_hash}",
             f"  cache          {effect_on_cache(before, policy)}",
         ]
-    if tested and not run_examples(settings, found):
-        raise UsageError("an example failed; nothing is published")
-    if changes and not dry_run:
-        write_changes(changes, settings)
-    for line in lines:
-        click.echo(harmless(line))
+    return changes, lines
 
 
 @click.command()

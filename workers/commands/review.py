@@ -14,7 +14,7 @@ from schemas.decision import Decision
 from schemas.identifiers import Label
 from schemas.review import Review
 from workers.adapters.kafka_options import client_options
-from workers.adapters.topics_io import STALLED, RecordWriter, read_records
+from workers.adapters.topics_io import RecordWriter, read_whole
 from workers.errors import UsageError
 from workers.settings import Settings, load_settings
 
@@ -65,17 +65,9 @@ def review(
 
 
 def _find(settings: Settings, wanted: str) -> Decision:
-    topic, timeout_s = settings.kafka.decisions_topic, settings.kafka.start_timeout_s
+    topic = settings.kafka.decisions_topic
     decoder, needle = msgspec.json.Decoder(Decision), wanted.encode()
-    batches = read_records(
-        client_options(settings.kafka),
-        topic,
-        start="beginning",
-        follow=False,
-        timeout_s=timeout_s,
-        silence_s=timeout_s * STALLED,
-    )
-    for batch in batches:
+    for batch in read_whole(settings.kafka, topic):
         for record in batch:
             if record.value is None or needle not in record.value:  # decoding all would take minutes
                 continue

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from workers.adapters.kafka_options import client_options
 from workers.adapters.origins import fetch_records
-from workers.adapters.topics_io import STALLED, read_records
+from workers.adapters.topics_io import read_whole
 from workers.errors import UsageError, WorkerError
 from workers.judging import content_key
 from workers.progress import ProgressLine
@@ -83,14 +83,7 @@ def rows(
     kafka = settings.kafka
     form = RowForm(loaded_policies(settings), licence, dev_share, content_key(settings.secrets))
     options, reviews = client_options(kafka), Reviews()
-    for batch in read_records(
-        options,
-        kafka.reviews_topic,
-        start="beginning",
-        follow=False,
-        timeout_s=kafka.start_timeout_s,
-        silence_s=kafka.start_timeout_s * STALLED,
-    ):
+    for batch in read_whole(kafka, kafka.reviews_topic):
         for record in batch:
             reviews.add(record, account)
         if progress.passed_s() is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Final
 
 from workers.adapters.admin import WantedTopic
@@ -19,9 +19,19 @@ _PRINCIPAL: Final = "User:NAME"
 
 
 def kafka_findings(
-    facts: KafkaFacts, kafka: KafkaSettings, wanted: Sequence[WantedTopic]
+    facts: KafkaFacts,
+    kafka: KafkaSettings,
+    wanted: Sequence[WantedTopic],
+    *,
+    policies_followed: bool = False,
 ) -> Iterator[Finding]:
-    """Brokers, topics and group. `wanted`: every topic that this version uses, as `topics.yaml` has it."""
+    """Brokers, topics and group. `wanted`: every topic that this version uses, as `topics.yaml` has it.
+
+    `policies_followed`: a worker reads its policies from their topic, and does not start without it.
+    """
+    needed = {kafka.events_topic, kafka.decisions_topic, kafka.dead_letters_topic}
+    if policies_followed:
+        needed.add(kafka.policies_topic)
     plural = "broker" if facts.brokers == 1 else "brokers"
     yield ok(
         "kafka",
@@ -32,7 +42,7 @@ def kafka_findings(
     if kafka.delivery == "exactly-once":
         yield from _transactions(facts)
     for topic in wanted:
-        yield from _topic(topic, facts.topics[topic.name], facts, kafka)
+        yield from _topic(topic, facts.topics[topic.name], facts, kafka, needed)
     yield from _sizes(facts, kafka)
 
 
@@ -106,14 +116,13 @@ def _transactions(facts: KafkaFacts) -> Iterator[Finding]:
 
 
 def _topic(
-    topic: WantedTopic, found: TopicFacts, facts: KafkaFacts, kafka: KafkaSettings
+    topic: WantedTopic, found: TopicFacts, facts: KafkaFacts, kafka: KafkaSettings, needed: Set[str]
 ) -> Iterator[Finding]:
-    needed = topic.name in (kafka.events_topic, kafka.decisions_topic, kafka.dead_letters_topic)
     if found.trouble == "forbidden":
         return  # told of with the rights
     if found.trouble == "absent":
         what = f"{topic.name}: there is no such topic, or this user may not see it"
-        if needed:
+        if topic.name in needed:
             yield problem("topics", what, _CREATE)
         else:
             yield warning("topics", f"{what}; a worker does not need it", _CREATE)
@@ -131,7 +140,7 @@ def _topic(
             )
         )
     else:
-        wrong += _config(topic, found, kafka)
+        wrong += _config(topic, found, kafka, needed)
     if wrong:
         yield from wrong
     else:
@@ -182,7 +191,9 @@ def _partitions(topic: WantedTopic, found: TopicFacts, kafka: KafkaSettings) -> 
         )
 
 
-def _config(topic: WantedTopic, found: TopicFacts, kafka: KafkaSettings) -> Iterator[Finding]:
+def _config(
+    topic: WantedTopic, found: TopicFacts, kafka: KafkaSettings, needed: Set[str]
+) -> Iterator[Finding]:
     assert found.config is not None
     for name, value in topic.config.items():
         has = found.config.get(name, "")
@@ -192,9 +203,12 @@ def _config(topic: WantedTopic, found: TopicFacts, kafka: KafkaSettings) -> Iter
         if name == "message.timestamp.type" and topic.name == kafka.events_topic:
             yield from _timestamps(kafka, has)
         elif name == "cleanup.policy":
-            compacted = "compact" in has and "compact" not in value
-            lost = ": compaction removes all but the newest record of a conversation" if compacted else ""
-            yield (problem if compacted else warning)("topics", what + lost, _ALTER)
+            lost = ""
+            if "compact" in has and "compact" not in value:
+                lost = ": compaction removes all but the newest record of a conversation"
+            elif topic.name in needed and "delete" in has and "delete" not in value:
+                lost = ": retention removes what is in force"
+            yield (problem if lost else warning)("topics", what + lost, _ALTER)
         elif name == "retention.ms":
             if 0 <= int(has or -1) < int(value):
                 yield warning("topics", f"{what}: records go earlier", _ALTER)

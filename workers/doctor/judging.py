@@ -34,23 +34,30 @@ def policy_findings(settings: Settings) -> tuple[list[Finding], PolicySet | None
     except WorkerError as error:
         mend = "mend the file and look with `rsafe policy check`" if files else "publish the policy"
         return [problem("policies", line, mend) for line in str(error).splitlines()], None
-    return list(_of_policies(loaded, settings)), loaded
+    found = list(_of_policies(loaded, settings))
+    default = settings.policies.default
+    if default and loaded.default is None:  # only of the topic: files without it are refused above
+        mend = "publish it with `rsafe policy publish`, or name another one"
+        topic = settings.kafka.policies_topic
+        what = f"RSAFE_POLICIES__DEFAULT: topic {topic} holds no policy {default!r} for everybody"
+        return [*found, problem("policies", f"{what}: no worker starts", mend)], None
+    return found, loaded
 
 
 def _of_policies(loaded: PolicySet, settings: Settings) -> Iterator[Finding]:
     source = settings.policies.path or "the packs of this package"
     if settings.policies.source == "topic":
         source = f"the topic {settings.kafka.policies_topic}"
-    yield ok("policies", f"{len(loaded.by_id)} loaded from {source}, fingerprint {loaded.fingerprint[:12]}")
-    for name, policy in sorted(loaded.by_id.items()):
+    yield ok("policies", f"{len(loaded.all)} loaded from {source}, fingerprint {loaded.fingerprint[:12]}")
+    for policy in loaded.all:
         tenant = f" of tenant {policy.tenant}" if policy.tenant is not None else ""
         yield ok(
             "policies",
-            f"{name} {policy.version}{tenant}: {len(policy.categories)} categories, {policy.mode}, policy "
-            f"hash {policy_hash(policy)[:12]}, judgement hash {judgement_hash(policy)[:12]}",
+            f"{policy.id} {policy.version}{tenant}: {len(policy.categories)} categories, {policy.mode}, "
+            f"policy hash {policy_hash(policy)[:12]}, judgement hash {judgement_hash(policy)[:12]}",
         )
         yield from _of_policy(policy)
-    if loaded.default is None:
+    if not settings.policies.default:
         yield warning(
             "policies",
             "there is no default: events of tenants without a policy become dead letters",

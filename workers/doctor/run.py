@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, Protocol
 
 from guard.errors import GuardError
 from guard.serving.judge import Judge
@@ -31,6 +31,12 @@ LOOK_S: Final = 15.0
 _AFTER_SETTINGS: Final = "mend the settings first"
 
 
+class RightsOf(Protocol):
+    """The rights that a worker needs, as `workers.kafka_rights.rights` tells them."""
+
+    def __call__(self, kafka: KafkaSettings, *, policies: Literal["files", "topic"]) -> Sequence[Right]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """By which the checks learn of the world outside; each may raise `WorkerError`."""
@@ -42,7 +48,7 @@ class Ports:
     python: str
     librdkafka: Callable[[], str]
     topics: Callable[[Settings], Sequence[WantedTopic]]
-    rights: Callable[[KafkaSettings], Sequence[Right]]
+    rights: RightsOf
     kafka: Callable[[KafkaSettings, Sequence[str]], KafkaFacts]
     redis: Callable[[RedisSettings, bool], Awaitable[RedisFacts]]
 
@@ -118,9 +124,13 @@ class Doctor:
             take([problem("kafka", str(error), mend)])
             take([not_checked(area, "no broker lets this client in") for area in away])
             return None
-        take(list(kafka_findings(facts, settings.kafka, wanted)))
-        take(list(right_findings(facts, settings.kafka, self._ports.rights(settings.kafka))))
+        followed = settings.policies.source == "topic"
+        take(list(kafka_findings(facts, settings.kafka, wanted, policies_followed=followed)))
+        take(list(right_findings(facts, settings.kafka, self._rights(settings))))
         return facts
+
+    def _rights(self, settings: Settings) -> Sequence[Right]:
+        return self._ports.rights(settings.kafka, policies=settings.policies.source)
 
     async def _redis(
         self, settings: Settings, take: Callable[[Sequence[Finding]], None]

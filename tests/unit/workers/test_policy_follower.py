@@ -131,6 +131,19 @@ async def test_a_change_replaces_the_snapshot_as_a_whole() -> None:
     assert used[0] is before
 
 
+async def test_a_bad_record_is_told_at_each_start_until_another_takes_its_place() -> None:
+    bad, good = (b"/community", b"{"), published("community", None, "1")
+    letters = Letters()
+    mended = follower(Topic([bad, good, (b"/b", b"{")]), letters)
+    mended.load()
+    await until(mended, lambda: bool(letters.sent))
+    assert [record.key for record, _ in letters.sent] == [b"/b"]
+    while_running = follower(Topic([good], [], [bad, published("community", None, "2")]), letters)
+    while_running.load()
+    await until(while_running, lambda: len(letters.sent) == 2)
+    assert letters.sent[1][0].key == b"/community"
+
+
 async def test_a_bad_record_leaves_the_version_before_and_is_a_dead_letter_once() -> None:
     letters, key = Letters(fails=1), b"/community"
     topic = Topic([published("community", None, "1"), (key, b"{")])
@@ -145,6 +158,16 @@ async def test_a_bad_record_leaves_the_version_before_and_is_a_dead_letter_once(
     assert isinstance(one.observer, Observer)
     assert one.observer.outcomes.count("refused") == 1
     assert one.observer.failures == ["not delivered"]
+
+
+async def test_a_letter_that_cannot_be_written_keeps_no_good_version_out_of_force() -> None:
+    good = [published("community", None, "1")], [(b"/community", b"{"), published("community", None, "2")]
+    one = follower(Topic(*good), Letters(fails=10**9))
+    one.load()
+    observer = one.observer
+    assert isinstance(observer, Observer)
+    await until(one, lambda: bool(observer.failures))
+    assert versions(one.book) == {"community": "2"}
 
 
 async def test_new_credentials_never_show_a_half_read_topic() -> None:

@@ -51,7 +51,7 @@ class Topic:
 @pytest.fixture
 def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
     made = Topic()
-    monkeypatch.setattr(published_policies, "read_records", made.read)
+    monkeypatch.setattr(published_policies, "read_whole", made.read)
     monkeypatch.setattr("workers.commands.policy_changes.write_changes", made.write)
     monkeypatch.setenv("RSAFE_POLICIES__SOURCE", "topic")
     monkeypatch.setenv("RSAFE_POLICIES__DEFAULT", "house")
@@ -189,3 +189,21 @@ def test_examples_pass_or_fail_by_what_the_policy_makes_of_them(topic: Topic, tm
 def test_a_policy_without_examples_is_not_tested(topic: Topic, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no examples"):
         publish(file(tmp_path, "1"), "--test")
+
+
+def test_what_was_published_while_examples_were_judged_is_looked_at(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = file(tmp_path / "other", "1", "betting")
+
+    def judge(*_: Any) -> bool:
+        publish(other)
+        return True
+
+    monkeypatch.setattr("workers.commands.policy_changes.run_examples", judge)
+    with pytest.raises(UsageError, match="version '1' was published with other content"):
+        publish(file(tmp_path, "1"), "--test")
+    (change,) = topic.changes()
+    assert change.policy is not None
+    assert change.policy.categories[0].definition == "betting"

@@ -46,7 +46,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes]]:
         yield [Record(topic, 0, offset, 1, b"k", value, []) for offset, value in enumerate(VALUES)]
 
     monkeypatch.setattr(module, "RecordWriter", Writer)
-    monkeypatch.setattr(module, "read_records", read)
+    monkeypatch.setattr(module, "read_whole", read)
     return acknowledged
 
 

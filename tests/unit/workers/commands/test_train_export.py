@@ -50,7 +50,7 @@ class Kafka:
 @pytest.fixture
 def kafka(monkeypatch: pytest.MonkeyPatch) -> Kafka:
     found = Kafka()
-    monkeypatch.setattr(module, "read_records", found.read)
+    monkeypatch.setattr(module, "read_whole", found.read)
     monkeypatch.setattr(module, "fetch_records", found.fetch)
     return found
 

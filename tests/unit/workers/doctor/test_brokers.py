@@ -63,6 +63,23 @@ def test_what_is_wrong_with_a_topic_is_told(facts: KafkaFacts, status: str, word
     assert any(one.status == status and words in one.what and one.remedy for one in found(facts))
 
 
+def test_policies_that_are_followed_must_not_expire() -> None:
+    facts = with_config("moderation.policies", cleanup_policy="delete")
+    assert not any(one.status == "problem" for one in found(facts))
+    followed = kafka_findings(facts, KAFKA, wanted(), policies_followed=True)
+    (one,) = [one for one in followed if one.status == "problem"]
+    assert "retention removes what is in force" in one.what
+
+
+def test_a_worker_that_follows_the_topic_of_policies_needs_it() -> None:
+    facts = with_topic("moderation.policies", trouble="absent")
+    (one,) = [one for one in found(facts) if "moderation.policies" in one.what]
+    assert one.status == "warning"
+    followed = kafka_findings(facts, KAFKA, wanted(), policies_followed=True)
+    (one,) = [one for one in followed if one.status != "ok"]
+    assert one.status == "problem"
+
+
 def test_longer_retention_and_more_room_are_fine() -> None:
     assert found(with_config(EVENTS, retention_ms="-1")) == []
     assert found(with_config(LETTERS, max_message_bytes="99999999")) == []

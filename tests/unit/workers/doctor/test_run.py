@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from guard.checkpoint import find_checkpoint
-from tests.unit.workers.doctor.facts import good_kafka, good_redis
+from tests.unit.workers.doctor.facts import good_kafka, good_redis, with_topic
 from workers.commands.topics import wanted_topics
 from workers.doctor.facts import KafkaFacts, RedisFacts
 from workers.doctor.findings import AREAS, Area, Finding
@@ -150,3 +150,20 @@ async def test_a_server_that_nobody_hears_is_a_problem() -> None:
     findings = await found(ports(settings={"guard": guard}), "engine")
     assert [one.status for one in findings] == ["problem"]
     assert "http://127.0.0.1:1" in findings[0].what
+
+
+async def test_who_follows_the_topic_of_policies_needs_it_and_the_right_to_read_it() -> None:
+    tree = {"policies": {"source": "topic"}}
+    names: dict[str, list[str]] = {}
+
+    def kafka(*_: object) -> KafkaFacts:
+        return with_topic("moderation.policies", operations=frozenset({"Describe"}))
+
+    def absent(*_: object) -> KafkaFacts:
+        return with_topic("moderation.policies", trouble="absent")
+
+    for name, facts in (("rights", kafka), ("topics", absent)):
+        findings = await found(ports(settings=tree, kafka=facts), "topics", "rights")
+        names[name] = [one.what for one in findings if one.status == "problem"]
+    assert names["rights"] == ["topic moderation.policies: this user lacks Read"]
+    assert [what.partition(":")[0] for what in names["topics"]] == ["moderation.policies"]
