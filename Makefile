@@ -30,7 +30,7 @@ say = @printf '\033[1m→ %s\033[0m\n' "$(1)"
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-demo: venv ## Chat events through a real Kafka, Redis and guard, with a live table (ARGS="--keep-running")
+demo: venv ## Chat events through a real Kafka, Redis and guard, with a live table (ARGS="--keep-running"; ARGS="--story raid")
 	@$(BIN)/rsafe demo $(ARGS)
 
 # What needs no service runs on all cores; the rest shares one engine, one broker and one Redis, and runs alone.
@@ -107,8 +107,8 @@ image: ## The container image (VARIANT=gpu IMAGE=name ARGS="--build-arg BASE=…
 	@$(BUILDER) --build-arg EXTRA=$(VARIANT) --build-arg LOCK=requirements/$(VARIANT).lock \
 	  --tag $(IMAGE):$(if $(filter gpu,$(VARIANT)),gpu,latest) $(ARGS) .
 
-test-image: venv ## The image, built and run for real with buildah (root, Debian); half an hour or so
-	@RSAFE_TEST_IMAGE=1 $(BIN)/python -m pytest tests/image $(ARGS)
+test-image: venv ## The image, built and run for real with buildah (root, Debian; VARIANT=gpu); ten minutes or so
+	@RSAFE_TEST_IMAGE=1 RSAFE_TEST_IMAGE_VARIANT=$(VARIANT) $(BIN)/python -m pytest tests/image $(ARGS)
 
 bench: venv ## Benchmarks; tables go to benchmarks/results/
 	@$(BIN)/python -m benchmarks.guard_bound $(ARGS)

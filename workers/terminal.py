@@ -1,9 +1,18 @@
-"""Text from elsewhere, made harmless for a terminal."""
+"""Text from elsewhere, made harmless for a terminal; and the colours of what was decided."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from typing import Final
+
+ACTION_STYLES: Final[Mapping[str, str]] = {
+    "block": "bold red",
+    "flag": "yellow",
+    "review": "magenta",
+    "allow": "green",
+}
+"""By action, in the words of `rich`."""
 
 # Control characters move the cursor or start escape sequences; format characters (bidirectional overrides,
 # zero-width joiners) let a line show other than what it holds; separators break it; surrogates are no text.

@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.decision import Decision
+from workers.terminal import ACTION_STYLES
 
 NEWEST_ROWS: Final = 18
 TEXT_COLUMNS: Final = 44
-_STYLES: Final = {"block": "bold red", "flag": "yellow", "review": "magenta", "allow": "green"}
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +147,7 @@ class Board:
         for name in ("who", "said", "policy", "verdict → action", "category", "score", "from", "ms"):
             table.add_column(name, no_wrap=True, justify="right" if name in {"score", "ms"} else "left")
         for row in self._rows:
-            style = _STYLES.get(row.action, "")
+            style = ACTION_STYLES.get(row.action, "")
             cells = enumerate(row.cells())
             table.add_row(*(Text(cell, style=style if index == 3 else "") for index, cell in cells))
         done = f"{self._seen + self._dead_letters} of {self._expected} events"

@@ -1,4 +1,4 @@
-"""A worker as a child process: started, awaited, stopped."""
+"""A worker, or another long-running command, as a child process: started, awaited, stopped."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ _POLL_S: Final = 0.5
 _LOG_LINES: Final = 15
 
 
-def spawn_worker(environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start `rsafe worker` in a session of its own, with exactly this environment; output goes to `log`."""
+def spawn_worker(
+    environment: Mapping[str, str], log: Path, command: str = "worker"
+) -> subprocess.Popen[bytes]:
+    """Start `rsafe worker`, or another command, in a session of its own, with exactly this environment.
+
+    Its output goes to `log`.
+    """
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "workers", "worker"],
+            [sys.executable, "-m", "workers", command],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -36,9 +41,13 @@ def spawn_worker(environment: Mapping[str, str], log: Path) -> subprocess.Popen[
 
 
 class WorkerProcess:
-    """`rsafe worker` in a process group of its own, its output in a file."""
+    """`rsafe worker` in a process group of its own, its output in a file; or another `command` that has the
+    worker's health."""
 
-    def __init__(self, *, environment: Mapping[str, str], health_port: int, log: Path) -> None:
+    def __init__(
+        self, *, environment: Mapping[str, str], health_port: int, log: Path, command: str = "worker"
+    ) -> None:
+        self._subcommand = command
         self._environment = {
             **os.environ,
             **environment,
@@ -51,7 +60,7 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Start it; returns at once."""
-        self._process = spawn_worker(self._environment, self.log)
+        self._process = spawn_worker(self._environment, self.log, self._subcommand)
 
     def wait_ready(self, on_wait: Callable[[float], None], timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait until it judges. `on_wait` gets the seconds waited. Raises StartError with the log's end."""
@@ -59,11 +68,26 @@ class WorkerProcess:
         while not self._is_ready():
             waited = time.monotonic() - started
             if self.exit_code is not None:
-                raise StartError(f"the worker ended with exit code {self.exit_code}; {self.last_lines()}")
+                raise StartError(
+                    f"the {self.name} ended with exit code {self.exit_code}; {self.last_lines()}"
+                )
             if waited > timeout_s:
-                raise StartError(f"the worker is not ready after {timeout_s:.0f} s; {self.last_lines()}")
+                raise StartError(f"the {self.name} is not ready after {timeout_s:.0f} s; {self.last_lines()}")
             on_wait(waited)
             time.sleep(_POLL_S)
+
+    @property
+    def name(self) -> str:
+        """As sentences name it."""
+        return "worker" if self._subcommand == "worker" else f"process of `rsafe {self._subcommand}`"
+
+    def get(self, path: str) -> str | None:
+        """What its health server answers with status 200, else None."""
+        try:
+            with urllib.request.urlopen(f"{self.url}{path}", timeout=2) as response:  # noqa: S310 - our own URL
+                return str(response.read().decode())
+        except (urllib.error.URLError, OSError):
+            return None
 
     @property
     def exit_code(self) -> int | None:
@@ -97,8 +121,4 @@ class WorkerProcess:
         return "the last lines of its log:\n" + "\n".join(lines)
 
     def _is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2) as response:  # noqa: S310 - our own URL
-                return bool(response.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+        return self.get("/health/ready") is not None

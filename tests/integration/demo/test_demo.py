@@ -25,7 +25,7 @@ def test_it_ends_by_itself_and_accounts_for_every_event(tmp_path: Path) -> None:
     assert re.search(r"^decisions +57 ", run.stdout, re.MULTILINE)
     assert re.search(r"^dead letters +3$", run.stdout, re.MULTILINE)
     assert "a stand-in without a model" in run.stdout
-    assert _processes_of(tmp_path) == []
+    assert processes_of(tmp_path) == []
 
 
 def test_kept_running_it_ends_well_when_told_to_and_leaves_nothing(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_kept_running_it_ends_well_when_told_to_and_leaves_nothing(tmp_path: Pat
         process.send_signal(signal.SIGTERM)
         process.stdout.read()
         assert process.wait(60) == 0
-    assert _processes_of(tmp_path) == []
+    assert processes_of(tmp_path) == []
 
 
 def test_a_broker_that_does_not_answer_is_one_sentence_and_no_success(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_broker_that_does_not_answer_is_one_sentence_and_no_success(tmp_path: 
     assert "Traceback" not in run.stderr
 
 
-def _processes_of(folder: Path) -> list[str]:
+def processes_of(folder: Path) -> list[str]:
     """Command lines of workers whose log lies in `folder` (they hold it open)."""
     found = []
     for process in Path("/proc").iterdir():
