@@ -16,7 +16,13 @@ import pytest
 HELM = shutil.which("helm")
 in_ci = os.environ.get("CI") == "true"
 absent_in_ci = in_ci and HELM is None
-with_helm = ["test_dead_values.py", "test_goldens_fresh.py", "test_refusals.py", "test_templates.py"]
+with_helm = [
+    "test_components.py",
+    "test_dead_values.py",
+    "test_goldens_fresh.py",
+    "test_refusals.py",
+    "test_templates.py",
+]
 collect_ignore = with_helm if absent_in_ci else []
 # The CRDs lie beside the helm that `make test-cluster` builds.
 if in_ci and not (HELM and (Path(HELM).resolve().parents[1] / "crds-keda").is_dir()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -248,6 +249,21 @@ def test_large_thresholds_are_whole_numbers_to_keda() -> None:
     assert waiting["metadata"]["threshold"] == "3000000"
 
 
+def test_keda_counts_the_questions_of_the_release_s_own_workers() -> None:
+    values = yaml.safe_load(SASL)
+    values["autoscaling"]["keda"] = {"guardQueue": {"serverAddress": "http://prometheus:9090"}}
+    _, waiting = objects(yaml.safe_dump(values))["ScaledObject/demo-rsafe-stream"]["spec"]["triggers"]
+    found = re.search(r'pod=~"([^"]+)"', waiting["metadata"]["query"])
+    assert found is not None
+    assert re.fullmatch(found[1], "demo-rsafe-stream-6d4cf56db6-x2x9z")
+    for other in (
+        "demo-rsafe-stream-conduct-0",
+        "other-6d4cf56db6-x2x9z",
+        "demo-rsafe-stream-b-6d4cf56db6-x2x9z",
+    ):
+        assert re.fullmatch(found[1], other) is None
+
+
 def test_keda_logs_in_with_the_workers_secrets() -> None:
     found = objects(SASL)
     (trigger,) = found["ScaledObject/demo-rsafe-stream"]["spec"]["triggers"]
@@ -373,6 +389,22 @@ def test_sentinels_are_reached_as_their_servers_are(
         "secrets": {"redisUrl": {"existingSecret": "redis"}},
     }
     assert egress_ports(objects(yaml.safe_dump(values)))[-1] == ports
+
+
+@pytest.mark.parametrize(
+    ("argument", "ports"),
+    [
+        ("--otlp-traces-endpoint=http://collector:4317", [[53, 53], [4317, 4318]]),
+        ("--otlp_traces_endpoint=http://collector:4317", [[53, 53], [4317, 4318]]),
+        ("--max-num-batched-tokens=16384", [[53, 53]]),
+    ],
+)
+def test_guard_servers_reach_the_collector_where_they_are_told_of_one(
+    argument: str, ports: list[list[int]]
+) -> None:
+    guard = {"enabled": True, "args": [argument], "image": {"variant": "cpu"}}
+    values = {"networkPolicy": {"enabled": True}, "guard": guard}
+    assert egress_ports(objects(yaml.safe_dump(values)), "-guard") == ports
 
 
 @pytest.mark.parametrize("link", ["redis", "traces"])
@@ -565,6 +597,21 @@ def test_who_may_read_metrics_and_who_may_ask_for_conduct() -> None:
         "demo-rsafe-stream": ["prometheus"],
         "demo-rsafe-stream-conduct": ["prometheus", "desk"],
     }
+
+
+def test_what_conduct_counts_is_told_to_nobody_who_is_not_named() -> None:
+    desk = {"podSelector": {"matchLabels": {"app": "desk"}}}
+    nobody, somebody = (
+        objects(
+            yaml.safe_dump(
+                {"conduct": {"enabled": True}, "networkPolicy": {"enabled": True, "viewFrom": named}}
+            )
+        )
+        for named in ([], [desk])
+    )
+    assert policy(nobody, "-conduct")["ingress"] == []
+    (rule,) = policy(somebody, "-conduct")["ingress"]
+    assert rule["from"] == [desk]
 
 
 def test_every_process_of_conduct_can_be_asked_also_while_it_is_not_ready() -> None:
