@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.measure import create_dead_letters_topic, create_topic
+from benchmarks.measure import create_dead_letters_topic, create_topic, memory_mib
 from workers.adapters.embedded_addresses import Addresses
 from workers.demo.worker_process import WorkerProcess
 from workers.load.figures import LoadReport
@@ -104,10 +104,7 @@ class Site:
         """Resident memory of the worker's process, as the system counts it."""
         assert self._worker is not None
         assert self._worker.pid is not None
-        for line in Path(f"/proc/{self._worker.pid}/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        raise RuntimeError("the worker has ended")
+        return memory_mib(self._worker.pid)
 
     def stop(self) -> None:
         """End what runs."""

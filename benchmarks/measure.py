@@ -230,6 +230,21 @@ def _partitions(consumer: Any, topic: str) -> list[int]:
     return sorted(found.partitions)
 
 
+def processor_s(pid: int) -> float:
+    """Processor time of a process so far, its threads included, in seconds."""
+    after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2]
+    user, system = after_name.split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mib(pid: int, row: str = "VmRSS") -> float:
+    """Resident memory of a process in MiB, now or (`VmHWM`) at its highest, as the system counts it."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"{row}:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"process {pid} has ended")
+
+
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):

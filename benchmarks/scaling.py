@@ -16,7 +16,6 @@ Also what an event, a decision and a verdict take on disk and in Redis, which `r
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 import uuid
@@ -38,6 +37,7 @@ from benchmarks.measure import (
     load,
     machine_facts,
     middle,
+    processor_s,
     rate_of,
     ratios,
     read_values,
@@ -101,11 +101,11 @@ class Bench:
             self._wait_divided(run, count)
             records = repeated(self._records, questions=QUESTIONS, conversations=CONVERSATIONS)
             records = records if hits else _new(records)
-            memory, before = self._redis_bytes(), sum(map(_cpu_s, workers))
+            memory, before = self._redis_bytes(), _cpu_s(workers)
             load(self._servers, f"events-{run}", records)
             decisions = f"decisions-{run}"
             wait_for_records(self._servers, decisions, self._records, process=None, timeout_s=TIMEOUT_S)
-            cpu_s = sum(map(_cpu_s, workers)) - before
+            cpu_s = _cpu_s(workers) - before
             memory = self._redis_bytes() - memory
         finally:
             for worker in workers:
@@ -176,10 +176,8 @@ def _new(records: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]
         yield key, msgspec.json.encode(msgspec.structs.replace(event, message=message))
 
 
-def _cpu_s(worker: WorkerProcess) -> float:
-    """Processor time of a process so far, its threads included, in seconds."""
-    fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _cpu_s(workers: Iterable[WorkerProcess]) -> float:
+    return sum(processor_s(worker.pid) for worker in workers if worker.pid is not None)
 
 
 def report(known: Mapping[int, list[Measure]], unknown: Mapping[int, list[Measure]], records: int) -> None:

@@ -16,6 +16,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.error
 import urllib.parse
@@ -48,6 +49,12 @@ VARIABLES: Final = {
 COLUMNS: Final = 24  # of Grafana's grid
 _CELL_INCHES: Final = (0.62, 0.34)
 _TEXT: Final = 7
+# Grafana's units: what stands beside the title, and by how much values are multiplied.
+UNITS: Final = {"percentunit": ("%", 100), "bytes": ("MiB", 2**-20), "cps": ("/s", 1), "reqps": ("/s", 1)}
+UNTOLD: Final = frozenset({"__name__", "instance", "job"})
+NO_UNIT: Final = frozenset({"", "short", "none"})
+# Digests are told by their beginning.
+_DIGEST: Final = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ def ready() -> bool:
 
 def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
     """Those that ask something, rows opened."""
-    found = []
+    found: list[dict[str, Any]] = []
     for panel in dashboard["panels"]:
         found += panel.get("panels", []) if panel["type"] == "row" else [panel]
     return [panel for panel in found if panel.get("targets")]
@@ -143,8 +150,9 @@ def series_of(target: dict[str, Any], began: float, ended: float) -> list[Series
 def legend(form: str, labels: dict[str, str]) -> str:
     """Grafana's name of a line."""
     if form in ("", "__auto"):
-        return ", ".join(f"{key}={value}" for key, value in labels.items() if key != "__name__")
-    return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda label: labels.get(label[1], ""), form)
+        form = ", ".join(f"{key} {value}" for key, value in labels.items() if key not in UNTOLD)
+    named = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda label: labels.get(label[1], ""), form)
+    return _DIGEST.sub(r"\1…", named)
 
 
 def draw(dashboard: dict[str, Any], began: float, ended: float, path: Path) -> None:
@@ -165,26 +173,43 @@ def draw(dashboard: dict[str, Any], began: float, ended: float, path: Path) -> N
 
 
 def draw_panel(axes: Axes, panel: dict[str, Any], lines: list[Series], began: float) -> None:
-    """One panel: a number for those that show one, else lines over the seconds of the run."""
-    unit = panel.get("fieldConfig", {}).get("defaults", {}).get("unit", "")
+    """One panel: a number or text for those that show one, else lines over the seconds of the run."""
+    unit, factor = unit_of(panel)
     axes.set_title(f"{panel['title']}{f'  [{unit}]' if unit else ''}", fontsize=_TEXT + 1, loc="left")
     axes.tick_params(labelsize=_TEXT - 1)
     lines = [line for line in lines if line.values]
     if not lines:
         axes.text(0.5, 0.5, "no data", ha="center", va="center", fontsize=_TEXT, transform=axes.transAxes)
         axes.set_axis_off()
-    elif panel["type"] in ("stat", "gauge", "table", "bargauge"):
-        said = "\n".join(f"{line.name[:48]}  {line.values[-1][1]:.3g}".strip() for line in lines[:6])
-        axes.text(0.5, 0.5, said, ha="center", va="center", fontsize=_TEXT + 2, transform=axes.transAxes)
+    elif panel["type"] == "table":
+        said = "\n".join(textwrap.fill(line.name, 70) for line in lines[:6])
+        axes.text(0, 0.8, said, ha="left", va="top", fontsize=_TEXT, transform=axes.transAxes)
+        axes.set_axis_off()
+    elif panel["type"] in ("stat", "gauge", "bargauge"):
+        said = "\n".join(f"{line.name}  {line.values[-1][1] * factor:.4g}".strip() for line in lines[:6])
+        axes.text(0.5, 0.5, said, ha="center", va="center", fontsize=_TEXT + 3, transform=axes.transAxes)
         axes.set_axis_off()
     else:
         for line in lines:
-            axes.plot([when - began for when, _ in line.values], [value for _, value in line.values], lw=1)
+            seconds = [when - began for when, _ in line.values]
+            axes.plot(seconds, [value * factor for _, value in line.values], lw=1)
         axes.grid(visible=True, color="#dddddd", linewidth=0.5)
         axes.set_ylim(bottom=min(0.0, *axes.get_ylim()))
-        names = [line.name for line in lines]
-        if any(names):
-            axes.legend(names[:8], fontsize=_TEXT - 2, loc="upper left", frameon=False, ncols=2)
+        if any(names := [line.name for line in lines]):
+            axes.legend(
+                names[:8],
+                loc="upper left",
+                bbox_to_anchor=(-0.02, -0.1),
+                fontsize=_TEXT - 1.5,
+                ncols=4,
+                frameon=False,
+            )
+
+
+def unit_of(panel: dict[str, Any]) -> tuple[str, float]:
+    """What the numbers of a panel are counted in, and what they are multiplied by for it."""
+    unit: str = panel.get("fieldConfig", {}).get("defaults", {}).get("unit", "")
+    return UNITS.get(unit, ("" if unit in NO_UNIT else unit, 1.0))
 
 
 if __name__ == "__main__":
