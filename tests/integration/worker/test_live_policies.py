@@ -124,7 +124,9 @@ def test_a_bad_record_leaves_the_version_before_and_is_a_dead_letter(live: LiveT
     told = read_dead_letter(letter.headers())
     assert (told.reason, told.topic) == ("invalid_policy", f"{live.name}.policies")
     assert (letter.key(), letter.value()) == (b"/house", b'{"change": "published"}')
-    assert 'rsafe_policy_records_total{outcome="refused"} 1.0' in worker.get("/metrics")
+    # Counted once the broker has said that it has the letter, which may be after we read it.
+    refused = 'rsafe_policy_records_total{outcome="refused"} 1.0'
+    wait_for(lambda: refused in worker.get("/metrics"), "the count of it")
     live.send("second", "good day")
     assert live.version_of("second") == "1"
     assert worker.stop() == 0
