@@ -33,7 +33,8 @@ help: ## List the targets
 demo: venv ## Chat events through a real Kafka, Redis and guard, with a live table (ARGS="--keep-running"; ARGS="--story raid")
 	@$(BIN)/rsafe demo $(ARGS)
 
-# What needs no service runs on all cores; the rest shares one engine, one broker and one Redis, and runs alone.
+# What needs no service runs on all cores; the rest shares one engine, one broker and one Redis, and runs alone, also
+# after tests that failed (exit code 1) among the first: one run tells all of them.
 ALONE := tests/unit tests/architecture
 test: lint types ## Everything that CI runs: format, lint, types, import fences, all tests (ARGS="-k name")
 ifdef ARGS
@@ -41,9 +42,10 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	$(call say,tests without services)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ALONE)
-	$(call say,tests with services)
-	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ALONE) tests/cluster)
+	@code=0; OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ALONE) || code=$$?; \
+	[ $$code -le 1 ] || exit $$code; \
+	printf '\033[1m→ tests with services\033[0m\n'; \
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(ALONE) tests/cluster) || code=$$?; exit $$code
 endif
 
 # Exit code 3 of the build: no Go here; then the tests say that they are skipped, or fail in CI.

@@ -298,11 +298,15 @@ async def test_prompts_that_would_end_a_server_are_not_sent(remote_folder: Path)
 async def test_a_server_of_which_all_connections_are_taken_is_well_all_the_same(remote_folder: Path) -> None:
     async with servers(1) as found, started(remote_folder, *found, max_connections=1) as engine:
         found[0].answer = never
-        calls = [asyncio.ensure_future(ask(engine, patience_s=0.6)) for _ in range(3)]
+        holder = asyncio.ensure_future(ask(engine))
+        await until(lambda: len(found[0].calls) == 1)
+        calls = [asyncio.ensure_future(ask(engine, patience_s=0.6)) for _ in range(2)]
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(outcome, EngineTimeout)
         assert len(found[0].calls) == 1
         assert engine.fleet().ejections == {}
+        holder.cancel()
+        await asyncio.gather(holder, return_exceptions=True)
 
 
 async def test_an_endless_answer_is_not_read(remote_folder: Path) -> None:
