@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.client import Cluster, Helm, eventually
+from tests.cluster.client import Cluster, Helm, Object, eventually
 from tests.cluster.control_plane import Site, control_plane, environment
 from tests.conftest import require
 from workers.errors import StartError
@@ -56,12 +56,18 @@ def cluster(site: Site) -> Iterator[Cluster]:
             for file in CRDS:
                 # Some of them are too long for the annotation that `apply` would write.
                 asked.run("create", "-f", str(site.programs / file))
-            asked.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+            # Not `kubectl wait`, which fails on a CRD whose conditions are null, as they are when it is new.
+            eventually(lambda: asked.items("crd"), lambda found: all(map(_established, found)))
             asked.create(*(_node(name, **words) for name, words in NODES.items()))
             asked.run("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
             yield asked
     except StartError as error:
         pytest.fail(str(error), pytrace=False)
+
+
+def _established(crd: Object) -> bool:
+    conditions = crd.get("status", {}).get("conditions") or ()
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 
 def _node(name: str, *, gpus: str = "", **labels: str) -> dict[str, object]:
@@ -89,8 +95,9 @@ def namespace(cluster: Cluster, numbered: Callable[[str], str]) -> Iterator[str]
     name = numbered("restricted")
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
     cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": levels}})
-    # Pods are refused until their account is there.
-    eventually(lambda: cluster.names(name), lambda names: "serviceaccount/default" in names)
+    # What controllers put into each: pods are refused without the account, and a test that compares what is
+    # there before and after must not take either for the chart's.
+    eventually(lambda: cluster.names(name), {"serviceaccount/default", "configmap/kube-root-ca.crt"}.issubset)
     yield name
     cluster.run("delete", "namespace", name, "--wait=false")
 
