@@ -16,13 +16,15 @@ HEAD = Place("events", 1, 50)
 
 
 class FakeSite:
-    """`behind`, `answered`: what the watch tells of each slow event in turn."""
+    """`behind`, `answered`: what the watch tells of each slow event in turn. `committed`: offsets of the
+    slow one's partition, one each time that it is asked; the last stays."""
 
     workers = ("the worker",)
     repeat = 1
 
-    def __init__(self, behind: list[int], answered: list[bool]) -> None:
+    def __init__(self, behind: list[int], answered: list[bool], *committed: int) -> None:
         self.heads: list[Place] = []
+        self._committed = [*committed] or [HEAD.offset]
         self.load = SimpleNamespace(add=self._add, ends=lambda: {0: 110, 1: 91})
         self.watch = SimpleNamespace(
             wait=self._wait,
@@ -40,7 +42,8 @@ class FakeSite:
     def assert_alive(self) -> None: ...
 
     def committed(self) -> dict[int, int]:
-        return {0: 100, 1: HEAD.offset}
+        found = self._committed.pop(0) if len(self._committed) > 1 else self._committed[0]
+        return {0: 100, 1: found}
 
 
 @pytest.fixture
@@ -93,6 +96,14 @@ def test_a_decision_behind_an_open_offset_in_transactions_is_an_error(
     site: Any = FakeSite([1], [False])
     with pytest.raises(AssertionError, match="committed decisions behind"):
         worker_faults._waiting_behind(site, HEAD)
+
+
+def test_a_slow_one_that_is_done_while_it_is_looked_at_waits_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(own_word, "ask", lambda _worker, _path: metrics("guard", 5.9, 45))
+    site: Any = FakeSite([1], [False], HEAD.offset, HEAD.offset + 9)
+    assert worker_faults._waiting_behind(site, HEAD) == 0
 
 
 def test_each_way_of_not_writing_a_log_comes_once_in_three_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
