@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,13 +52,18 @@ def test_failures_are_of_all_operations_once_the_worker_answers(monkeypatch: pyt
     assert failures(SITE) == 5.0
 
 
-@pytest.mark.parametrize(("counts", "passes"), [((3.0, 4.0), True), ((3.0, 3.0), False)])
+@pytest.mark.parametrize(
+    ("counts", "passes"), [((3.0, 4.0), True), ((3.0, 3.0, 4.0), True), ((3.0, 3.0), False)]
+)
 def test_a_fault_that_made_nothing_fail_is_none(
-    counts: tuple[float, float], passes: bool, monkeypatch: pytest.MonkeyPatch
+    counts: tuple[float, ...], passes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = iter(counts)
+    before, *after = counts
+    told = itertools.chain([before], after, itertools.repeat(after[-1]))
     monkeypatch.setattr(redis_faults, "failures", lambda _site: next(told))
     monkeypatch.setattr(redis_faults, "_client", lambda _site: contextlib.nullcontext(FakeRedis(kept=1)))
-    expected = contextlib.nullcontext() if passes else pytest.raises(AssertionError, match="no failure")
+    expected = (
+        contextlib.nullcontext() if passes else pytest.raises(AssertionError, match="no failure of its cache")
+    )
     with expected:
         failing(lambda _site, _rng: None)(SITE, random.Random(0))
