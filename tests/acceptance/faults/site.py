@@ -258,10 +258,13 @@ class Site:
         create_topics(client_options(settings.kafka), wanted_topics(settings), timeout_s=_ADMIN_S)
 
     def delete_output(self) -> None:
-        """Delete the topic of the decisions."""
-        admin = self._admin()  # an answer that is awaited is lost with its client
-        (deleted,) = admin.delete_topics([self.topics.decisions], operation_timeout=_ADMIN_S).values()
+        """Delete the topic of the decisions; when this returns, the broker takes no record for it."""
+        admin, name = self._admin(), self.topics.decisions  # an awaited answer is lost with its client
+        (deleted,) = admin.delete_topics([name], operation_timeout=_ADMIN_S).values()
         deleted.result(_ADMIN_S)
+        # That was the controller's word, and the broker hears of it after that.
+        gone = "broker without the topic of the decisions"
+        self.until(lambda: name not in admin.list_topics(timeout=5).topics, timeout_s=_ADMIN_S, awaited=gone)
 
     def limit_output(self, max_bytes: int | None) -> None:
         """Let the topic of the decisions take records of so many bytes; None: as many as the broker does."""
