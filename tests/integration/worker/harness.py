@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -42,6 +42,10 @@ _NO_COORDINATOR = (
     KafkaError.NOT_COORDINATOR,
 )
 DECODER = msgspec.json.Decoder(Decision)
+
+
+# For tests that end a worker by force, and wait until the broker misses it.
+SOON_MISSED: Final = {"RSAFE_KAFKA__SESSION_TIMEOUT_MS": "6000"}
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
@@ -114,7 +118,9 @@ class Topics:
             "RSAFE_KAFKA__DECISIONS_TOPIC": f"{self.name}.decisions",
             "RSAFE_KAFKA__DEAD_LETTERS_TOPIC": f"{self.name}.dead",
             "RSAFE_KAFKA__GROUP_ID": self.name,
-            "RSAFE_KAFKA__SESSION_TIMEOUT_MS": "6000",
+            # A machine that stands still for some seconds must cost a worker neither partitions nor verdicts.
+            "RSAFE_KAFKA__SESSION_TIMEOUT_MS": "45000",
+            "RSAFE_REDIS__TIMEOUT_MS": "5000",
             "RSAFE_REDIS__URL": self.redis_url,
             "RSAFE_GUARD__ENGINE": "scripted",
             "RSAFE_GUARD__CHECKPOINT": str(self.folder / "model"),

@@ -12,7 +12,14 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.dead_letter import read_dead_letter
 from schemas.decision import Decision
-from tests.integration.worker.harness import DECODER, Topics, events, order_inversions, wait_for
+from tests.integration.worker.harness import (
+    DECODER,
+    SOON_MISSED,
+    Topics,
+    events,
+    order_inversions,
+    wait_for,
+)
 from tests.integration.worker.test_kafka_adapters import seen
 from tests.waiting import PATIENCE_S
 
@@ -43,10 +50,10 @@ def test_exactly_once_shows_each_decision_once_though_the_worker_is_killed(
     values, keys = events(900, topics.name, texts=900)
     topics.produce(values, keys)
     for target in (150, 450):
-        worker = topics.start(**EXACTLY_ONCE, **SLOW, **identity)
+        worker = topics.start(**EXACTLY_ONCE, **SLOW, **SOON_MISSED, **identity)
         wait_for(partial(reached, topics, target), f"{target} to be committed")
         worker.kill()
-    last = topics.start(**EXACTLY_ONCE, **identity)
+    last = topics.start(**EXACTLY_ONCE, **SOON_MISSED, **identity)
     wait_for(lambda: topics.committed() == 900, "everything committed")
     assert last.stop() == 0
     assert_each_once(topics, 900)
@@ -60,9 +67,6 @@ def test_a_worker_joins_and_leaves_without_a_double(topics: Topics, delivery: st
     options = {
         "RSAFE_KAFKA__DELIVERY": delivery,
         "RSAFE_KAFKA__GROUP_PROTOCOL": protocol,
-        # Nobody ends by force, so that nobody waits for it; a machine that stands still for some seconds must
-        # not cost a worker its partitions.
-        "RSAFE_KAFKA__SESSION_TIMEOUT_MS": "45000",
         **SLOW,
     }
     first = topics.start(**options)

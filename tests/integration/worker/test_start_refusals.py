@@ -158,4 +158,4 @@ def test_what_is_refused_is_named_in_time(
     assert words in text
     assert "\n" not in text
     assert "right" not in text.replace("rights", "") and "wrong" not in text
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 30  # a client that tries for ever would never end

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.dead_letter import read_dead_letter
 from schemas.keys import record_key
-from tests.integration.worker.harness import Topics, event, wait_for
+from tests.integration.worker.harness import SOON_MISSED, Topics, event, wait_for
 from workers.adapters.embedded_addresses import Addresses
 from workers.adapters.kafka_outcomes import KafkaOutcomes
 from workers.ports import Publication
@@ -110,10 +110,10 @@ def test_the_death_of_a_worker_counts_when_a_message_was_alone(topics: Topics) -
     put(topics, f"[[rsafe-fault slow:600s]] {topics.name}")
     suspect(topics)
     for marker in ("1;0!", "1;0.1!"):
-        worker = topics.start(**HOOKS)
+        worker = topics.start(**HOOKS, **SOON_MISSED)
         wait_for(lambda marker=marker: marker in notes(topics), "the marker")  # type: ignore[misc]
         worker.kill()
-    last = topics.start(**HOOKS)
+    last = topics.start(**HOOKS, **SOON_MISSED)
     wait_for(lambda: topics.committed() == 1, "the dead letter")
     assert last.stop() == 0
     (letter,) = [read_dead_letter(record.headers()) for record in topics.records("dead")]

@@ -11,7 +11,7 @@ import pytest
 from schemas.dead_letter import read_dead_letter
 from schemas.decision import Decision
 from schemas.keys import record_key
-from tests.integration.worker.harness import Topics, event, events, order_inversions, wait_for
+from tests.integration.worker.harness import SOON_MISSED, Topics, event, events, order_inversions, wait_for
 from tests.waiting import PATIENCE_S
 
 STABLE_FIELDS = [
@@ -62,10 +62,12 @@ def test_kill_and_restart_lose_nothing_and_repeat_the_same_decisions(topics: Top
     values, keys = events(900, topics.name, texts=900)
     topics.produce(values, keys)
     for target in (100, 400):
-        worker = topics.start(RSAFE_GUARD__SCRIPTED_DELAY_MS="20", RSAFE_GUARD__MAX_CONCURRENCY="8")
+        worker = topics.start(
+            **SOON_MISSED, RSAFE_GUARD__SCRIPTED_DELAY_MS="20", RSAFE_GUARD__MAX_CONCURRENCY="8"
+        )
         topics.wait_decided(target)
         worker.kill()
-    topics.start()
+    topics.start(**SOON_MISSED)
     wait_for(lambda: topics.committed() == 900, "everything committed")
     assert_complete(topics, 900)
 
