@@ -36,7 +36,7 @@ def test_garbage_is_unjudged_and_a_slow_judgement_holds_nobody(topics: Topics) -
     }
     assert decided["garbage"].reason == "unparseable"
     assert decided["slow"].timings.guard_ms >= 5000
-    assert decided["plain"].timings.total_ms < 5000
+    assert decided["plain"].timings.total_ms < decided["slow"].timings.total_ms
     assert worker.said(WARNING)
     assert worker.stop() == 0
 

@@ -65,8 +65,8 @@ def test_a_worker_whose_guard_hangs_keeps_its_place_and_its_size_and_commits_not
     assert (topics.committed(), topics.count("decisions"), topics.count("dead")) == (ANSWERED, ANSWERED, 0)
     began = time.monotonic()
     assert worker.stop() == 0
-    # Its drain, and what the last deliveries may take.
-    assert time.monotonic() - began < 2 + 10
+    # Its drain and what the last deliveries may take, and not the guard's ten minutes.
+    assert time.monotonic() - began < 2 + 30
     assert (topics.committed(), topics.count("decisions")) == (ANSWERED, ANSWERED)
 
 

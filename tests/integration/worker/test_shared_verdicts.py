@@ -69,11 +69,11 @@ def test_of_two_workers_one_asks_while_the_other_waits(
 ) -> None:
     changes = environment_of(request, "cluster") | {
         "RSAFE_CACHE__LEASE_MS": "20000",
-        "RSAFE_GUARD__SCRIPTED_DELAY_MS": "1000",
+        "RSAFE_GUARD__SCRIPTED_DELAY_MS": "4000",
     }
     workers = [topics.start(**changes) for _ in range(2)]
     wait_for(lambda: sorted(len(one.partitions() or []) for one in workers) == [1, 2], "both to have some")
-    # The same five texts in conversations of all partitions: both workers read each within the second.
+    # The same five texts in conversations of all partitions: both workers read each within the delay.
     produce(topics, "batch", count=60, texts=5)
     topics.wait_decided(60)
     metrics = [worker.get("/metrics") for worker in workers]

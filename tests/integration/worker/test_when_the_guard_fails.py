@@ -51,7 +51,7 @@ def test_the_message_that_ends_the_guard_is_found_and_the_others_are_judged(
     topics: Topics, fault: str, delivery: str
 ) -> None:
     put(topics, *(f"hello {topics.name} {n}" for n in range(4)), f"[[rsafe-fault {fault}]] {topics.name}")
-    worker = topics.start(**HOOKS, RSAFE_KAFKA__DELIVERY=delivery, RSAFE_GUARD__HANG_TIMEOUT_MS="300")
+    worker = topics.start(**HOOKS, RSAFE_KAFKA__DELIVERY=delivery, RSAFE_GUARD__HANG_TIMEOUT_MS="2000")
     wait_for(lambda: topics.committed() == 5, "everything committed")
     (letter,) = [read_dead_letter(record.headers()) for record in topics.records("dead")]
     assert letter.reason == "poisoned"
@@ -62,6 +62,7 @@ def test_the_message_that_ends_the_guard_is_found_and_the_others_are_judged(
 
 AWAY = (503, "the guard is not ready\n")
 READY = (200, "ready\n")
+DEATHS = 5
 ACTIONS = ["review", "allow", "block"]
 POLICY = """
 id: {id}
@@ -82,25 +83,27 @@ def test_while_the_guard_is_away_each_policy_says_what_happens_and_readiness_say
         (folder / f"{name}.yaml").write_text(POLICY.format(id=name, unjudged=unjudged))
     worker = topics.start(**HOOKS, RSAFE_POLICIES__PATH=str(folder), RSAFE_POLICIES__DEFAULT="hold")
     wait_for(lambda: worker.answer("/health/ready") == READY, "readiness")
-    # Each death so soon after the last is followed by a longer pause: at once, 1, 2 and 4 s.
-    for number in range(4):
+    # Each death so soon after the last is followed by a longer pause: at once, 1, 2, 4 and 8 s.
+    for number in range(DEATHS):
         wait_for(lambda: worker.answer("/health/ready") == READY, "the guard to be back")
         ask(topics, f"deadly-{number}", "[[rsafe-fault kill]]", "review")
         topics.wait_decided(number + 1)
     assert worker.answer("/health/ready") == AWAY
     for action in ACTIONS:
         ask(topics, action, "hello", action)
-    wait_for(lambda: topics.committed() == 4 + len(ACTIONS), "what does not wait for the guard, committed")
+    wait_for(
+        lambda: topics.committed() == DEATHS + len(ACTIONS), "what does not wait for the guard, committed"
+    )
     ask(topics, "hold", "hello", "hold")
     assert worker.answer("/health/ready") == AWAY
     wait_for(lambda: worker.answer("/health/ready") == READY, "readiness to come back")
-    wait_for(lambda: topics.committed() == 4 + len(ACTIONS) + 1, "what waited for the guard, committed")
+    wait_for(lambda: topics.committed() == DEATHS + len(ACTIONS) + 1, "what waited for the guard, committed")
     decided = {decision.event_id: decision for decision in topics.decisions()}
     for action in ACTIONS:
         found = decided[action]
         assert (found.status, found.reason, found.action) == ("unjudged", "unavailable", action)
         assert found.guard is None
-    assert [decided[f"deadly-{number}"].reason for number in range(4)] == ["unavailable"] * 4
+    assert [decided[f"deadly-{number}"].reason for number in range(DEATHS)] == ["unavailable"] * DEATHS
     assert decided["hold"].status == "judged"
     assert topics.count("dead") == 0
     assert worker.stop() == 0
@@ -138,7 +141,7 @@ async def test_an_acknowledged_outcome_sets_a_wrong_clock_right(
     await publish(local_stack.bootstrap_servers, fresh_name("stamped"), clock, "LogAppendTime")
     assert clock.sure
     # The broker runs on this machine.
-    assert abs(clock.now_ms() - time.time() * 1000) < 1000
+    assert abs(clock.now_ms() - time.time() * 1000) < HOUR_MS / 100  # as long as the answer may have taken
 
 
 async def test_a_topic_with_the_producers_time_leaves_the_clock_as_it_is(
@@ -147,7 +150,7 @@ async def test_a_topic_with_the_producers_time_leaves_the_clock_as_it_is(
     clock = BrokerClock(lambda: time.time() * 1000 + HOUR_MS, time.monotonic)
     await publish(local_stack.bootstrap_servers, fresh_name("unstamped"), clock, "CreateTime")
     assert clock.sure
-    assert abs(clock.now_ms() - time.time() * 1000 - HOUR_MS) < 1000
+    assert abs(clock.now_ms() - time.time() * 1000 - HOUR_MS) < HOUR_MS / 100
 
 
 async def publish(bootstrap: str, topic: str, clock: BrokerClock, timestamps: str) -> None:
