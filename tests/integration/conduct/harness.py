@@ -25,8 +25,8 @@ from schemas.keys import PARTITIONER, record_key
 from schemas.policy import Policy
 from schemas.review import Review
 from tests.acceptance.topics import uncommitted
-from tests.integration.worker.harness import wait_for
-from tests.waiting import patiently
+from tests.integration.worker.harness import created, wait_for
+from tests.waiting import PATIENCE_S, patiently
 from workers.adapters.topics_io import read_records
 from workers.conduct.bounds import MOST_BYTES
 
@@ -68,7 +68,7 @@ class Process:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE_S)
 
 
 @dataclass
@@ -94,7 +94,8 @@ class Site:
             "RSAFE_KAFKA__REVIEWS_TOPIC": f"{self.name}.reviews",
             "RSAFE_KAFKA__DEAD_LETTERS_TOPIC": f"{self.name}.dead",
             "RSAFE_KAFKA__ESCALATIONS_TOPIC": f"{self.name}.escalations",
-            "RSAFE_KAFKA__SESSION_TIMEOUT_MS": "6000",
+            # A machine that stands still for some seconds must not cost a process its partitions.
+            "RSAFE_KAFKA__SESSION_TIMEOUT_MS": "45000",
             "RSAFE_CONDUCT__ENTRIES_TOPIC": f"{self.name}.entries",
             "RSAFE_CONDUCT__STATE_TOPIC": f"{self.name}.state",
             "RSAFE_CONDUCT__GROUP_ID": self.name,
@@ -110,7 +111,7 @@ class Site:
             for one in _NAMES
         ]
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        patiently(lambda: [made.result() for made in admin.create_topics(topics).values()])
+        patiently(lambda: created(admin, topics))
 
     def start(self, store: str, **changes: str) -> Process:
         """Start a process with a store of this name; it is ended with the test."""

@@ -18,7 +18,7 @@ from schemas.escalation import Escalation
 from schemas.review import Review
 from tests.integration.conduct.conftest import POLICY
 from tests.integration.conduct.harness import Site
-from tests.integration.worker.harness import wait_for
+from tests.integration.worker.harness import SOON_MISSED, wait_for
 from tests.unit.workers.conduct.world import START_S, World, decision
 from workers.conduct.entries import Subject, author_digest
 from workers.conduct.state import Kept, State, encode_state
@@ -76,13 +76,13 @@ def test_what_is_compared_is_all_that_the_schema_promises() -> None:
 def test_kills_and_joins_change_no_escalation(site: Site) -> None:
     decisions = traffic(600)
     undisturbed = expected(decisions)
-    first = site.start("store-1")
+    first = site.start("store-1", **SOON_MISSED)
     first.await_ready()
     site.decide(decisions[:300])
     wait_for(lambda: len(site.records("state")) > 100, "state to be written")
     first.kill()
-    second = site.start("store-1")
-    third = site.start("store-3")
+    second = site.start("store-1", **SOON_MISSED)
+    third = site.start("store-3", **SOON_MISSED)
     second.await_ready()
     third.await_ready()
     site.decide(decisions[300:450])
@@ -91,7 +91,7 @@ def test_kills_and_joins_change_no_escalation(site: Site) -> None:
     site.decide(decisions[450:])
     wait_for(lambda: len(site.records("state")) > 600, "more state")
     second.kill()
-    site.start("store-of-its-own").await_ready()  # all it knows is the changelog
+    site.start("store-of-its-own", **SOON_MISSED).await_ready()  # all it knows is the changelog
     site.await_end()
     told = site.escalations()
     assert {one.escalation_id for one in told} == set(undisturbed)

@@ -142,7 +142,7 @@ class Topics:
             NewTopic(f"{self.name}.decisions", self.partitions, 1, config=decisions_config),
             NewTopic(f"{self.name}.dead", 1, 1, config={"max.message.bytes": "8388608"}),
         ]
-        patiently(lambda: _created(admin, topics))
+        patiently(lambda: created(admin, topics))
 
     def limit(self, topic: str, max_bytes: int) -> None:
         """Let a topic take records of so many bytes, as they come: compressed."""
@@ -239,7 +239,8 @@ class Topics:
             consumer.close()
 
 
-def _created(admin: AdminClient, topics: list[NewTopic]) -> None:
+def created(admin: AdminClient, topics: list[NewTopic]) -> None:
+    """Create topics; for `patiently`, which may ask again for what an earlier try made."""
     for future in admin.create_topics(topics).values():
         try:
             future.result()
