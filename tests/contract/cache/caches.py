@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from pydantic import SecretStr
 
 from schemas.verdict import Step, Verdict
 from tests.redis_sites import SERVICE, SentinelSite
+from tests.waiting import PATIENCE_S
 from workers.adapters.redis import RedisCache
 from workers.ports import CachedVerdict
 from workers.settings import RedisSettings
+
+# A thread that wakes so often, and once in so long at most, unless the whole machine stands still.
+_TICK_S: Final = 0.02
+_LONGEST_TICK_S: Final = 0.15
 
 VERDICT = CachedVerdict(
     verdict=Verdict(
@@ -68,7 +74,7 @@ def sentinel_cache(site: SentinelSite, observer: Any, **changes: Any) -> RedisCa
     return redis_cache(site.url, observer, **(more | changes))
 
 
-async def until(condition: Callable[[], Awaitable[Any]], what: str, timeout_s: float = 30.0) -> None:
+async def until(condition: Callable[[], Awaitable[Any]], what: str, timeout_s: float = PATIENCE_S) -> None:
     """Ask again and again until it is true."""
     end = time.monotonic() + timeout_s
     while not await condition():
@@ -77,7 +83,36 @@ async def until(condition: Callable[[], Awaitable[Any]], what: str, timeout_s: f
 
 
 async def took_s(asked: Awaitable[Any]) -> float:
-    """How long it takes."""
+    """How long it takes, less for how long the whole machine stood still meanwhile."""
+    clock = _Standstill()
     began = time.monotonic()
-    await asked
-    return time.monotonic() - began
+    try:
+        await asked
+        passed_s = time.monotonic() - began
+    finally:
+        still_s = clock.stop()
+    return passed_s - still_s
+
+
+class _Standstill:
+    """Counts for how long nothing of this process ran; an event loop that is blocked does not count."""
+
+    def __init__(self) -> None:
+        self._ends, self._still_s = threading.Event(), 0.0
+        self._thread = threading.Thread(target=self._tick, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> float:
+        """The seconds so far."""
+        self._ends.set()
+        self._thread.join()
+        return self._still_s
+
+    def _tick(self) -> None:
+        ended, last = False, time.monotonic()
+        while not ended:
+            ended = self._ends.wait(_TICK_S)
+            now = time.monotonic()
+            if now - last > _LONGEST_TICK_S:
+                self._still_s += now - last - _TICK_S
+            last = now
