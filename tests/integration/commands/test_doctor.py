@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,11 @@ def names(
     redis_server: Node,
     fresh_name: Callable[[str], str],
     monkeypatch: pytest.MonkeyPatch,
-) -> dict[str, str]:
+) -> Iterator[dict[str, str]]:
     """A worker's environment in which all is well, but for warnings that a trial has; its topics."""
     found = {name: fresh_name(name) for name in NAMES}
-    redis_server.command("CONFIG", "SET", "maxmemory", "64mb")
-    redis_server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    wanted = {"maxmemory": "64mb", "maxmemory-policy": "allkeys-lru"}
+    before = {name: redis_server.command("CONFIG", "GET", name)[name.encode()] for name in wanted}
     environment = {
         "RSAFE_KAFKA__BOOTSTRAP_SERVERS": local_stack.bootstrap_servers,
         "RSAFE_KAFKA__GROUP_ID": fresh_name("group"),
@@ -53,7 +53,13 @@ def names(
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     assert CliRunner().invoke(topics, ["create"], catch_exceptions=False).exit_code == 0
-    return found
+    try:
+        for name, value in wanted.items():
+            redis_server.command("CONFIG", "SET", name, value)
+        yield found
+    finally:  # all tests share the server
+        for name, value in before.items():
+            redis_server.command("CONFIG", "SET", name, value)
 
 
 def examine(*arguments: str) -> tuple[int, list[dict[str, Any]]]:
