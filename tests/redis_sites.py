@@ -16,7 +16,8 @@ SERVICE = "verdicts"
 # A node's bus listens on its port plus this.
 _BUS = 10_000
 _SLOTS = 16_384
-_PATIENCE_S = 30.0
+# A sentinel whose machine stood still for two seconds does nothing for thirty.
+_PATIENCE_S = 90.0
 
 
 class Node(RedisProcess):
