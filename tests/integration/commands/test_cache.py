@@ -197,12 +197,14 @@ def test_the_entry_of_an_event_is_shown_without_its_words(site: Site, event_file
     row = json.loads(done("get", str(event_file), "--json").stdout)
     assert (row["remembered"], row["policy"], row["role"]) == (False, "community", "user")
     assert row["key"].startswith(f"{KEY_PREFIX}:acme:{community()}:{weights}:rsafe-compact-1:")
+    began = time.monotonic()
     site.keep([row["key"]])
     result = done("get", str(event_file), "--json")
+    passed_s = time.monotonic() - began
     row = json.loads(result.stdout)
     assert row["remembered"]
     assert (row["verdict"]["label"], row["origin_decision"]) == ("unsafe", "d" * 64)
-    assert 590 <= row["expires_in_s"] <= 600
+    assert 599 - passed_s <= row["expires_in_s"] <= 600
     assert "listed" in row["verdict"]["rationale"]
     people = done("get", str(event_file)).stdout
     assert "label: unsafe" in people
