@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -169,17 +170,24 @@ def _killed_at(stream: Stream, target: int) -> bool:
     consumer = Consumer({**stream.options, "group.id": "reader"})
 
     def reached() -> bool:
-        """Records and marks of transactions are counted, committed or not."""
+        """Records and marks of transactions are counted, committed or not.
+
+        The run stands still meanwhile, and until it is killed: a slow look does not let it come to its end.
+        """
+        process.send_signal(signal.SIGSTOP)
         places = [TopicPartition(stream.source, number) for number in range(3)]
         ends = sum(consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)[1] for place in places)
-        return ends >= target or process.poll() is not None
+        if ends >= target:
+            return True
+        process.send_signal(signal.SIGCONT)
+        return process.poll() is not None
 
     process = stream.process()
     try:
         wait_for(reached, "records on the topic")
+    finally:
         process.kill()
         process.communicate()
-    finally:
         consumer.close()
     return process.returncode == -9
 
