@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import msgspec
@@ -12,6 +11,14 @@ from workers.errors import UsageError
 
 # Above any traffic; a typing error is more likely.
 _MOST_PER_SECOND: Final = 10_000_000.0
+# Below any as well: a message in eleven days. Smaller ones overflow what is divided by them.
+_LEAST: Final = 1e-6
+# A thousand years.
+_LONGEST_S: Final = 31_536_000_000.0
+# For currencies of small units.
+_HIGHEST_PRICE: Final = 1e12
+# The largest integer that an error repeats.
+_SHOWN: Final = 10**30
 # Of the longest prompts that models read.
 _MOST_TOKENS: Final = 1_000_000
 
@@ -53,10 +60,10 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     price_per_gpu_hour: float | None = None
 
     def __post_init__(self) -> None:
-        self._within("messages_per_second", 0, _MOST_PER_SECOND, above=True)
+        self._within("messages_per_second", _LEAST, _MOST_PER_SECOND)
         self._within("peak_factor", 1, 1000)
         self._within("hit_rate", 0, 1)
-        self._within("utilisation", 0, 1, above=True)
+        self._within("utilisation", 0.01, 1)
         self._within("growth", 1, 100)
         self._within("spare", 0, 1000)
         self._within("gpus_per_guard", 1, 1024)
@@ -64,14 +71,14 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("policy_tokens", "message_tokens", "context_tokens"):
             self._within(name, 0, _MOST_TOKENS)
         for name in ("ttl_s", "events_retention_s", "decisions_retention_s"):
-            self._within(name, 0, math.inf)
+            self._within(name, 0, _LONGEST_S)
         for name in (
             "decisions_per_second_per_gpu",
             "fast_per_second_per_gpu",
             "think_per_second_per_gpu",
-            "price_per_gpu_hour",
         ):
-            self._within(name, 0, math.inf, above=True)
+            self._within(name, _LEAST, _MOST_PER_SECOND)
+        self._within("price_per_gpu_hour", 0, _HIGHEST_PRICE, above=True)
         if self.decisions_per_second_per_gpu and (
             self.fast_per_second_per_gpu or self.think_per_second_per_gpu
         ):
@@ -85,8 +92,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
         value = getattr(self, name)
         if value is None:
             return
-        good = math.isfinite(value) and (value > low if above else value >= low) and value <= high
-        if not good:
-            limits = f"{'above' if above else 'from'} {low:g}"
-            limits += f" to {high:,.0f}" if math.isfinite(high) else ""
-            raise UsageError(f"--{name.replace('_', '-')}: expected a number {limits}, not {value:g}")
+        # Compared, not converted: an integer may be too large for a float. NaN is within no limits.
+        if not ((value > low if above else value >= low) and value <= high):
+            limits = f"{'above' if above else 'from'} {low:g} to {high:,.0f}"
+            shown = f"{value:g}" if abs(value) <= _SHOWN or isinstance(value, float) else "a longer one"
+            raise UsageError(f"--{name.replace('_', '-')}: expected a number {limits}, not {shown}")

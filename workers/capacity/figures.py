@@ -14,6 +14,9 @@ from workers.errors import UsageError
 FILE: Final = Path(__file__).parent / "figures.yaml"
 Name = Literal["hit_cpu_us", "miss_cpu_us", "event_bytes", "decision_bytes", "verdict_bytes", "think_share"]
 NAMES: Final[tuple[Name, ...]] = get_args(Name)
+# Of bytes or µs: nothing measured is near to these; beyond them numbers overflow or become 0.
+_LEAST: Final = 1e-6
+_MOST: Final = 1e9
 CurveName = Literal["fast", "think", "context"]
 
 
@@ -57,8 +60,12 @@ class Figures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise UsageError(
                     f"--figure {name}: there is no such figure; expected one of {', '.join(NAMES)}"
                 )
-            if not 0 < value < float("inf") or (name == "think_share" and value > 1):
-                raise UsageError(f"--figure {name}: expected a number above 0{_limit(name)}, not {value:g}")
+            most = 1.0 if name == "think_share" else _MOST
+            if not _LEAST <= value <= most:
+                raise UsageError(
+                    f"--figure {name}: expected a number above 0 ({_LEAST:g} at least) and at most "
+                    f"{most:,.0f}, not {value:g}"
+                )
         return msgspec.structs.replace(
             self,
             figures=tuple(
@@ -100,7 +107,3 @@ def seconds_at(points: Sequence[tuple[float, float]], tokens: float) -> Seconds:
             return Seconds(before + (after - before) * (tokens - low) / (high - low), beyond=False)
     (low, before), (high, after) = levelled[-2:]
     return Seconds(after + (after - before) * (tokens - high) / (high - low), beyond=True)
-
-
-def _limit(name: str) -> str:
-    return " and at most 1" if name == "think_share" else ""

@@ -87,6 +87,8 @@ def test_figures_can_be_given_and_say_so() -> None:
         ({"events_bytes": 1.0}, "no such figure"),
         ({"event_bytes": 0.0}, "above 0"),
         ({"event_bytes": float("inf")}, "above 0"),
+        ({"miss_cpu_us": 1e308}, "at most"),
+        ({"hit_cpu_us": 1e-320}, "at least"),
         ({"think_share": 1.5}, "at most 1"),
     ],
     ids=str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, get_args
 
 import msgspec
@@ -130,6 +131,15 @@ def test_longer_prompts_take_longer_and_the_reader_is_told_when_nobody_measured_
         ({"policy_tokens": -1}, "--policy-tokens"),
         ({"gpus_per_guard": 0}, "--gpus-per-guard"),
         ({"price_per_gpu_hour": 0.0}, "--price-per-gpu-hour"),
+        # What overflows on the way, or is too long for a float.
+        ({"messages_per_second": 1e-320}, "--messages-per-second"),
+        ({"utilisation": 1e-320}, "--utilisation"),
+        ({"decisions_per_second_per_gpu": 1e-320}, "--decisions-per-second-per-gpu"),
+        ({"fast_per_second_per_gpu": 1e308}, "--fast-per-second-per-gpu"),
+        ({"price_per_gpu_hour": 1e308}, "--price-per-gpu-hour"),
+        ({"ttl_s": 10**400}, "--ttl-s"),
+        ({"spare": 10**400}, "--spare"),
+        ({"policy_tokens": -(10**400)}, "--policy-tokens"),
         (
             {"decisions_per_second_per_gpu": 1.0, "fast_per_second_per_gpu": 1.0},
             "--decisions-per-second-per-gpu: expected it alone",
@@ -140,3 +150,23 @@ def test_longer_prompts_take_longer_and_the_reader_is_told_when_nobody_measured_
 def test_what_cannot_be_meant_is_refused_by_its_option(wanted: dict[str, Any], option: str) -> None:
     with pytest.raises(UsageError, match=option):
         plan(**wanted)
+
+
+def test_the_outermost_demand_has_a_finite_plan() -> None:
+    demand = Demand(
+        messages_per_second=1e7,
+        peak_factor=1000,
+        utilisation=0.01,
+        decisions_per_second_per_gpu=1e-6,
+        price_per_gpu_hour=1e12,
+        ttl_s=31_536_000_000,
+    )
+    for value in (1e-6, 1e9):
+        figures = FIGURES.given(
+            dict.fromkeys(
+                ("hit_cpu_us", "miss_cpu_us", "event_bytes", "decision_bytes", "verdict_bytes"), value
+            )
+        )
+        found = msgspec.to_builtins(make_plan(demand, figures))
+        numbers = {name: one for name, one in found.items() if isinstance(one, int | float)}
+        assert [name for name, one in numbers.items() if not math.isfinite(one)] == []
