@@ -1,13 +1,17 @@
 """The order of the checks: what costs nothing first, then what asks others.
 
-A part that is away does not keep the others from being checked.
+A part that is away does not keep the others from being checked, nor does a check that breaks off itself: that
+is a problem of its own, told beside what was found before.
 """
 
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from guard.errors import GuardError
@@ -29,6 +33,10 @@ from workers.settings import KafkaSettings, RedisSettings, Settings
 # For a look at the servers of the engine `remote`, in seconds; a first answer may compile kernels.
 LOOK_S: Final = 15.0
 _AFTER_SETTINGS: Final = "mend the settings first"
+_BROKEN: Final = "what it should have looked at is not known to be sound; please report it"
+
+
+Take = Callable[[Sequence[Finding] | Iterator[Finding]], None]
 
 
 class RightsOf(Protocol):
@@ -70,36 +78,62 @@ class Doctor:
                     tell(one)
 
         settings = self._settings(take)
-        if self._wants("versions"):
-            ports = self._ports
-            take(version_findings(settings, ports.release(), ports.python, ports.librdkafka()))
+        with self._reporting(take, "versions"):
+            if self._wants("versions"):
+                ports = self._ports
+                take(version_findings(settings, ports.release(), ports.python, ports.librdkafka()))
         if settings is None:
             rest = [area for area in AREAS if area not in ("settings", "versions")]
             take([not_checked(area, "the settings cannot be used", _AFTER_SETTINGS) for area in rest])
             return found
-        judge = self._judging(settings, take)
-        kafka = await self._kafka(settings, take)
-        redis = await self._redis(settings, take)
-        if self._wants("clock"):
-            take(clock_findings(kafka, redis))
-        if self._wants("engine"):
-            take(await self._engine(settings, judge))
+        judge, kafka, redis = None, None, None
+        with self._reporting(take, "policies", "checkpoint", "engine"):
+            judge = self._judging(settings, take)
+        with self._reporting(take, "kafka", "topics", "rights", "clock"):
+            kafka = await self._kafka(settings, take)
+        with self._reporting(take, "redis", "clock"):
+            redis = await self._redis(settings, take)
+        with self._reporting(take, "clock"):
+            if self._wants("clock"):
+                take(clock_findings(kafka, redis))
+        with self._reporting(take, "engine"):
+            if self._wants("engine"):
+                take(await self._engine(settings, judge))
         return found
+
+    @contextmanager
+    def _reporting(self, take: Take, *areas: Area) -> Iterator[None]:
+        """What a check of these areas raises unforeseen is a problem of the first that is wanted.
+
+        Only its kind and place are told: the words of a foreign error may hold an address with its password.
+        """
+        try:
+            yield
+        except WorkerError:
+            raise  # has its sentence and its exit code
+        except Exception as error:  # noqa: BLE001 - told as a problem, which ends the command with 1
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"the check broke off with {type(error).__name__} ({Path(at.filename).name}:{at.lineno})"
+            first, *rest = [area for area in areas if area in self._areas]
+            take([problem(first, what, _BROKEN)])
+            take([not_checked(area, f"the check of {first} broke off") for area in rest])
 
     def _wants(self, *areas: Area) -> bool:
         return not self._areas.isdisjoint(areas)
 
-    def _settings(self, take: Callable[[Sequence[Finding]], None]) -> Settings | None:
+    def _settings(self, take: Take) -> Settings | None:
+        settings = None
         try:
-            settings = self._ports.settings()
-            take(list(settings_findings(settings, self._ports.environment, faults=self._ports.faults())))
+            with self._reporting(take, "settings"):
+                settings = self._ports.settings()
+                take(list(settings_findings(settings, self._ports.environment, faults=self._ports.faults())))
         except SettingsError as error:
             mend = "set it as the sentence says; the reference page of the settings has each of them"
             take([problem("settings", line, mend) for line in str(error).splitlines()])
             return None
         return settings
 
-    def _judging(self, settings: Settings, take: Callable[[Sequence[Finding]], None]) -> Judge | None:
+    def _judging(self, settings: Settings, take: Take) -> Judge | None:
         if not self._wants("policies", "checkpoint", "engine"):
             return None
         findings, policies = policy_findings(settings)
@@ -108,9 +142,7 @@ class Doctor:
         take(findings)
         return judge
 
-    async def _kafka(
-        self, settings: Settings, take: Callable[[Sequence[Finding]], None]
-    ) -> KafkaFacts | None:
+    async def _kafka(self, settings: Settings, take: Take) -> KafkaFacts | None:
         if not self._wants("kafka", "topics", "rights", "clock"):
             return None
         wanted = self._ports.topics(settings)
@@ -125,16 +157,14 @@ class Doctor:
             take([not_checked(area, "no broker lets this client in") for area in away])
             return None
         followed = settings.policies.source == "topic"
-        take(list(kafka_findings(facts, settings.kafka, wanted, policies_followed=followed)))
-        take(list(right_findings(facts, settings.kafka, self._rights(settings))))
+        take(kafka_findings(facts, settings.kafka, wanted, policies_followed=followed))
+        take(right_findings(facts, settings.kafka, self._rights(settings)))
         return facts
 
     def _rights(self, settings: Settings) -> Sequence[Right]:
         return self._ports.rights(settings.kafka, policies=settings.policies.source)
 
-    async def _redis(
-        self, settings: Settings, take: Callable[[Sequence[Finding]], None]
-    ) -> RedisFacts | None:
+    async def _redis(self, settings: Settings, take: Take) -> RedisFacts | None:
         if not self._wants("redis", "clock"):
             return None
         if not settings.redis.url.get_secret_value():
@@ -147,7 +177,7 @@ class Doctor:
             mend = "mend the setting, or the user's rights as the sentence says"
             take([problem("redis", str(error), mend)])
             return None
-        take(list(redis_findings(facts)))
+        take(redis_findings(facts))
         return facts
 
     async def _engine(self, settings: Settings, judge: Judge | None) -> list[Finding]:

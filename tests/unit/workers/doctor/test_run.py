@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from guard.checkpoint import find_checkpoint
+from guard.serving.judge import Judge
 from tests.unit.workers.doctor.facts import good_kafka, good_redis, with_topic
 from workers.commands.topics import wanted_topics
 from workers.doctor.facts import KafkaFacts, RedisFacts
@@ -167,3 +168,50 @@ async def test_who_follows_the_topic_of_policies_needs_it_and_the_right_to_read_
         names[name] = [one.what for one in findings if one.status == "problem"]
     assert names["rights"] == ["topic moderation.policies: this user lacks Read"]
     assert [what.partition(":")[0] for what in names["topics"]] == ["moderation.policies"]
+
+
+PASSWORD = "secret-of-somebody"
+
+
+def breaks(*_: object) -> Any:
+    raise RuntimeError(f"redis://:{PASSWORD}@r")
+
+
+@pytest.mark.parametrize(
+    ("port", "area", "others"),
+    [
+        ("settings", "settings", ["versions"]),
+        ("faults", "settings", ["versions", "kafka", "redis"]),
+        ("release", "versions", ["settings", "kafka", "redis"]),
+        ("kafka", "kafka", ["redis", "clock"]),
+        ("topics", "kafka", ["redis", "clock"]),
+        ("redis", "redis", ["kafka", "topics", "clock"]),
+    ],
+)
+async def test_a_check_that_breaks_off_is_a_problem_and_the_others_are_made(
+    port: str, area: Area, others: list[Area]
+) -> None:
+    broken: dict[str, Any] = {port: breaks}
+    findings = await found(replace(ports(), **broken))
+    problems = [one for one in findings if one.status == "problem"]
+    assert [one.area for one in problems] == [area]
+    assert "RuntimeError (test_run.py:" in problems[0].what
+    assert PASSWORD not in problems[0].what
+    assert set(others) <= set(of(findings, "ok"))
+    assert {one.area for one in findings} == set(AREAS)
+
+
+async def test_what_was_found_before_a_check_broke_off_is_told() -> None:
+    findings = await found(ports(rights=breaks), "kafka", "topics")
+    assert of(findings, "problem") == ["kafka"]
+    assert "topics" in of(findings, "ok")
+
+
+@pytest.mark.parametrize("area", ["topics", "rights", "clock"])
+async def test_a_check_that_breaks_off_is_a_problem_of_the_part_that_was_asked_for(area: Area) -> None:
+    assert of(await found(ports(kafka=breaks), area), "problem") == [area]
+
+
+async def test_an_engine_that_breaks_off_at_its_start_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Judge, "start", breaks)
+    assert of(await found(ports(), "engine", start=True), "problem") == ["engine"]
