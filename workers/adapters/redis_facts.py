@@ -31,12 +31,14 @@ async def redis_facts(settings: RedisSettings, *, leases: bool) -> RedisFacts:
     try:
         answered = await check_servers(servers, settings, leases=leases, failed=errors.append)
         found = list[RedisServerFacts]()
+        stopped = 0
         if answered.servers:
             asked = await asyncio.gather(
                 *(_facts(server, settings.timeout_ms / 1000) for server in await servers.find())
             )
             found = [one for one in asked if one is not None]
-        return RedisFacts(tuple(found), answered.silent, tuple(errors))
+            stopped = len(asked) - len(found)
+        return RedisFacts(tuple(found), answered.silent + stopped, tuple(errors))
     finally:
         await servers.close()
 
@@ -58,6 +60,7 @@ async def _facts(server: RedisServer, timeout_s: float) -> RedisServerFacts | No
         limit_bytes=_number(rows.get("maxmemory")),
         when_full=rows.get("maxmemory_policy"),
         clock_off_ms=_off_ms(told, before, after),
+        clock_unsure_ms=(after - before) / 2,
     )
 
 

@@ -40,8 +40,11 @@ def _of_redis(facts: RedisFacts | None) -> Iterator[Finding]:
         if server.clock_off_ms is None:
             continue
         apart = f"{abs(server.clock_off_ms) / 1000:,.1f} s"
-        if abs(server.clock_off_ms) > APART_MS:
+        if abs(server.clock_off_ms) + server.clock_unsure_ms <= APART_MS:
+            yield ok("clock", f"{server.name} and this clock are {apart} apart")
+        elif abs(server.clock_off_ms) - server.clock_unsure_ms > APART_MS:
             side = "ahead of" if server.clock_off_ms > 0 else "behind"
             yield warning("clock", f"{server.name} is {apart} {side} this clock", _MEND)
         else:
-            yield ok("clock", f"{server.name} and this clock are {apart} apart")
+            unsure = f"{server.clock_unsure_ms / 1000:,.1f} s"
+            yield not_checked("clock", f"{server.name}: {apart} apart, give or take {unsure}: a slow answer")

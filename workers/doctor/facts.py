@@ -67,7 +67,9 @@ class RedisServerFacts:
     when_full: str | None = None
     """Its `maxmemory-policy`."""
     clock_off_ms: float | None = None
-    """Its clock less this one; as sure as half a round trip."""
+    """Its clock less this one, as of the middle of the round trip."""
+    clock_unsure_ms: float = 0.0
+    """By how much that may be wrong either way: half the round trip."""
 
 
 @dataclass(frozen=True, slots=True)

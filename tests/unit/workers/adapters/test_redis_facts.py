@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -83,6 +84,30 @@ async def test_a_server_that_does_not_answer_is_counted(serve: Any) -> None:
     found = await redis_facts(SETTINGS, leases=False)
     assert (found.servers, found.silent, found.errors) == ((), 1, ("ConnectionError",))
     assert servers.closed
+
+
+async def test_a_server_that_stops_to_answer_meanwhile_is_counted(serve: Any) -> None:
+    class Stopping(Server):
+        async def exchange(self, commands: Sequence[Command]) -> list[Any]:
+            if ("TIME",) in commands:
+                raise NotConnected("away")
+            return await super().exchange(commands)
+
+    serve(Stopping())
+    found = await redis_facts(SETTINGS, leases=False)
+    assert (found.servers, found.silent) == ((), 1)
+
+
+async def test_how_long_an_answer_took_is_told_with_its_clock(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = iter((100.0, 104.0))
+    monkeypatch.setattr(
+        module, "time", SimpleNamespace(time=lambda: next(readings), monotonic=time.monotonic)
+    )
+    serve(Server(INFO=INFO, TIME=[b"102", b"0"]))
+    (server,) = (await redis_facts(SETTINGS, leases=False)).servers
+    assert (server.clock_off_ms, server.clock_unsure_ms) == (0.0, 2_000.0)
 
 
 async def test_a_right_that_a_worker_lacks_is_an_error(serve: Any) -> None:
