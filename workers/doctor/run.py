@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,11 @@ _AFTER_SETTINGS: Final = "mend the settings first"
 _BROKEN: Final = "what it should have looked at is not known to be sound; please report it"
 
 
-Take = Callable[[Sequence[Finding] | Iterator[Finding]], None]
+class Take(Protocol):
+    """Tells of findings in the parts that were asked for."""
+
+    def __call__(self, findings: Iterable[Finding], *, needed: bool = False) -> None:
+        """`needed`: of a part, asked for or not, without which something asked for cannot be checked."""
 
 
 class RightsOf(Protocol):
@@ -71,9 +75,9 @@ class Doctor:
         """All findings, in the order of the checks; `tell` is given each as it comes."""
         found: list[Finding] = []
 
-        def take(findings: Sequence[Finding] | Iterator[Finding]) -> None:
+        def take(findings: Iterable[Finding], *, needed: bool = False) -> None:
             for one in findings:
-                if one.area in self._areas:
+                if needed or one.area in self._areas:
                     found.append(one)
                     tell(one)
 
@@ -114,8 +118,8 @@ class Doctor:
         except Exception as error:  # noqa: BLE001 - told as a problem, which ends the command with 1
             at = traceback.extract_tb(error.__traceback__)[-1]
             what = f"the check broke off with {type(error).__name__} ({Path(at.filename).name}:{at.lineno})"
-            first, *rest = [area for area in areas if area in self._areas]
-            take([problem(first, what, _BROKEN)])
+            first, *rest = [area for area in areas if area in self._areas] or areas
+            take([problem(first, what, _BROKEN)], needed=True)
             take([not_checked(area, f"the check of {first} broke off") for area in rest])
 
     def _wants(self, *areas: Area) -> bool:
@@ -129,7 +133,7 @@ class Doctor:
                 take(list(settings_findings(settings, self._ports.environment, faults=self._ports.faults())))
         except SettingsError as error:
             mend = "set it as the sentence says; the reference page of the settings has each of them"
-            take([problem("settings", line, mend) for line in str(error).splitlines()])
+            take([problem("settings", line, mend) for line in str(error).splitlines()], needed=True)
             return None
         return settings
 
@@ -153,7 +157,7 @@ class Doctor:
         except WorkerError as error:
             mend = "start the brokers, or mend address, port, credentials or network policy"
             away: list[Area] = ["topics", "rights"]
-            take([problem("kafka", str(error), mend)])
+            take([problem("kafka", str(error), mend)], needed=True)
             take([not_checked(area, "no broker lets this client in") for area in away])
             return None
         followed = settings.policies.source == "topic"
@@ -175,7 +179,7 @@ class Doctor:
             facts = await self._ports.redis(settings.redis, bool(settings.cache.lease_ms))
         except WorkerError as error:
             mend = "mend the setting, or the user's rights as the sentence says"
-            take([problem("redis", str(error), mend)])
+            take([problem("redis", str(error), mend)], needed=True)
             return None
         take(redis_findings(facts))
         return facts

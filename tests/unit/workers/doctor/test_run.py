@@ -212,6 +212,29 @@ async def test_a_check_that_breaks_off_is_a_problem_of_the_part_that_was_asked_f
     assert of(await found(ports(kafka=breaks), area), "problem") == [area]
 
 
+@pytest.mark.parametrize(
+    ("port", "area", "asked"),
+    [
+        ("settings", "settings", "kafka"),
+        ("kafka", "kafka", "topics"),
+        ("kafka", "kafka", "clock"),
+        ("redis", "redis", "clock"),
+    ],
+)
+async def test_what_a_part_needs_and_lacks_is_a_problem_though_nobody_asked_for_it(
+    port: str, area: Area, asked: Area
+) -> None:
+    def away(*_: object) -> Any:
+        raise SettingsError("A: expected b") if port == "settings" else StartError("away")
+
+    broken: dict[str, Any] = {port: away}
+    assert of(await found(replace(ports(), **broken), asked), "problem") == [area]
+
+
+async def test_settings_that_break_off_are_told_whatever_was_asked_for() -> None:
+    assert of(await found(replace(ports(), settings=breaks), "kafka"), "problem") == ["settings"]
+
+
 async def test_an_engine_that_breaks_off_at_its_start_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Judge, "start", breaks)
     assert of(await found(ports(), "engine", start=True), "problem") == ["engine"]
