@@ -15,7 +15,7 @@ import pytest
 
 from workers.adapters.embedded_addresses import Addresses
 from workers.adapters.embedded_process import ProcessIdentity, RunningProcess
-from workers.adapters.embedded_server import LOOPBACK, free_port
+from workers.adapters.embedded_server import LOOPBACK
 from workers.adapters.embedded_status import stack_status
 
 RSAFE = [sys.executable, "-c", "from workers.cli import main; main()"]
@@ -141,7 +141,7 @@ def test_up_status_and_down_with_servers_of_their_own(environment: dict[str, str
 
 
 def test_an_address_where_nobody_is_ends_in_one_sentence(environment: dict[str, str]) -> None:
-    environment = {**environment, "RSAFE_KAFKA__BOOTSTRAP_SERVERS": f"{LOOPBACK}:{free_port()}"}
+    environment = {**environment, "RSAFE_KAFKA__BOOTSTRAP_SERVERS": f"{LOOPBACK}:1"}
     done = rsafe(environment, "local", "run", "--", "true")
     assert done.returncode == 3
     assert done.stderr.startswith("rsafe: RSAFE_KAFKA__BOOTSTRAP_SERVERS names")

@@ -16,7 +16,7 @@ from workers.adapters.embedded import LocalStack
 from workers.adapters.embedded_addresses import Addresses
 from workers.adapters.embedded_kafka import KafkaProcess, admin_client
 from workers.adapters.embedded_redis import RedisProcess
-from workers.adapters.embedded_server import LOOPBACK, free_port, port_is_free
+from workers.adapters.embedded_server import LOOPBACK, port_is_free
 from workers.adapters.embedded_status import stack_status, take_down
 from workers.errors import StartError
 
@@ -230,8 +230,8 @@ def test_existing_parts_are_used_and_left_alone(local_stack: Addresses, tmp_path
 @pytest.mark.parametrize(
     ("existing", "variable"),
     [
-        (Addresses(bootstrap_servers=f"{LOOPBACK}:{free_port()}"), "RSAFE_KAFKA__BOOTSTRAP_SERVERS"),
-        (Addresses(redis_url=f"redis://:secret@{LOOPBACK}:{free_port()}/0"), "RSAFE_REDIS__URL"),
+        (Addresses(bootstrap_servers=f"{LOOPBACK}:1"), "RSAFE_KAFKA__BOOTSTRAP_SERVERS"),
+        (Addresses(redis_url=f"redis://:secret@{LOOPBACK}:1/0"), "RSAFE_REDIS__URL"),
     ],
 )
 def test_an_existing_part_that_is_not_there_is_an_error_that_names_its_variable(
