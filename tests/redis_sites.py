@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import redis
 
+from tests.waiting import wait_for
 from workers.adapters.embedded_redis import RedisProcess, redis_program
 from workers.adapters.embedded_server import LOOPBACK, free_port, port_is_free
 
@@ -16,8 +16,6 @@ SERVICE = "verdicts"
 # A node's bus listens on its port plus this.
 _BUS = 10_000
 _SLOTS = 16_384
-# A sentinel whose machine stood still for two seconds does nothing for thirty.
-_PATIENCE_S = 90.0
 
 
 class Node(RedisProcess):
@@ -79,7 +77,7 @@ class ClusterSite:
             slots = range(number * share, min((number + 1) * share, _SLOTS))
             node.command("CLUSTER", "ADDSLOTS", *slots)
             node.command("CLUSTER", "MEET", LOOPBACK, self.nodes[0].port)
-        wait_until(self._agreed, "a cluster that agrees")
+        wait_for(self._agreed, "a cluster that agrees")
 
     def _agreed(self) -> bool:
         return all(
@@ -95,12 +93,12 @@ class ClusterSite:
         self.nodes.append(replica)
         master = node_id(of)
         replica.command("CLUSTER", "MEET", LOOPBACK, of.port)
-        wait_until(lambda: master in _raw(replica, "CLUSTER", "NODES").decode(), "the nodes to meet")
+        wait_for(lambda: master in _raw(replica, "CLUSTER", "NODES").decode(), "the nodes to meet")
         replica.command("CLUSTER", "REPLICATE", master)
-        wait_until(lambda: b"master_link_status:up" in _raw(replica, "INFO", "replication"), "replication")
+        wait_for(lambda: b"master_link_status:up" in _raw(replica, "INFO", "replication"), "replication")
         # The other masters elect only what they know to be a replica.
         known = f"slave {master}".encode()
-        wait_until(lambda: all(known in _raw(node, "CLUSTER", "NODES") for node in self.nodes), "the news")
+        wait_for(lambda: all(known in _raw(node, "CLUSTER", "NODES") for node in self.nodes), "the news")
         return replica
 
     def move_slot(self, slot: int, source: Node, target: Node) -> None:
@@ -134,12 +132,10 @@ class SentinelSite:
     def start(self) -> None:
         self.master.start()
         self.replica.start()
-        wait_until(
-            lambda: b"master_link_status:up" in _raw(self.replica, "INFO", "replication"), "replication"
-        )
+        wait_for(lambda: b"master_link_status:up" in _raw(self.replica, "INFO", "replication"), "replication")
         for sentinel in self.sentinels:
             sentinel.start()
-        wait_until(self._known, "sentinels that know all")
+        wait_for(self._known, "sentinels that know all")
 
     def _known(self) -> bool:
         return all(
@@ -164,13 +160,6 @@ def stop(nodes: Sequence[Node]) -> None:
 def node_id(node: Node) -> str:
     found = node.command("CLUSTER", "MYID")
     return found.decode() if isinstance(found, bytes) else str(found)
-
-
-def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = _PATIENCE_S) -> None:
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, f"waited in vain for {what}"
-        time.sleep(0.02)
 
 
 def _raw(node: Node, *words: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaException
 
@@ -13,9 +13,20 @@ from workers.adapters.kafka_errors import error_of, reaction
 
 Answer = TypeVar("Answer")
 
-# Imports and the first join on a busy machine, in seconds.
+# Imports and the first join on a busy machine, in seconds. A sentinel whose machine stood still for two
+# seconds does nothing for thirty.
 PATIENCE_S: Final = 90.0
 _ASK_AGAIN_S: Final = 0.2
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
+    """The first true value of the condition."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited {timeout_s:g} s in vain for {what}")
 
 
 async def until(condition: Callable[[], bool]) -> None:

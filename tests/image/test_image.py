@@ -13,7 +13,8 @@ import pytest
 
 from tests.conftest import require
 from tests.image.builder import ROOT, Container, build_image, make_base, missing, run, size_bytes
-from tests.integration.worker.harness import Topics, Worker, events, wait_for
+from tests.integration.worker.harness import Topics, Worker, events
+from tests.waiting import wait_for
 from workers.adapters.embedded_addresses import Addresses
 
 pytestmark = [

@@ -9,7 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from tests.contract.cache.caches import VERDICT, Observer, sentinel_cache, until
-from tests.redis_sites import SentinelSite, wait_until
+from tests.redis_sites import SentinelSite
+from tests.waiting import wait_for
 from workers.adapters.redis import RedisCache
 from workers.errors import StartError
 
@@ -39,7 +40,7 @@ async def test_a_new_master_is_used_and_the_old_one_left(
     assert "recall" in observer.failures
     # The old master comes back as a replica, which takes no writes; they go to the new one.
     await asyncio.to_thread(site.master.resume if how == "suspend" else site.master.start)
-    wait_until(lambda: site.master.command("ROLE")[0] == b"slave", "the old master to follow")
+    wait_for(lambda: site.master.command("ROLE")[0] == b"slave", "the old master to follow")
     await until(lambda: _keeps(cache, "later"), "writing")
     assert site.replica.command("EXISTS", "later") == 1
 
@@ -50,7 +51,7 @@ async def test_a_master_that_was_told_to_follow_is_left_by_its_connections(
     site, cache, _ = watched
     await cache.keep("k", VERDICT, 600)
     site.sentinels[0].command("SENTINEL", "FAILOVER", "verdicts")
-    wait_until(lambda: site.master_port() == site.replica.port, "the failover")
+    wait_for(lambda: site.master_port() == site.replica.port, "the failover")
 
     async def kept_there() -> bool:  # what the old one takes until it follows is lost
         return await _keeps(cache, "later") and site.replica.command("EXISTS", "later") == 1

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.contract.cache.caches import VERDICT, Observer, redis_cache, took_s, until
-from tests.redis_sites import Node, stop, wait_until
+from tests.redis_sites import Node, stop
+from tests.waiting import wait_for
 from workers.adapters.embedded_server import LOOPBACK
 from workers.adapters.redis import RedisCache
 
@@ -143,9 +144,7 @@ async def test_a_read_only_replica_answers_what_it_has(own_redis: Node, observer
         for node in (own_redis, replica)
     )
     try:
-        wait_until(
-            lambda: replica.command("INFO", "replication")["master_link_status"] == "up", "replication"
-        )
+        wait_for(lambda: replica.command("INFO", "replication")["master_link_status"] == "up", "replication")
         await master.keep("k", VERDICT, 60)
         await until(lambda: _has(cache, "k"), "the replica to follow")
         for _ in range(5):

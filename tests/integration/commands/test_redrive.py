@@ -19,8 +19,7 @@ from schemas.dead_letter import DeadLetter, DeadLetterReason, dead_letter_header
 from schemas.keys import PARTITIONER
 from schemas.redrive import read_mark
 from tests.acceptance.malformed import HEADERS
-from tests.integration.worker.harness import wait_for
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, wait_for
 from workers.adapters.admin import WantedTopic, create_topics
 from workers.adapters.embedded_addresses import Addresses
 from workers.adapters.kafka_options import Option, client_options

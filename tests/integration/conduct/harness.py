@@ -25,8 +25,8 @@ from schemas.keys import PARTITIONER, record_key
 from schemas.policy import Policy
 from schemas.review import Review
 from tests.acceptance.topics import uncommitted
-from tests.integration.worker.harness import created, wait_for
-from tests.waiting import PATIENCE_S, patiently
+from tests.integration.worker.harness import created
+from tests.waiting import PATIENCE_S, patiently, wait_for
 from workers.adapters.topics_io import read_records
 from workers.conduct.bounds import MOST_BYTES
 

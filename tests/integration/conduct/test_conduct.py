@@ -18,8 +18,9 @@ from schemas.escalation import Escalation
 from schemas.review import Review
 from tests.integration.conduct.conftest import POLICY
 from tests.integration.conduct.harness import Site
-from tests.integration.worker.harness import SOON_MISSED, wait_for
+from tests.integration.worker.harness import SOON_MISSED
 from tests.unit.workers.conduct.world import START_S, World, decision
+from tests.waiting import wait_for
 from workers.conduct.entries import Subject, author_digest
 from workers.conduct.state import Kept, State, encode_state
 

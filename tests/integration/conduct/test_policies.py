@@ -11,9 +11,8 @@ from schemas.conduct import Level
 from schemas.decision import Decision, PolicyUsed
 from schemas.policy import Policy, policy_hash
 from tests.integration.conduct.harness import Site
-from tests.integration.worker.harness import wait_for
 from tests.unit.workers.conduct.world import decision, policy, rule
-from tests.waiting import patiently
+from tests.waiting import patiently, wait_for
 from workers.published_policies import new_change, write_changes
 from workers.settings import KafkaSettings, Settings
 

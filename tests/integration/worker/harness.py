@@ -1,7 +1,4 @@
-"""A worker process with topics and a group of its own, and what it reads and writes.
-
-A little over 300 lines: every test of a worker speaks through it, and reads it in one piece.
-"""
+"""A worker process with topics and a group of its own, and what it reads and writes."""
 
 from __future__ import annotations
 
@@ -10,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +28,7 @@ from confluent_kafka.admin import (
 from schemas.decision import Decision
 from schemas.keys import PARTITIONER, record_key
 from tests.model_folders import write_tokenizer
-from tests.waiting import PATIENCE_S, patiently
+from tests.waiting import PATIENCE_S, patiently, wait_for
 from workers.adapters.kafka_errors import error_of
 
 # Of a broker on which no group was yet, and of one that starts.
@@ -46,16 +42,6 @@ DECODER = msgspec.json.Decoder(Decision)
 
 # For tests that end a worker by force, and wait until the broker misses it.
 SOON_MISSED: Final = {"RSAFE_KAFKA__SESSION_TIMEOUT_MS": "6000"}
-
-
-def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
-    """The first true value of the condition."""
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"waited {timeout_s:g} s in vain for {what}")
 
 
 @dataclass

@@ -28,7 +28,7 @@ from confluent_kafka.admin import (
 
 from tests.certificates import Authority, Pair
 from tests.conftest import require
-from tests.redis_sites import wait_until
+from tests.waiting import wait_for
 from workers.adapters.embedded import LocalStack
 from workers.adapters.embedded_redis import RedisProcess
 from workers.adapters.embedded_server import LOOPBACK, free_port
@@ -108,7 +108,7 @@ class Broker:
             AclOperation.ANY,
             AclPermissionType.ANY,
         )
-        wait_until(lambda: len(self.admin.describe_acls(theirs).result(30)) >= len(bindings), "the rights")
+        wait_for(lambda: len(self.admin.describe_acls(theirs).result(30)) >= len(bindings), "the rights")
 
     def trust(self, *authorities: Authority) -> None:
         """Take certificates of clients from these authorities alone, for new connections."""

@@ -14,9 +14,9 @@ import pytest
 from schemas.conduct import Level
 from tests.certificates import Authority
 from tests.integration.conduct.harness import Site
-from tests.integration.worker.harness import wait_for
 from tests.integration.worker.secured import Broker, put, secured_broker
 from tests.unit.workers.conduct.world import decision, policy, rule
+from tests.waiting import wait_for
 from workers.conduct.entries import Subject
 from workers.kafka_rights import Right, Task, rights
 from workers.settings import load_settings

@@ -12,16 +12,9 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.dead_letter import read_dead_letter
 from schemas.decision import Decision
-from tests.integration.worker.harness import (
-    DECODER,
-    SOON_MISSED,
-    Topics,
-    events,
-    order_inversions,
-    wait_for,
-)
+from tests.integration.worker.harness import DECODER, SOON_MISSED, Topics, events, order_inversions
 from tests.integration.worker.test_kafka_adapters import seen
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, wait_for
 
 EXACTLY_ONCE = {"RSAFE_KAFKA__DELIVERY": "exactly-once"}
 CONSUMER_PROTOCOL = {"RSAFE_KAFKA__GROUP_PROTOCOL": "consumer"}

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from tests.integration.worker.harness import wait_for
-from tests.waiting import patiently
+from tests.waiting import patiently, wait_for
 from workers.adapters.admin import WantedTopic, create_topics
 from workers.adapters.embedded_addresses import Addresses
 from workers.adapters.group_progress import Progress, all_done, group_progress

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from schemas.keys import record_key
-from tests.integration.worker.harness import Topics, event, wait_for
-from tests.waiting import PATIENCE_S
+from tests.integration.worker.harness import Topics, event
+from tests.waiting import PATIENCE_S, wait_for
 
 HOOKS = {"RSAFE_TEST_HOOKS": "messages-may-break-the-guard"}
 WARNING = "RSAFE_TEST_HOOKS is set: messages may break the guard. Never where it matters."

@@ -9,7 +9,8 @@ from typing import Any
 from confluent_kafka.admin import AdminClient
 
 from schemas.keys import record_key
-from tests.integration.worker.harness import Topics, Worker, event, events, wait_for
+from tests.integration.worker.harness import Topics, Worker, event, events
+from tests.waiting import wait_for
 
 SESSION_MS = 6_000
 ANSWERED = 30

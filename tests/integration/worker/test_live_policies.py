@@ -15,7 +15,8 @@ from schemas.dead_letter import read_dead_letter
 from schemas.decision import replaces
 from schemas.keys import PARTITIONER, record_key
 from schemas.policy import judgement_hash
-from tests.integration.worker.harness import Topics, Worker, event, topics_of, wait_for
+from tests.integration.worker.harness import Topics, Worker, event, topics_of
+from tests.waiting import wait_for
 from workers.adapters.admin import WantedTopic, create_topics
 from workers.adapters.embedded_addresses import Addresses
 from workers.adapters.kafka_options import client_options

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests.integration.worker.harness import Topics, wait_for
+from tests.integration.worker.harness import Topics
+from tests.waiting import wait_for
 from workers.commands.load import OutcomesMissing, load
 from workers.errors import StartError
 

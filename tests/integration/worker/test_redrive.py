@@ -8,7 +8,8 @@ from click.testing import CliRunner, Result
 from schemas.dead_letter import DeadLetter, read_dead_letter
 from schemas.keys import record_key
 from schemas.redrive import read_mark
-from tests.integration.worker.harness import Topics, event, wait_for
+from tests.integration.worker.harness import Topics, event
+from tests.waiting import wait_for
 from workers.adapters.topics_io import Record, read_records
 from workers.commands.redrive import redrive
 

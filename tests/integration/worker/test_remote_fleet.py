@@ -15,7 +15,8 @@ from schemas.decision import Decision
 from tests.collector import Collector, attributes_of
 from tests.conftest import require
 from tests.fixtures_vllm_server import VllmServer
-from tests.integration.worker.harness import Topics, events, order_inversions, wait_for
+from tests.integration.worker.harness import Topics, events, order_inversions
+from tests.waiting import wait_for
 
 # Starts of servers on a busy machine among them.
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1500)]

@@ -23,7 +23,7 @@ from schemas.decision import Origin, decision_id
 from schemas.keys import record_key
 from schemas.review import Review
 from tests.certificates import Authority
-from tests.integration.worker.harness import Topics, Worker, event, order_inversions, topics_of, wait_for
+from tests.integration.worker.harness import Topics, Worker, event, order_inversions, topics_of
 from tests.integration.worker.secured import (
     REAUTH_MS,
     Broker,
@@ -32,7 +32,7 @@ from tests.integration.worker.secured import (
     put_pair,
     secured_broker,
 )
-from tests.waiting import patiently
+from tests.waiting import patiently, wait_for
 from workers.adapters.admin import WantedTopic, create_topics
 from workers.adapters.kafka_checks import check_login, check_topics
 from workers.adapters.kafka_options import client_options

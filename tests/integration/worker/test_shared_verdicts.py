@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from schemas.keys import record_key
-from tests.integration.worker.harness import Topics, event, wait_for
+from tests.integration.worker.harness import Topics, event
 from tests.redis_sites import SERVICE
+from tests.waiting import wait_for
 from workers.commands.cache import cache as command
 
 SHARED_TEXTS = 30

@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.integration.worker.harness import Topics, wait_for
+from tests.integration.worker.harness import Topics
+from tests.waiting import wait_for
 from workers.adapters.embedded_addresses import Addresses
 
 # What a person waits for an error, in seconds.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.worker.harness import Topics, events, wait_for
-from tests.waiting import PATIENCE_S
+from tests.integration.worker.harness import Topics, events
+from tests.waiting import PATIENCE_S, wait_for
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 
 from tests.collector import attributes_of, http_collector
-from tests.integration.worker.harness import Topics, event, wait_for
-from tests.waiting import PATIENCE_S
+from tests.integration.worker.harness import Topics, event
+from tests.waiting import PATIENCE_S, wait_for
 
 TRACE, OTHER, PARENT = (
     "0af7651916cd43dd8448eb211c80319c",

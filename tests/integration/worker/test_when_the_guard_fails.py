@@ -11,7 +11,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.dead_letter import read_dead_letter
 from schemas.keys import record_key
-from tests.integration.worker.harness import SOON_MISSED, Topics, event, wait_for
+from tests.integration.worker.harness import SOON_MISSED, Topics, event
+from tests.waiting import wait_for
 from workers.adapters.embedded_addresses import Addresses
 from workers.adapters.kafka_outcomes import KafkaOutcomes
 from workers.ports import Publication

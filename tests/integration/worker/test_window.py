@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 from schemas.keys import record_key
-from tests.integration.worker.harness import Topics, event, events, order_inversions, wait_for
-from tests.waiting import PATIENCE_S
+from tests.integration.worker.harness import Topics, event, events, order_inversions
+from tests.waiting import PATIENCE_S, wait_for
 from workers.adapters.kafka import KafkaSource
 from workers.ports import Record
 from workers.settings import FAULTS_VARIABLE, FAULTS_WORD, KafkaSettings

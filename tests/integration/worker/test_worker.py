@@ -11,8 +11,8 @@ import pytest
 from schemas.dead_letter import read_dead_letter
 from schemas.decision import Decision
 from schemas.keys import record_key
-from tests.integration.worker.harness import SOON_MISSED, Topics, event, events, order_inversions, wait_for
-from tests.waiting import PATIENCE_S
+from tests.integration.worker.harness import SOON_MISSED, Topics, event, events, order_inversions
+from tests.waiting import PATIENCE_S, wait_for
 
 STABLE_FIELDS = [
     name
