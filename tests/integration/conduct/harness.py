@@ -25,8 +25,8 @@ from schemas.keys import PARTITIONER, record_key
 from schemas.policy import Policy
 from schemas.review import Review
 from tests.acceptance.topics import uncommitted
-from tests.integration.worker.harness import created
-from tests.waiting import PATIENCE_S, patiently, wait_for
+from tests.integration.worker.harness import make_topics
+from tests.waiting import PATIENCE_S, wait_for
 from workers.adapters.topics_io import read_records
 from workers.conduct.bounds import MOST_BYTES
 
@@ -111,7 +111,7 @@ class Site:
             for one in _NAMES
         ]
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        patiently(lambda: created(admin, topics))
+        make_topics(admin, topics)
 
     def start(self, store: str, **changes: str) -> Process:
         """Start a process with a store of this name; it is ended with the test."""

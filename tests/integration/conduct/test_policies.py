@@ -11,8 +11,9 @@ from schemas.conduct import Level
 from schemas.decision import Decision, PolicyUsed
 from schemas.policy import Policy, policy_hash
 from tests.integration.conduct.harness import Site
+from tests.integration.worker.harness import make_topics
 from tests.unit.workers.conduct.world import decision, policy, rule
-from tests.waiting import patiently, wait_for
+from tests.waiting import wait_for
 from workers.published_policies import new_change, write_changes
 from workers.settings import KafkaSettings, Settings
 
@@ -37,7 +38,7 @@ def by(made: Policy, number: int) -> Decision:
 def test_a_published_rule_counts_what_is_decided_by_it(site: Site) -> None:
     admin = AdminClient({"bootstrap.servers": site.bootstrap})
     topic = NewTopic(f"{site.name}.policies", 1, 1, config={"cleanup.policy": "compact"})
-    patiently(lambda: [one.result() for one in admin.create_topics([topic]).values()])
+    make_topics(admin, [topic])
     wait_for(lambda: topic.topic in admin.list_topics(timeout=10).topics, "the topic of policies")
     publish(site, site.policy)
     followed = {

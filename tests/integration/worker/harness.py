@@ -128,7 +128,7 @@ class Topics:
             NewTopic(f"{self.name}.decisions", self.partitions, 1, config=decisions_config),
             NewTopic(f"{self.name}.dead", 1, 1, config={"max.message.bytes": "8388608"}),
         ]
-        patiently(lambda: created(admin, topics))
+        make_topics(admin, topics)
 
     def limit(self, topic: str, max_bytes: int) -> None:
         """Let a topic take records of so many bytes, as they come: compressed."""
@@ -225,14 +225,18 @@ class Topics:
             consumer.close()
 
 
-def created(admin: AdminClient, topics: list[NewTopic]) -> None:
-    """Create topics; for `patiently`, which may ask again for what an earlier try made."""
-    for future in admin.create_topics(topics).values():
-        try:
-            future.result()
-        except KafkaException as error:
-            if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # by a try before
-                raise
+def make_topics(admin: AdminClient, topics: list[NewTopic]) -> None:
+    """Create topics; asked again where an answer is lost, for what an earlier try may have made."""
+
+    def ask() -> None:
+        for future in admin.create_topics(topics).values():
+            try:
+                future.result()
+            except KafkaException as error:
+                if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # by a try before
+                    raise
+
+    patiently(ask)
 
 
 def write_model(folder: Path) -> None:

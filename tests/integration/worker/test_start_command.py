@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.integration.worker.harness import Topics
+from tests.integration.worker.harness import Topics, make_topics
 from tests.waiting import wait_for
 from workers.adapters.embedded_addresses import Addresses
 
@@ -125,8 +125,7 @@ def commands(
     topics.create()
     senders = f"{topics.name}.senders"
     admin = AdminClient({"bootstrap.servers": topics.bootstrap})
-    (made,) = admin.create_topics([NewTopic(senders, 3, 1)]).values()
-    made.result()
+    make_topics(admin, [NewTopic(senders, 3, 1)])
     default = ("RSAFE_GUARD__", "RSAFE_STREAM__", "RSAFE_KAFKA__SESSION")
     changed = {name: value for name, value in topics.environment.items() if not name.startswith(default)}
     return Commands(folder, changed), senders

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.dead_letter import read_dead_letter
 from schemas.keys import record_key
-from tests.integration.worker.harness import SOON_MISSED, Topics, event
+from tests.integration.worker.harness import SOON_MISSED, Topics, event, make_topics
 from tests.waiting import wait_for
 from workers.adapters.embedded_addresses import Addresses
 from workers.adapters.kafka_outcomes import KafkaOutcomes
@@ -156,10 +156,7 @@ async def test_a_topic_with_the_producers_time_leaves_the_clock_as_it_is(
 
 async def publish(bootstrap: str, topic: str, clock: BrokerClock, timestamps: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    (made,) = admin.create_topics(
-        [NewTopic(topic, 1, 1, config={"message.timestamp.type": timestamps})]
-    ).values()
-    made.result()
+    make_topics(admin, [NewTopic(topic, 1, 1, config={"message.timestamp.type": timestamps})])
     outcomes = KafkaOutcomes(
         KafkaSettings(bootstrap_servers=bootstrap),
         source=None,  # type: ignore[arg-type]
