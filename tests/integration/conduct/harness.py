@@ -94,8 +94,6 @@ class Site:
             "RSAFE_KAFKA__REVIEWS_TOPIC": f"{self.name}.reviews",
             "RSAFE_KAFKA__DEAD_LETTERS_TOPIC": f"{self.name}.dead",
             "RSAFE_KAFKA__ESCALATIONS_TOPIC": f"{self.name}.escalations",
-            # A machine that stands still for some seconds must not cost a process its partitions.
-            "RSAFE_KAFKA__SESSION_TIMEOUT_MS": "45000",
             "RSAFE_CONDUCT__ENTRIES_TOPIC": f"{self.name}.entries",
             "RSAFE_CONDUCT__STATE_TOPIC": f"{self.name}.state",
             "RSAFE_CONDUCT__GROUP_ID": self.name,

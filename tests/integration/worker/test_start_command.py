@@ -126,7 +126,7 @@ def commands(
     senders = f"{topics.name}.senders"
     admin = AdminClient({"bootstrap.servers": topics.bootstrap})
     make_topics(admin, [NewTopic(senders, 3, 1)])
-    default = ("RSAFE_GUARD__", "RSAFE_STREAM__", "RSAFE_KAFKA__SESSION")
+    default = ("RSAFE_GUARD__", "RSAFE_STREAM__")
     changed = {name: value for name, value in topics.environment.items() if not name.startswith(default)}
     return Commands(folder, changed), senders
 
