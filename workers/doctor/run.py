@@ -130,7 +130,7 @@ class Doctor:
         try:
             with self._reporting(take, "settings"):
                 settings = self._ports.settings()
-                take(list(settings_findings(settings, self._ports.environment, faults=self._ports.faults())))
+                take(settings_findings(settings, self._ports.environment, faults=self._ports.faults()))
         except SettingsError as error:
             mend = "set it as the sentence says; the reference page of the settings has each of them"
             take([problem("settings", line, mend) for line in str(error).splitlines()], needed=True)

@@ -1,11 +1,33 @@
-"""Answers that come too late to tell of a clock."""
+"""What is told of clocks."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.unit.workers.doctor.facts import good_redis
+from tests.unit.workers.doctor.facts import good_kafka, good_redis
 from workers.doctor.clock import clock_findings
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "off_ms", "expected"),
+    [
+        (-1000.0, 3.0, ["ok", "ok"]),
+        (60_000.0, 3.0, ["warning", "ok"]),
+        (None, -60_000.0, ["warning"]),
+        (None, None, ["not_checked"]),
+    ],
+)
+def test_clocks_that_part_are_a_warning(
+    ahead_ms: float | None, off_ms: float | None, expected: list[str]
+) -> None:
+    kafka, redis = replace(good_kafka(), ahead_ms=ahead_ms), good_redis(clock_off_ms=off_ms)
+    assert [one.status for one in clock_findings(kafka, redis)] == expected
+
+
+def test_no_clock_to_compare_with_is_said() -> None:
+    assert [one.status for one in clock_findings(None, None)] == ["not_checked"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is told of Redis and of clocks."""
+"""What is told of Redis."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.workers.doctor.facts import good_kafka, good_redis
-from workers.doctor.clock import clock_findings
+from tests.unit.workers.doctor.facts import good_redis
 from workers.doctor.facts import RedisFacts
 from workers.doctor.redis_servers import redis_findings
 
@@ -44,23 +43,3 @@ def test_memory_without_a_limit_or_without_eviction_is_told() -> None:
 
 def test_what_a_user_may_not_ask_is_not_held_against_it() -> None:
     assert statuses(good_redis(limit_bytes=None)) == ["ok", "not_checked"]
-
-
-@pytest.mark.parametrize(
-    ("ahead_ms", "off_ms", "expected"),
-    [
-        (-1000.0, 3.0, ["ok", "ok"]),
-        (60_000.0, 3.0, ["warning", "ok"]),
-        (None, -60_000.0, ["warning"]),
-        (None, None, ["not_checked"]),
-    ],
-)
-def test_clocks_that_part_are_a_warning(
-    ahead_ms: float | None, off_ms: float | None, expected: list[str]
-) -> None:
-    kafka, redis = replace(good_kafka(), ahead_ms=ahead_ms), good_redis(clock_off_ms=off_ms)
-    assert [one.status for one in clock_findings(kafka, redis)] == expected
-
-
-def test_no_clock_to_compare_with_is_said() -> None:
-    assert [one.status for one in clock_findings(None, None)] == ["not_checked"]
